@@ -1,0 +1,57 @@
+# Everything runs in .venv, which each target makes by itself. PYTHON picks the interpreter it is made from.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PACKAGES := actors flows scoring storage
+CODE := $(PACKAGES) tests benchmarks
+
+# Nothing is reported to anyone, from any target.
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export RAY_USAGE_STATS_ENABLED := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench constraints clean
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## Make .venv and install layerprint with its tools
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "layerprint needs Python 3.11 or newer: make setup PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup ## Tell a memorizing generator from honest ones, on real digits (about two minutes)
+	$(BIN)/layerprint demo
+
+test: setup ## Run all tests: real Ray, real S3 server, real Prefect
+	$(BIN)/pytest
+
+check: setup ## Format, lint, types, import arrows
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Rewrite the code in the project's format
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+bench: setup ## Measure; DATA=folder adds the benchmarks on real generators
+	$(BIN)/python -m benchmarks.embedding
+	$(if $(DATA),$(BIN)/python -m benchmarks.mnist_generators $(DATA))
+
+constraints: ## Resolve constraints.txt anew from the ranges in pyproject.toml
+	rm -rf .venv-constraints
+	$(PYTHON) -m venv .venv-constraints
+	.venv-constraints/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	.venv-constraints/bin/pip check
+	.venv-constraints/bin/pip freeze --exclude-editable > constraints.txt
+	rm -rf .venv-constraints
+
+clean: ## Remove .venv, caches and the demo's folder
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info layerprint-demo

@@ -1,0 +1,137 @@
+"""From the bytes of a stranger's file to an RGB image, or a reason why not."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile, get_sampling
+
+MAX_PIXELS = 64_000_000
+"""Pixels of the largest image that is decoded: a file of a few kilobytes can claim gigabytes."""
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+
+_SUBSAMPLING = {-1: "grey", 0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
+
+# ITU-T T.81 Annex K, luminance table row by row: what libjpeg scales by the quality.
+_STANDARD_LUMINANCE = np.array(
+    [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29,
+     51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121,
+     120, 101, 72, 92, 95, 98, 112, 100, 103, 99]
+)  # fmt: skip
+
+
+class UnreadableImageError(Exception):
+    """The file cannot be used as an image; the message is the reason that stands in `rejects`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """An RGB image and what its file says.
+
+    ``codec`` is for example ``PNG``, ``JPEG q75 4:2:0`` or ``array``; ``width`` and ``height`` are the file's own.
+    """
+
+    rgb: Image.Image
+    sha256: str
+    codec: str
+    width: int
+    height: int
+
+
+def decode(content: bytes | NDArray[np.uint8]) -> DecodedImage:
+    """Decode one image.
+
+    Args:
+        content: The bytes of a png, jpg, webp or bmp file, or an array (h, w) or (h, w, 3) uint8.
+
+    Raises:
+        UnreadableImageError: with the reason.
+    """
+    if isinstance(content, np.ndarray):
+        image = Image.fromarray(content).convert("RGB")
+        sha = hashlib.sha256(np.ascontiguousarray(content).tobytes()).hexdigest()
+        return DecodedImage(image, sha, "array", image.width, image.height)
+    if not content:
+        raise UnreadableImageError("the file is empty (0 bytes)")
+    sha = hashlib.sha256(content).hexdigest()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of oddities; the checks below decide
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                _check_size(image)
+                codec, (width, height) = codec_of(image), image.size
+                rgb = _to_rgb(image)
+    except UnidentifiedImageError:
+        raise UnreadableImageError("not a png, jpg, webp or bmp file") from None
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # a stranger's bytes make Pillow raise anything: it becomes a reject
+        raise UnreadableImageError(f"{type(error).__name__}: {error}"[:300]) from error
+    return DecodedImage(rgb, sha, codec, width, height)
+
+
+def codec_of(image: Image.Image) -> str:
+    """The file format and, for JPEG, the quality and chroma subsampling, as one text."""
+    if isinstance(image, JpegImageFile):
+        quality = jpeg_quality(image.quantization[0])
+        return f"JPEG q{quality} {_SUBSAMPLING.get(get_sampling(image), 'other')}"
+    return str(image.format)
+
+
+def jpeg_quality(luminance: list[int]) -> int:
+    """The libjpeg quality whose scaled standard table is nearest to a luminance quantization table.
+
+    Args:
+        luminance: 64 integers row by row (Pillow's order).
+
+    Returns:
+        1 to 100.
+
+    >>> jpeg_quality([int(v) for v in (_STANDARD_LUMINANCE * 50 + 50) // 100])
+    75
+    """
+    found = np.asarray(luminance)[:64]
+    qualities = np.arange(1, 101)
+    scale = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
+    tables = np.clip((_STANDARD_LUMINANCE[None, :] * scale[:, None] + 50) // 100, 1, 255)
+    return int(qualities[np.abs(tables - found).sum(axis=1).argmin()])
+
+
+def _check_size(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise UnreadableImageError(f"{image.width}×{image.height} is more than {MAX_PIXELS:,} pixels")
+    if getattr(image, "n_frames", 1) > 1:
+        raise UnreadableImageError("animated: more than one frame")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Upright RGB: 16-bit grey is scaled (Pillow would clip it), transparency is laid on white."""
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):
+        deep = np.asarray(upright).astype(np.uint32)
+        return Image.fromarray((deep >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if upright.has_transparency_data:
+        rgba = upright.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return upright.convert("RGB")
+
+
+def to_square(image: Image.Image, size: int, resample: Image.Resampling) -> NDArray[np.uint8]:
+    """The preprocessing before normalisation: shorter side to `size`, then the central square.
+
+    Returns:
+        (size, size, 3) uint8.
+    """
+    scale = size / min(image.size)
+    width, height = (max(size, round(side * scale)) for side in image.size)
+    if (width, height) != image.size:
+        image = image.resize((width, height), resample)
+    left, top = (width - size) // 2, (height - size) // 2
+    return np.asarray(image.crop((left, top, left + size, top + size)))

@@ -1,0 +1,227 @@
+"""Embeds one shard of an image set: read ahead, decode, one forward pass per batch, write, leave a receipt."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from actors.decode import DecodedImage, UnreadableImageError, decode, to_square
+from actors.encoder_config import EncoderConfig
+from storage.errors import StageError
+from storage.image_sets import ImageReader, Manifest, open_reader
+from storage.objects import ObjectMissingError, ObjectStore, open_store
+from storage.vectors import Receipt, VectorStore, embedding_schema, layer_column, vector_array
+
+if TYPE_CHECKING:
+    from actors.encoder import Encoder
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedShard:
+    """One shard to embed: rows ``start`` to ``stop`` of a manifest in the store."""
+
+    store: str
+    table: str
+    receipts: str
+    manifest_key: str
+    set_uri: str
+    kind: Literal["objects", "array"]
+    index: int
+    start: int
+    stop: int
+
+
+class _Read(NamedTuple):
+    """One image of a shard, ready for the encoder, or the reason why not."""
+
+    row: int
+    key: str
+    pixels: NDArray[np.uint8] | None
+    facts: DecodedImage | None
+    reason: str
+
+
+@dataclass(unsafe_hash=True)
+class Embedder:
+    """A worker that owns one loaded encoder.
+
+    Args:
+        config: The encoder to load.
+        expected_digest: Digest that the plan resolved; another one on this machine is an error.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: Threads of the forward pass.
+        readers: Threads that fetch and decode.
+        batch_size: Images per forward pass.
+    """
+
+    config: EncoderConfig
+    expected_digest: str
+    device: str = "cpu"
+    threads: int = 1
+    readers: int = 8
+    batch_size: int = 32
+    _encoder: Encoder | None = field(default=None, compare=False, repr=False)
+    _threads: ThreadPoolExecutor | None = field(default=None, compare=False, repr=False)
+
+    def setup(self) -> None:
+        import torch  # only hosts load torch: the driver knows this class, and stays small
+
+        from actors.encoder import Encoder
+
+        torch.set_num_threads(self.threads)
+        self._threads = ThreadPoolExecutor(self.readers, thread_name_prefix="reader")
+        self._encoder = Encoder(self.config, self.device)
+        found = self._encoder.facts.digest
+        if found != self.expected_digest:
+            raise StageError(
+                f"the encoder on this machine has digest {found[:16]}, the audit was planned with "
+                f"{self.expected_digest[:16]}",
+                "give all machines the same weights file and the same timm, or run the audit again",
+            )
+
+    def process(self, task: EmbedShard) -> Receipt:
+        """Embed one shard; its rows count only once its receipt is committed."""
+        began = time.monotonic()
+        store = open_store(task.store)
+        manifest = load_manifest(store, task.manifest_key)
+        reader = _reader(task.set_uri, task.kind)
+        keys = manifest.table["key"].slice(task.start, task.stop - task.start).to_pylist()
+        rejects: list[dict[str, str]] = []
+        rows = pa.concat_tables([self._table(batch) for batch in self._batches(task, keys, reader, rejects)])
+        vectors = VectorStore(store)
+        sizes = manifest.table["size"].slice(task.start, task.stop - task.start)
+        receipt = Receipt(
+            shard=task.index,
+            rows=rows.num_rows,
+            fragments=vectors.write_shard(task.table, rows),
+            rejects=rejects,
+            codecs=dict(Counter(rows["codec"].to_pylist())),
+            sizes=dict(Counter(f"{w}×{h}" for w, h in zip(*_size_columns(rows), strict=True))),
+            bytes_read=int(pa.compute.sum(sizes).as_py() or 0),
+            seconds=time.monotonic() - began,
+        )
+        vectors.leave_receipt(task.receipts, receipt)
+        return receipt
+
+    def close(self) -> None:
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+        self._encoder = self._threads = None
+
+    def _batches(
+        self, task: EmbedShard, keys: list[str], reader: ImageReader, rejects: list[dict[str, str]]
+    ) -> Iterator[list[_Read]]:
+        """Batches of readable images, full up to the last; at least one, maybe empty, for the table's schema."""
+        batch: list[_Read] = []
+        for read in self._read_ahead(task, keys, reader):
+            if read.facts is None:
+                rejects.append({"key": read.key, "reason": read.reason})
+                continue
+            batch.append(read)
+            if len(batch) == self.batch_size:
+                yield batch
+                batch = []
+        yield batch
+
+    def _read_ahead(self, task: EmbedShard, keys: list[str], reader: ImageReader) -> Iterator[_Read]:
+        """Images in order, with a bounded number of reads and decodes in flight."""
+        encoder, threads = self._ready()
+        size, resample = encoder.config.image_size, encoder.resample
+        work = iter(enumerate(keys, start=task.start))
+        ahead: deque[Future[_Read]] = deque()
+        for row, key in islice(work, self.batch_size * 3):
+            ahead.append(threads.submit(_read, reader, row, key, size, resample))
+        while ahead:
+            yield ahead.popleft().result()
+            for row, key in islice(work, 1):
+                ahead.append(threads.submit(_read, reader, row, key, size, resample))
+
+    def _table(self, batch: list[_Read]) -> pa.Table:
+        encoder, _ = self._ready()
+        schema = embedding_schema(encoder.facts.dims)
+        facts = [read.facts for read in batch if read.facts is not None]
+        columns: list[pa.Array] = [
+            pa.array([read.row for read in batch], pa.int64()),
+            pa.array([read.key for read in batch], pa.string()),
+            pa.array([fact.sha256 for fact in facts], pa.string()),
+            pa.array([fact.codec for fact in facts], pa.string()),
+            pa.array([fact.width for fact in facts], pa.int32()),
+            pa.array([fact.height for fact in facts], pa.int32()),
+        ]
+        if not batch:
+            return schema.empty_table()
+        pixels = np.stack([read.pixels for read in batch if read.pixels is not None])
+        embeddings = encoder.embed(pixels)
+        columns += [vector_array(embeddings[layer]) for layer in encoder.facts.dims]
+        self._check_finite(embeddings, batch)
+        return pa.Table.from_arrays(columns, schema=schema)
+
+    def _check_finite(self, embeddings: dict[int, NDArray[np.float32]], batch: list[_Read]) -> None:
+        for layer, x in embeddings.items():
+            wrong = np.flatnonzero(~np.isfinite(x).all(axis=1))
+            if len(wrong):
+                raise StageError(
+                    f"{layer_column(layer)} of image {batch[wrong[0]].key} is not finite",
+                    "the encoder overflows: check its weights, or use float32 on this device",
+                )
+
+    def _ready(self) -> tuple[Encoder, ThreadPoolExecutor]:
+        if self._encoder is None or self._threads is None:
+            raise StageError("the embedder was not set up", "call setup() before process()")
+        return self._encoder, self._threads
+
+
+@dataclass(unsafe_hash=True)
+class EncoderResolver:
+    """A worker that loads an encoder only to say what it is (no torch in the driver)."""
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def process(self, config: EncoderConfig) -> bytes:
+        from actors.encoder import Encoder
+
+        return Encoder(config).facts.to_json()
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+@lru_cache(maxsize=2)
+def _manifest(store_uri: str, key: str) -> Manifest:
+    return Manifest.from_bytes(open_store(store_uri).get(key))
+
+
+@lru_cache(maxsize=2)
+def _reader(uri: str, kind: Literal["objects", "array"]) -> ImageReader:
+    return open_reader(uri, kind)
+
+
+def load_manifest(store: ObjectStore, key: str) -> Manifest:
+    """A manifest of the store; the last two are kept in memory."""
+    return _manifest(store.uri, key)
+
+
+def _read(reader: ImageReader, row: int, key: str, size: int, resample: Image.Resampling) -> _Read:
+    try:
+        image = decode(reader.read(key))
+        return _Read(row, key, to_square(image.rgb, size, resample), image, "")
+    except UnreadableImageError as error:
+        return _Read(row, key, None, None, str(error))
+    except ObjectMissingError:
+        return _Read(row, key, None, None, "listed, but gone when it was read")
+
+
+def _size_columns(rows: pa.Table) -> tuple[list[int], list[int]]:
+    return rows["width"].to_pylist(), rows["height"].to_pylist()

@@ -1,0 +1,57 @@
+"""What an encoder is, in words and digests; free of torch, so that the driver can know it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+Pooling = Literal["mean", "cls"]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderConfig:
+    """What the user asks for; see the spec for the meaning of each field.
+
+    ``model_args`` is a JSON object, so that a configuration can be hashed and sent. ``weights`` is ``hub``,
+    ``random``, a path or an s3:// URI. ``layers`` is None for all.
+    """
+
+    model: str
+    weights: str
+    model_args: str = "{}"
+    image_size: int = 224
+    pooling: Pooling = "mean"
+    layers: tuple[int, ...] | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderFacts:
+    """The resolved encoder: everything that decides what its embeddings are, and their digest.
+
+    ``dims`` gives the vector length of each used layer; ``names`` says what the layer is.
+    """
+
+    digest: str
+    weights_digest: str
+    dims: dict[int, int]
+    names: dict[int, str]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    image_size: int
+    pooling: str
+    model: str
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> EncoderFacts:
+        fields = json.loads(text)
+        for name in ("dims", "names"):
+            fields[name] = {int(layer): value for layer, value in fields[name].items()}
+        for name in ("mean", "std"):
+            fields[name] = tuple(fields[name])
+        return cls(**fields)

@@ -1,0 +1,130 @@
+"""Fits the partition of one layer on train, and writes the projected train images with their index."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scoring.moments import Moments
+from scoring.partition import Partition, fit_cells, fit_pca
+from storage.errors import InputError
+from storage.objects import ObjectStore, open_store
+from storage.vectors import VectorStore, layer_column
+
+SAMPLE_ROWS = 100_000
+"""Train vectors that k-means sees at most, drawn with the seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitLayer:
+    """One layer of one reference to partition; ``key`` is where the partition goes in the store."""
+
+    store: str
+    table: str
+    version: int
+    layer: int
+    components: int
+    cells: int
+    seed: int
+    key: str
+    index_table: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPartition:
+    """A partition and the indexed table of its projected train vectors (version 0: the layer is constant)."""
+
+    partition: Partition
+    index_table: str
+    index_version: int
+
+    @classmethod
+    def load(cls, store: ObjectStore, key: str) -> StoredPartition:
+        with np.load(io.BytesIO(store.get(key)), allow_pickle=False) as arrays:
+            found = dict(arrays)
+        return cls(Partition.from_arrays(found), str(found["index_table"]), int(found["index_version"]))
+
+    def save(self, store: ObjectStore, key: str) -> None:
+        buffer = io.BytesIO()
+        arrays: dict[str, Any] = dict(self.partition.to_arrays())
+        np.savez(buffer, index_table=self.index_table, index_version=self.index_version, **arrays)
+        store.put_if_absent(key, buffer.getvalue())
+
+
+@dataclass(unsafe_hash=True)
+class Partitioner:
+    """A worker that partitions one layer at a time; a partition that is there is left alone."""
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def process(self, task: FitLayer) -> bool:
+        """Partition one layer.
+
+        Returns:
+            True when it was fitted now, False when it was there.
+
+        Raises:
+            InputError: fewer distinct train images than cells.
+        """
+        store = open_store(task.store)
+        if store.exists(task.key):
+            return False
+        vectors = VectorStore(store)
+        partition = self._fit(vectors, task)
+        version = 0
+        if partition.informative:
+            blocks = _scan(vectors, task)
+            projected = ((rows, partition.project(x)) for rows, x in blocks)
+            version = vectors.write_indexed(task.index_table, projected, partition.centroids)
+        StoredPartition(partition, task.index_table, version).save(store, task.key)
+        return True
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def _fit(self, vectors: VectorStore, task: FitLayer) -> Partition:
+        moments, sample = _moments_and_sample(_scan(vectors, task), task)
+        pca = fit_pca(moments, task.components)
+        frame = Partition(*pca, centroids=np.zeros((1, len(pca.components)), np.float32), seed=task.seed)
+        if not frame.informative:
+            return frame
+        try:
+            centroids = fit_cells(frame.project(sample), task.cells, task.seed)
+        except ValueError as error:
+            raise InputError(
+                f"reference.train, layer {task.layer}: {error}",
+                f"set scoring.cells below {task.cells}, or give more (different) train images",
+            ) from error
+        return Partition(*pca, centroids=centroids, seed=task.seed)
+
+
+def _scan(vectors: VectorStore, task: FitLayer) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    return vectors.scan(task.table, task.version, layer_column(task.layer))
+
+
+def _moments_and_sample(
+    blocks: Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]], task: FitLayer
+) -> tuple[Moments, NDArray[np.float32]]:
+    """One pass: moments of all vectors, and a uniform sample of at most `SAMPLE_ROWS` of them.
+
+    Every vector gets a random rank and the lowest ranks stay, so the sample does not depend on the blocks.
+    """
+    rng = np.random.default_rng(task.seed)
+    moments: Moments | None = None
+    ranks, kept = np.empty(0), np.empty((0, 0), np.float32)
+    for _, x in blocks:
+        moments = Moments.of(x) if moments is None else moments.merge(Moments.of(x))
+        ranks = np.concatenate([ranks, rng.random(len(x))])
+        kept = np.concatenate([kept.reshape(-1, x.shape[1]), x])
+        if len(ranks) > SAMPLE_ROWS:
+            lowest = np.sort(np.argpartition(ranks, SAMPLE_ROWS)[:SAMPLE_ROWS])
+            ranks, kept = ranks[lowest], kept[lowest]
+    if moments is None:
+        raise InputError("reference.train: no readable image", "look at the rejects, and give readable images")
+    return moments, kept

@@ -1,0 +1,391 @@
+"""The command line.
+
+Exit codes: 0 passed · 1 something broke · 2 bad input or storage · 3 the gate failed · 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flows import console as screen
+from flows.console import ProgressBoard
+from storage.errors import InputError, LayerprintError
+
+EXIT_GATE = 3
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="layerprint",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Does a release of an image-generation model copy its training images, at which level, and which known "
+    "model made a set of images?\n\n"
+    "Start with [bold]layerprint demo[/]; then write a spec (README.md shows one) and run [bold]layerprint audit "
+    "SPEC[/].\n\n"
+    "Exit codes: 0 passed · 1 something broke · 2 bad input or storage · 3 the gate failed · 130 interrupted.",
+)
+
+Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="the spec, a YAML file")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout, nothing else")]
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="show logs, and tracebacks of faults")] = False,
+) -> None:
+    if verbose:
+        os.environ["LAYERPRINT_VERBOSE"] = "1"
+    _quiet_libraries(verbose)
+
+
+@app.command()
+def audit(
+    spec: Spec,
+    release: Annotated[str | None, typer.Option(help="only this release: NAME or NAME@VERSION")] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="exit 3 unless every release is judged and free of copying")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Audit the releases of a spec: embed, score every layer, write Parquet results and pictures.
+
+    What is already in the store is not computed again; an interrupted audit goes on where it stopped.
+    """
+    from flows.audit import audit as audit_flow
+    from flows.gallery import save_curves, save_pairs
+    from flows.outcome import NO_COPYING
+    from flows.spec import load_spec
+    from storage.objects import open_store
+
+    loaded = load_spec(spec)
+    chosen = [loaded.release(release)] if release else loaded.releases
+    with _working(as_json) as (_, runtime):
+        outcomes = audit_flow(loaded, chosen)
+        store = open_store(loaded.store)
+        pictures = [
+            save_curves(store, outcomes),
+            *(save_pairs(store, loaded, outcome) for outcome in outcomes),
+        ]
+        forward = runtime.forward_images
+    failed = [outcome for outcome in outcomes if outcome.verdict != NO_COPYING]
+    if as_json:
+        audits = [{**outcome.audit, "scores": outcome.scores} for outcome in outcomes]
+        screen.print_json({"audits": audits, "forward_images": forward, "pictures": pictures})
+    else:
+        _show_audits(outcomes, forward)
+        _out().print("pictures:", *pictures, sep="\n  ", soft_wrap=True)
+    if gate and failed:
+        raise typer.Exit(EXIT_GATE)
+
+
+def _show_audits(outcomes: list[Any], forward: int) -> None:
+    out = _out()
+    out.print()
+    out.print(screen.outcome_table(outcomes))
+    if len(outcomes) == 1:
+        out.print()
+        out.print(screen.layer_table(outcomes[0]))
+    out.print()
+    for outcome in outcomes:
+        out.print(f"[bold]{escape(outcome.label)}[/]: {escape(outcome.audit['sentence'])}")
+    out.print()
+    out.print(f"[dim]{screen.COPY_RATE_MEANING}\n{screen.A_HAT_MEANING}[/]")
+    if forward:
+        out.print(f"[dim]{forward:,} images went through the encoder.[/]")
+    else:
+        out.print("[dim]0 images went through the encoder: everything was found in the store.[/]")
+
+
+@app.command()
+def reference(spec: Spec, as_json: Json = False) -> None:
+    """Build the reference of a spec: embed train and held-out images, fit partitions, build the indexes.
+
+    An audit does this by itself; run it before, to have the long part done.
+    """
+    from flows.audit import build_reference
+    from flows.spec import load_spec
+
+    loaded = load_spec(spec)
+    with _working(as_json) as (_, runtime):
+        built = build_reference(loaded)
+        forward = runtime.forward_images
+    facts = {
+        "reference": loaded.reference.name,
+        "reference_digest": built.digest,
+        "encoder_digest": built.facts.digest,
+        "layers": built.facts.names,
+        "train_images": built.train.rows,
+        "held_out_images": built.held_out.rows,
+        "rejects": [*built.train.rejects, *built.held_out.rejects],
+        "forward_images": forward,
+    }
+    if as_json:
+        screen.print_json(facts)
+        return
+    _out().print(
+        f"reference [bold]{escape(loaded.reference.name)}[/]: {built.train.rows:,} train and {built.held_out.rows:,} "
+        f"held-out images, {len(built.layers)} layers; {len(built.train.rejects) + len(built.held_out.rejects)} "
+        f"unreadable; {forward:,} images went through the encoder"
+    )
+
+
+@app.command()
+def attribute(
+    spec: Spec,
+    images: Annotated[str, typer.Argument(metavar="IMAGES", help="folder, s3:// prefix or file.npz#array")],
+    as_json: Json = False,
+) -> None:
+    """Which audited release is nearest to an unlabelled set of images?
+
+    Compares the set's profile (logit Â of all layers with its covariance) with those of the releases audited in the
+    spec's store. A tiny p on every line means: none of them made these images.
+    """
+    from flows.attribute import attribute_images
+    from flows.spec import absolute_uri, load_spec
+
+    loaded = load_spec(spec)
+    with _working(as_json):
+        found = attribute_images(loaded, absolute_uri(images, Path.cwd()))
+    if as_json:
+        matches = [match._asdict() for match in found.matches]
+        screen.print_json({"images_uri": found.images_uri, "images": found.images, "matches": matches})
+        return
+    out = _out()
+    out.print(screen.attribution_table(found))
+    out.print(
+        f"\n[dim]{found.images:,} images. D²: squared distance of the profiles; p: chance of one as large when the "
+        "same model made both sets.[/]"
+    )
+
+
+@app.command()
+def sql(
+    statement: Annotated[str, typer.Argument(metavar="SELECT", help="one reading statement")],
+    store: Annotated[str | None, typer.Option(help="the store to ask")] = None,
+    spec: Annotated[Path | None, typer.Option(help="… or the spec whose store to ask")] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask the results in SQL (DuckDB): audits, scores, profiles, evidence, rejects, releases.
+
+    Example: layerprint sql --store ./audits "SELECT release, layer, a_hat FROM scores ORDER BY a_hat LIMIT 5"
+    """
+    from storage.sql import run_sql
+
+    found = run_sql(_store_of(store, spec), statement)
+    if as_json:
+        screen.print_json(found.to_pylist())
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in found.column_names:
+        table.add_column(escape(screen.printable(name)), overflow="fold")
+    for row in found.slice(0, 1000).to_pylist():
+        table.add_row(*(escape(screen.printable(_cell(value))) for value in row.values()))
+    _out().print(table)
+    if found.num_rows > 1000:
+        _out().print(f"[dim]1,000 of {found.num_rows:,} rows; add LIMIT, or take all with --json[/]")
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@app.command()
+def status(
+    store: Annotated[str | None, typer.Option(help="the store to look at")] = None,
+    spec: Annotated[Path | None, typer.Option(help="… or the spec: says too what is not audited yet")] = None,
+    as_json: Json = False,
+) -> None:
+    """What a store holds: audited releases, their verdicts, and what was begun but not finished."""
+    from flows.spec import load_spec
+    from flows.status import store_status
+
+    loaded = load_spec(spec) if spec else None
+    found = store_status(_store_of(store, spec), loaded)
+    if as_json:
+        screen.print_json(found._asdict())
+        return
+    out = _out()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("release", "verdict", "copy rate %", "images", "unreadable", "audited (UTC)"):
+        table.add_column(name, overflow="fold", justify="right" if name in ("images", "unreadable") else "left")
+    for row in found.releases:
+        style = screen.VERDICT_STYLE.get(row["verdict"], "green")
+        name = escape(screen.printable(f"{row['release']}@{row['version']}"))
+        rate = "–" if row["copy_rate"] is None else f"{100 * row['copy_rate']:.1f}"
+        when = row["created_at"].strftime("%Y-%m-%d %H:%M")
+        table.add_row(name, f"[{style}]{row['verdict']}[/]", rate, f"{row['images']:,}", str(row["rejected"]), when)
+    out.print(table if found.releases else "no finished audit in this store")
+    for name in found.not_audited:
+        out.print(f"[yellow]not audited[/] {escape(screen.printable(name))}")
+    for name in found.unfinished:
+        out.print(f"[yellow]begun, not finished[/] {escape(name)}; the next audit goes on from there")
+
+
+@app.command()
+def doctor(
+    store: Annotated[str | None, typer.Option(help="a store to test: written to, read, cleaned up")] = None,
+    images: Annotated[list[str] | None, typer.Option(help="an image set to list; may be repeated")] = None,
+    spec: Annotated[Path | None, typer.Option(help="take store and image sets from this spec")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check this machine: versions, device, Ray, disk, memory, object storage; says what is wrong and what to do."""
+    from flows.doctor import exit_code, run_checks
+    from flows.spec import load_spec
+
+    sets = list(images or [])
+    if spec:
+        loaded = load_spec(spec)
+        store = store or loaded.store
+        sets += [
+            loaded.reference.train,
+            loaded.reference.held_out,
+            *(release.images for release in loaded.releases),
+        ]
+    findings = []
+    styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+    out = _out()
+    for finding in run_checks(store, sets):
+        findings.append(finding)
+        if not as_json:
+            out.print(
+                f"[{styles[finding.status]}]{finding.status:4}[/] {escape(finding.name)}: "
+                f"{escape(screen.printable(finding.found))}"
+            )
+            if finding.remedy:
+                out.print(f"     [bold]→[/] {escape(screen.printable(finding.remedy))}")
+    if as_json:
+        screen.print_json([finding._asdict() for finding in findings])
+    if code := exit_code(findings):
+        raise typer.Exit(code)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="where the demo keeps its images and its store")] = Path(
+        "layerprint-demo"
+    ),
+    local: Annotated[bool, typer.Option("--local", help="folders instead of the embedded S3 server")] = False,
+    seed: Annotated[int, typer.Option(help="another seed gives another demo")] = 0,
+    as_json: Json = False,
+) -> None:
+    """See it work: real handwritten digits, generators fitted on them, audited through the whole real path.
+
+    Takes about two minutes. A second run finds everything in its store and runs no forward pass.
+    """
+    from flows.demo.run import run_demo
+
+    with _working(as_json) as (board, runtime):
+        result = run_demo(folder.resolve(), local=local, seed=seed, say=board.say)
+        forward = runtime.forward_images
+    if as_json:
+        screen.print_json({**result.to_json(), "forward_images": forward})
+        return
+    out = _out()
+    out.print()
+    out.print(screen.outcome_table(result.outcomes, result.attributed))
+    out.print(f"\n[dim]{screen.COPY_RATE_MEANING}\n{screen.A_HAT_MEANING}[/]\n")
+    out.print(
+        f"{forward:,} images went through the encoder" + ("" if forward else ": everything was found in the store")
+    )
+    out.print("pictures:", *result.pictures, sep="\n  ", soft_wrap=True)
+    out.print("\n[bold]Try next[/]")
+    for line in result.next_commands:
+        out.print(f"  {escape(line)}", soft_wrap=True)
+
+
+# -- around every command ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _working(as_json: bool) -> Iterator[tuple[ProgressBoard, Any]]:
+    """Progress on the screen, and a runtime that ends with the command."""
+    from flows.runtime import running
+
+    with ProgressBoard(quiet=as_json) as board, running(board.report) as runtime:
+        yield board, runtime
+
+
+def _store_of(store: str | None, spec: Path | None) -> str:
+    if store:
+        from flows.spec import absolute_uri
+
+        return str(absolute_uri(store, Path.cwd()))
+    if spec:
+        from flows.spec import load_spec
+
+        return load_spec(spec).store
+    raise InputError("which store?", "give --store FOLDER_OR_S3_URI, or --spec SPEC")
+
+
+def _out() -> Console:
+    return Console(highlight=False)
+
+
+def _quiet_libraries(verbose: bool) -> None:
+    """Users see our lines; the libraries' logs come with --verbose. Nothing is sent to anyone."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if not verbose:
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+        os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
+        os.environ.setdefault("PREFECT_CLI_WRAP_LINES", "false")
+        logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
+        os.environ.setdefault("RUST_LOG", "error")
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; returns its exit code."""
+    as_json = "--json" in arguments
+    try:
+        return int(app(arguments, standalone_mode=False) or 0)
+    except LayerprintError as error:
+        screen.print_error(error, as_json)
+        return error.exit_code
+    except typer.Exit as done:
+        return done.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        Console(stderr=True).print("interrupted; what is finished is kept, run the same command to go on")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return 0
+    except Exception as error:  # the last line of defence: no traceback for users
+        if getattr(error, "exit_code", None) == 2 and hasattr(error, "format_message"):
+            return _usage(error)
+        if os.environ.get("LAYERPRINT_VERBOSE"):
+            traceback.print_exc()
+        screen.print_error(
+            LayerprintError(
+                f"{type(error).__name__}: {error}", "run with `layerprint --verbose …` and report the lines"
+            ),
+            as_json,
+        )
+        return 1
+
+
+def _usage(error: Any) -> int:
+    """A wrong option or argument: click knows how to say it."""
+    error.show()
+    return 2
+
+
+def main() -> None:
+    """Entry point of the command ``layerprint``."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""The demo: its material, and how it is run."""

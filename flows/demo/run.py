@@ -1,0 +1,192 @@
+"""`layerprint demo`: real digits, generators fitted on them, audited through the whole real path.
+
+The material comes from `demo.data`; here it is uploaded, audited and attributed, with the same flows that a user's
+own spec goes through.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.markup import escape
+
+from flows.attribute import attribute_images
+from flows.audit import audit
+from flows.demo.data import SCORING, DemoMaterial, build_demo_material, write_png_set
+from flows.gallery import save_curves, save_pairs
+from flows.outcome import AuditOutcome
+from flows.spec import AuditSpec
+from storage.embedded_s3 import EmbeddedS3
+from storage.objects import LocalStore, ObjectStore, open_store
+
+BUCKET = "layerprint-demo"
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo shows.
+
+    Attributes:
+        outcomes: One audit per release.
+        attributed: For each of them, the release that a fresh batch of its generator was attributed to.
+        pictures: Paths of the curves and of the pair sheets.
+        next_commands: Commands to try next.
+    """
+
+    outcomes: list[AuditOutcome]
+    attributed: list[str]
+    pictures: list[str]
+    next_commands: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        audits = [
+            {**outcome.audit, "scores": outcome.scores, "fresh_batch_attributed_to": name}
+            for outcome, name in zip(self.outcomes, self.attributed, strict=True)
+        ]
+        return {"audits": audits, "pictures": self.pictures, "next_commands": self.next_commands}
+
+
+def run_demo(folder: Path, *, local: bool, seed: int, say: Callable[[str], None]) -> DemoResult:
+    """Make the material (once), audit every release, attribute a fresh batch of every generator.
+
+    Args:
+        folder: Images, store, spec and pictures go here.
+        local: Folders instead of the embedded S3 server.
+        seed: Of everything random.
+        say: Told what happens, a line at a time (Rich markup).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = _encoder_checkpoint(folder, seed, say)
+    with nullcontext() if local else _embedded_s3(folder, say):
+        root = f"{folder}/local-{seed}" if local else f"s3://{BUCKET}/seed-{seed}"
+        material = build_demo_material(seed)
+        _make_images(open_store(root), material, say)
+        spec = _demo_spec(root, weights, material)
+        spec_path = folder / ("spec-local.yaml" if local else "spec.yaml")
+        spec_path.write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+        outcomes = audit(spec)
+        attributed = [
+            attribute_images(spec, f"{root}/fresh/{release.name}/").matches[0].name for release in spec.releases
+        ]
+        store = open_store(spec.store)
+        save_curves(store, outcomes)
+        for outcome in outcomes:
+            save_pairs(store, spec, outcome)
+        results = Path(spec.store) if local else _download(store, folder / f"results-{seed}")
+    pictures = sorted(str(path) for path in (results / "pictures").glob("*.png"))
+    return DemoResult(outcomes, attributed, pictures, _next_commands(results))
+
+
+@contextmanager
+def _embedded_s3(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """A real S3 server on loopback, and the environment that makes every AWS client use it."""
+    with EmbeddedS3(folder / "s3") as server, _environment(server.environment()):
+        server.make_bucket(BUCKET)
+        say(f"[green]✓[/] S3 server (SeaweedFS) at {server.endpoint}")
+        yield
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _encoder_checkpoint(folder: Path, seed: int, say: Callable[[str], None]) -> Path:
+    """The demo's encoder: trained on the digits' encoder part, which no other part overlaps."""
+    path = folder / f"encoder-{seed}.safetensors"
+    if path.exists():
+        say(f"[dim]· encoder: found {escape(str(path))}[/]")
+        return path
+    from flows.demo.data import split_digits
+    from flows.demo.encoder import train_encoder  # loads torch, which a second demo does not need
+
+    split = split_digits(seed)
+    trained = train_encoder(split.encoder, split.encoder_labels, seed=seed)
+    accuracy = trained.accuracy(split.held_out, split.held_out_labels)
+    trained.save(path)
+    say(
+        f"[green]✓[/] encoder: a small ViT trained on {len(split.encoder)} digits, names {accuracy:.0%} of "
+        f"{len(split.held_out)} others rightly"
+    )
+    return path
+
+
+def _make_images(root: ObjectStore, material: DemoMaterial, say: Callable[[str], None]) -> None:
+    """Upload every set that is not there in full; the same seed gives the same bytes."""
+    _make_set(root, "digits/train", len(material.split.train), lambda: material.split.train, say)
+    _make_set(root, "digits/held_out", len(material.split.held_out), lambda: material.split.held_out, say)
+    for release in material.releases:
+        for number, folder in enumerate(("releases", "fresh")):
+            _make_set(root, f"{folder}/{release.name}", release.size, partial(release.batch, number), say)
+
+
+def _make_set(root: ObjectStore, prefix: str, size: int, make: Callable[[], Any], say: Callable[[str], None]) -> None:
+    if sum(1 for _ in root.list(f"{prefix}/")) == size:
+        return
+    write_png_set(make(), root.put, f"{prefix}/")
+    say(f"[green]✓[/] {prefix}: {size} PNG images uploaded")
+
+
+def _demo_spec(root: str, weights: Path, material: DemoMaterial) -> AuditSpec:
+    from flows.demo.encoder import encoder_spec
+
+    return AuditSpec.model_validate(
+        {
+            "store": f"{root}/audits",
+            "encoder": encoder_spec(str(weights)),
+            "reference": {
+                "name": "digits",
+                "train": f"{root}/digits/train/",
+                "held_out": f"{root}/digits/held_out/",
+            },
+            "releases": [
+                {
+                    "name": release.name,
+                    "version": release.version,
+                    "family": release.family,
+                    "images": f"{root}/releases/{release.name}/",
+                }
+                for release in material.releases
+            ],
+            "scoring": SCORING,
+        }
+    )
+
+
+def _download(store: ObjectStore, folder: Path) -> Path:
+    """Copy results and pictures to a folder, so that they can be asked when the S3 server is gone."""
+    local = LocalStore(str(folder))
+    for prefix in ("results/", "pictures/", "layerprint.json"):
+        for info in store.list(prefix):
+            local.put(info.key, store.get(info.key))
+    return folder
+
+
+def _next_commands(results: Path) -> list[str]:
+    try:
+        shown = results.relative_to(Path.cwd())
+    except ValueError:
+        shown = results
+    flagged = "SELECT release, layer, a_hat, copy_rate FROM scores ORDER BY copy_rate DESC LIMIT 8"
+    copies = "SELECT release, image_key, train_key FROM evidence WHERE identical AND layer = 0 ORDER BY release"
+    return [
+        f'layerprint sql --store {shown} "{flagged}"',
+        f'layerprint sql --store {shown} "{copies}"',
+        f"layerprint status --store {shown}",
+    ]

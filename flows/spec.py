@@ -1,0 +1,212 @@
+"""The spec: one YAML file that says what to audit. Read here, checked here, resolved once."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from actors.encoder_config import EncoderConfig, Pooling
+from storage.errors import InputError
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Uri = Annotated[str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EncoderSpec(_Part):
+    """The model whose layers measure the images."""
+
+    model: Name = Field(description="any timm model, for example vit_small_patch14_dinov2.lvd142m")
+    weights: Uri = Field("hub", description="hub, random, or a path or s3:// URI of a .safetensors or .pth file")
+    model_args: dict[str, Any] = Field({}, description="passed to timm.create_model, for example {depth: 6}")
+    image_size: int = Field(224, ge=8, le=2048, description="pixels, both sides")
+    pooling: Pooling = Field("mean", description="mean (of patch tokens) or cls")
+    layers: Literal["all"] | list[int] = Field("all", description="all, or a list like [0, 3, 11]")
+
+    @field_validator("layers")
+    @classmethod
+    def _layers_make_sense(cls, value: Literal["all"] | list[int]) -> Literal["all"] | list[int]:
+        if value != "all" and (not value or min(value) < 0):
+            raise ValueError("layers are numbers from 0 up, at least one")
+        return value
+
+    def config(self) -> EncoderConfig:
+        """The same as the frozen value that workers get."""
+        return EncoderConfig(
+            model=self.model,
+            weights=self.weights,
+            model_args=json.dumps(self.model_args, sort_keys=True),
+            image_size=self.image_size,
+            pooling=self.pooling,
+            layers=None if self.layers == "all" else tuple(self.layers),
+        )
+
+
+class ReferenceSpec(_Part):
+    """The real data set: train images, and held-out images that the model never saw."""
+
+    name: Name
+    train: Uri = Field(description="folder, s3:// prefix or file.npz#array")
+    held_out: Uri = Field(description="folder, s3:// prefix or file.npz#array")
+
+    @model_validator(mode="after")
+    def _two_sets(self) -> ReferenceSpec:
+        if self.train.rstrip("/") == self.held_out.rstrip("/"):
+            raise ValueError(
+                f"train and held_out are the same set, {self.train}: held-out images must never have been trained on"
+            )
+        return self
+
+
+class ReleaseSpec(_Part):
+    """One version of one generative model, known by the images it generated."""
+
+    name: Name
+    version: Annotated[Name, Field(coerce_numbers_to_str=True)] = "1"
+    family: Name | None = Field(None, description="for example gan, flow, diffusion")
+    images: Uri = Field(description="folder, s3:// prefix or file.npz#array")
+
+    @property
+    def label(self) -> str:
+        """Name and version, as people write them."""
+        return f"{self.name}@{self.version}"
+
+
+class ScoringSpec(_Part):
+    """How distances become scores."""
+
+    preset: Literal["default", "meehan", "paper"] = Field(
+        "default", description="default; meehan and paper: distances and C_T as published"
+    )
+    components: int = Field(64, ge=1, le=4096, description="dimensions of the PCA")
+    cells: int = Field(10, ge=1, le=10_000, description="cells of k-means")
+    seed: int = Field(0, ge=0, lt=2**32)
+
+
+class GateSpec(_Part):
+    """What a release must keep to pass."""
+
+    max_copy_rate: float = Field(0.01, ge=0.0, lt=1.0, description="share of generated images that may be copies")
+    max_rejected: float = Field(0.05, ge=0.0, le=1.0, description="share of a set's images that may be unreadable")
+
+
+class AuditSpec(_Part):
+    """The whole spec file."""
+
+    store: Uri = Field(description="folder or s3:// prefix: everything the audit writes")
+    encoder: EncoderSpec
+    reference: ReferenceSpec
+    releases: list[ReleaseSpec] = Field(min_length=1)
+    scoring: ScoringSpec = ScoringSpec()
+    gate: GateSpec = GateSpec()
+
+    @model_validator(mode="after")
+    def _releases_differ(self) -> AuditSpec:
+        seen: set[str] = set()
+        for release in self.releases:
+            if release.label in seen:
+                raise ValueError(f"releases: {release.label} stands there twice; give each its own name or version")
+            seen.add(release.label)
+        return self
+
+    def release(self, name: str) -> ReleaseSpec:
+        """The release of this name or ``name@version``.
+
+        Raises:
+            InputError: none or several have it.
+        """
+        found = [r for r in self.releases if name in (r.label, r.name)]
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(r.label for r in self.releases)
+        if found:
+            raise InputError(f"--release {name} is ambiguous: {len(found)} versions", f"say one of: {known}")
+        raise InputError(f"--release {name} is not in the spec", f"say one of: {known}")
+
+
+def load_spec(path: Path) -> AuditSpec:
+    """Read and check a spec file. Relative paths in it are relative to the file's own folder.
+
+    Raises:
+        InputError: names each wrong field, the value found and what is allowed.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"there is no spec {path}", "give the path of a YAML file; README.md shows one") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}", "give a YAML file") from error
+    if not isinstance(content, dict):
+        found = "nothing" if content is None else type(content).__name__
+        raise InputError(f"{path} holds {found}, not fields", "start from the spec in README.md")
+    try:
+        return AuditSpec.model_validate(_with_paths_from(content, path.resolve().parent))
+    except ValidationError as error:
+        raise InputError(f"{path}:\n" + "\n".join(_explain(item) for item in error.errors()), _REMEDY) from None
+
+
+_REMEDY = "mend these fields; `layerprint audit --help` and README.md show a whole spec"
+
+
+def _explain(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"]) or "spec"
+    if item["type"] == "missing":
+        return f"  {where}: missing"
+    if item["type"] == "extra_forbidden":
+        return f"  {where}: unknown field (found {_shown(item['input'])})"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error" and where == "spec":
+        return f"  {message}"
+    found = (
+        "" if item["type"] == "value_error" and isinstance(item["input"], dict) else f" (found {_shown(item['input'])})"
+    )
+    return f"  {where}: {message}{found}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _with_paths_from(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Make the relative paths absolute, leaving the rest (also what is wrong) as it is."""
+    resolved = {**content, "store": absolute_uri(content.get("store"), folder)}
+    reference = content.get("reference")
+    if isinstance(reference, dict):
+        paths = {field: absolute_uri(reference[field], folder) for field in ("train", "held_out") if field in reference}
+        resolved["reference"] = {**reference, **paths}
+    encoder = content.get("encoder")
+    if isinstance(encoder, dict) and encoder.get("weights") not in (None, "hub", "random"):
+        resolved["encoder"] = {**encoder, "weights": absolute_uri(encoder["weights"], folder)}
+    if isinstance(content.get("releases"), list):
+        resolved["releases"] = [
+            {**release, "images": absolute_uri(release["images"], folder)}
+            if isinstance(release, dict) and "images" in release
+            else release
+            for release in content["releases"]
+        ]
+    return {key: value for key, value in resolved.items() if key in content}
+
+
+def absolute_uri(value: Any, folder: Path) -> Any:
+    """A relative path made absolute; URIs with a scheme, and anything that is no text, stay."""
+    if not isinstance(value, str) or not value.strip() or "://" in value:
+        return value
+    path, hash_mark, array = value.strip().partition("#") if ".npz#" in value else (value.strip(), "", "")
+    return os.path.normpath(folder / Path(path).expanduser()) + hash_mark + array

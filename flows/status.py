@@ -1,0 +1,51 @@
+"""What a store holds."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from flows.spec import AuditSpec
+from storage.objects import open_store
+from storage.sql import run_sql
+
+_LATEST = """
+SELECT release, version, verdict, copy_rate, images, rejected, created_at, audit_id FROM audits
+QUALIFY row_number() OVER (PARTITION BY release, version ORDER BY created_at DESC, audit_id DESC) = 1
+ORDER BY release, version
+"""
+
+
+class StoreStatus(NamedTuple):
+    """A store at a glance.
+
+    Attributes:
+        releases: The latest audit of each release.
+        not_audited: Releases of the spec without any audit.
+        unfinished: Embedding tables that have receipts but are not committed.
+    """
+
+    releases: list[dict[str, Any]]
+    not_audited: list[str]
+    unfinished: list[str]
+
+
+def store_status(store_uri: str, spec: AuditSpec | None) -> StoreStatus:
+    """Read a store's results and markers.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    store = open_store(store_uri)
+    releases = run_sql(store_uri, _LATEST).to_pylist()
+    known = {(row["release"], row["version"]) for row in releases}
+    wanted = spec.releases if spec else []
+    begun: dict[str, int] = {}
+    for info in store.list("receipts/"):
+        table = info.key.split("/")[1]
+        begun[table] = begun.get(table, 0) + 1
+    finished = {info.key.removeprefix("tables/").removesuffix(".json") for info in store.list("tables/")}
+    return StoreStatus(
+        releases=releases,
+        not_audited=[release.label for release in wanted if (release.name, release.version) not in known],
+        unfinished=[f"{table} ({count} shards done)" for table, count in begun.items() if table not in finished],
+    )

@@ -1,0 +1,99 @@
+"""What a store of objects is; `storage.objects` opens one.
+
+An object has a key, its path under the store's root with ``/`` between the parts. `ObjectStore.put_if_absent`
+is the one primitive of agreement: markers, receipts and results are published through it.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from storage.errors import InputError, StoreError
+
+
+class ObjectMissingError(StoreError):
+    """An object that was asked for by its key does not exist."""
+
+
+class ObjectInfo(NamedTuple):
+    """One object of a listing.
+
+    Args:
+        key: Path relative to the store's root.
+        size: Bytes.
+        etag: Changes when the object is written again (S3: its ETag; local: size and modification time).
+    """
+
+    key: str
+    size: int
+    etag: str
+
+
+class ObjectStore(ABC):
+    """Objects under one root.
+
+    Args:
+        uri: The root: an absolute path or ``s3://bucket/prefix``, without a slash at the end.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def child_uri(self, key: str) -> str:
+        """The URI of an object of this store."""
+        return f"{self.uri.rstrip('/')}/{checked_key(key)}"
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """All objects whose key begins with ``prefix``, at any depth, in no promised order."""
+
+    @abstractmethod
+    def get(self, key: str) -> bytes:
+        """The bytes of an object.
+
+        Raises:
+            ObjectMissingError: There is none of that key.
+            StoreError: The store cannot be read.
+        """
+
+    @abstractmethod
+    def put(self, key: str, data: bytes) -> None:
+        """Writes an object, whole or not at all; one that exists is replaced."""
+
+    @abstractmethod
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Writes an object unless it exists.
+
+        Returns:
+            True when this call wrote it; of many callers exactly one gets True.
+        """
+
+    @abstractmethod
+    def exists(self, key: str) -> bool:
+        """Whether there is an object of this key."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Removes an object; one that does not exist is no error."""
+
+    @abstractmethod
+    def content_tag(self, info: ObjectInfo) -> str:
+        """A name for the object's content that survives a copy: sha256 (local) or the ETag (S3)."""
+
+
+def checked_key(key: str) -> str:
+    """The key, when it stays under its root.
+
+    Raises:
+        InputError: It is empty, absolute, or has a NUL, a ``.`` or a ``..`` part.
+
+    >>> checked_key("train/one image.png")
+    'train/one image.png'
+    """
+    parts = re.split(r"[/\\]", key)
+    if not key or parts[0] == "" or parts[-1] == "" or {".", ".."} & set(parts) or "\0" in key:
+        raise InputError(f"{key!r} is not the key of an object", "give a relative path without . or .. parts")
+    return key

@@ -1,0 +1,101 @@
+"""A store of objects under a prefix of an S3 bucket."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from storage.object_store import ObjectInfo, ObjectStore, checked_key
+from storage.s3_client import s3_client, s3_errors
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+class S3Store(ObjectStore):
+    """A prefix of a bucket. Folder placeholders (keys that end with ``/``) are not objects."""
+
+    def __init__(self, bucket: str, prefix: str = "") -> None:
+        self.bucket = bucket
+        self.prefix = prefix.strip("/")
+        super().__init__(f"s3://{bucket}/{self.prefix}".rstrip("/"))
+
+    @property
+    def _client(self) -> S3Client:  # not kept: a store travels to other processes
+        return s3_client()
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        with s3_errors(f"{self.uri}/{prefix}"):
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.bucket, Prefix=self._root + prefix):
+                for item in page.get("Contents", []):
+                    if not item["Key"].endswith("/"):
+                        key = item["Key"].removeprefix(self._root)
+                        yield ObjectInfo(key, item["Size"], item["ETag"].strip('"'))
+
+    def get(self, key: str) -> bytes:
+        with s3_errors(self.child_uri(key)):
+            return self._client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"].read()
+
+    def put(self, key: str, data: bytes) -> None:
+        with s3_errors(self.child_uri(key)):
+            self._client.put_object(Bucket=self.bucket, Key=self._key(key), Body=data)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        writer = uuid.uuid4().hex
+        with s3_errors(self.child_uri(key)):
+            try:
+                self._put_new(key, data, writer)
+            except ClientError as error:
+                if _status(error) != 412:
+                    raise
+                # A retry after a lost answer meets the object of its own first attempt.
+                head = self._client.head_object(Bucket=self.bucket, Key=self._key(key))
+                return head["Metadata"].get("writer") == writer
+        return True
+
+    @retry(
+        retry=retry_if_exception(lambda error: isinstance(error, ClientError) and _status(error) == 409),
+        stop=stop_after_attempt(8),
+        wait=wait_random_exponential(multiplier=0.05, max=2),
+        reraise=True,
+    )
+    def _put_new(self, key: str, data: bytes, writer: str) -> None:
+        """Put with ``If-None-Match: *``; 409 says that another writer is at it now."""
+        self._client.put_object(
+            Bucket=self.bucket, Key=self._key(key), Body=data, IfNoneMatch="*", Metadata={"writer": writer}
+        )
+
+    def exists(self, key: str) -> bool:
+        # Not HEAD: its answer has no body, and so cannot tell a missing bucket or a wrong secret apart.
+        with s3_errors(self.child_uri(key)):
+            try:
+                self._client.get_object(Bucket=self.bucket, Key=self._key(key), Range="bytes=0-0")
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") == "NoSuchKey":
+                    return False
+                if _status(error) != 416:  # an empty object has no first byte
+                    raise
+        return True
+
+    def delete(self, key: str) -> None:
+        with s3_errors(self.child_uri(key)):
+            self._client.delete_object(Bucket=self.bucket, Key=self._key(key))
+
+    def content_tag(self, info: ObjectInfo) -> str:
+        return info.etag
+
+    @property
+    def _root(self) -> str:
+        return f"{self.prefix}/" if self.prefix else ""
+
+    def _key(self, key: str) -> str:
+        return self._root + checked_key(key)
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

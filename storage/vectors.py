@@ -1,0 +1,314 @@
+"""Vector tables in LanceDB: one table per image set × encoder, one vector column per layer.
+
+Workers write fragments and leave a receipt under a deterministic name; the driver commits all receipts of a
+table at once. Three things make the commit safe:
+
+* a receipt is put if absent, so of two workers that embed one shard exactly one is counted;
+* the commit is an *overwrite* by the fragments of all receipts, so committing twice (two drivers, or a crash
+  between the commit and its marker) gives the same rows once, where an append would double them;
+* the marker is put if absent, after the commit, and names the version that every reader opens.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import lance
+import lancedb
+import numpy as np
+import pyarrow as pa
+from lance.commit import CommitConflictError
+from lance.fragment import FragmentMetadata, write_fragments
+from numpy.typing import NDArray
+
+from storage.errors import StageError
+from storage.objects import ObjectStore, lance_storage_options
+
+_log = logging.getLogger(__name__)
+
+FACT_FIELDS = [
+    pa.field("row", pa.int64(), nullable=False),
+    pa.field("key", pa.string(), nullable=False),
+    pa.field("sha256", pa.string(), nullable=False),
+    pa.field("codec", pa.string(), nullable=False),
+    pa.field("width", pa.int32(), nullable=False),
+    pa.field("height", pa.int32(), nullable=False),
+]
+
+
+def layer_column(layer: int) -> str:
+    """The name of a layer's vector column.
+
+    >>> layer_column(3)
+    'layer_03'
+    """
+    return f"layer_{layer:02d}"
+
+
+def embedding_schema(dims: dict[int, int]) -> pa.Schema:
+    """The schema of an embedding table.
+
+    Args:
+        dims: Layer → vector length.
+    """
+    vectors = [pa.field(layer_column(k), pa.list_(pa.float32(), d), nullable=False) for k, d in dims.items()]
+    return pa.schema([*FACT_FIELDS, *vectors])
+
+
+def vector_array(x: NDArray[np.float32]) -> pa.FixedSizeListArray:
+    """A matrix (n, d) float32 as an Arrow column of n vectors, without a copy."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(x).reshape(-1)), x.shape[1])
+
+
+def vector_matrix(column: pa.ChunkedArray | pa.Array) -> NDArray[np.float32]:
+    """An Arrow column of n vectors as a matrix (n, d) float32."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    flat: NDArray[np.float32] = array.flatten().to_numpy()
+    return flat.reshape(len(array), -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a worker says about one embedded shard; small, and all that the driver sees of it.
+
+    ``sizes`` and ``codecs`` count the images by "width×height" and by codec.
+    """
+
+    shard: int
+    rows: int
+    fragments: list[str]
+    rejects: list[dict[str, str]]
+    codecs: dict[str, int]
+    sizes: dict[str, int]
+    bytes_read: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingTable:
+    """A committed table: the content of its marker."""
+
+    name: str
+    version: int
+    rows: int
+    rejects: list[dict[str, str]]
+    codecs: dict[str, int]
+    sizes: dict[str, int]
+    seconds: float = field(default=0.0)
+
+
+class ImageIdentity(NamedTuple):
+    """Where an image is in its set, and the SHA-256 of its bytes."""
+
+    key: str
+    sha256: str
+
+
+class VectorStore:
+    """The vector tables under ``<store>/vectors`` with their receipts and markers.
+
+    Args:
+        store: The audit's store.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+        self.uri = store.child_uri("vectors")
+        self.options = lance_storage_options(self.uri)
+
+    def table_uri(self, name: str) -> str:
+        return f"{self.uri}/{name}.lance"
+
+    def database(self) -> lancedb.DBConnection:
+        return lancedb.connect(self.uri, storage_options=self.options)
+
+    def open(self, name: str, version: int) -> Any:
+        """The LanceDB table at exactly this version."""
+        table = self.database().open_table(name)
+        table.checkout(version)
+        return table
+
+    def dataset(self, name: str, version: int) -> lance.LanceDataset:
+        """The same table as a Lance dataset, for scans of single columns."""
+        return lance.dataset(self.table_uri(name), version=version, storage_options=self.options)
+
+    def scan(
+        self, name: str, version: int, column: str, batch_rows: int = 16_384
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """One vector column in the order of the table, block by block: (row (b,), vectors (b, d))."""
+        dataset = self.dataset(name, version)
+        for batch in dataset.to_batches(columns=["row", column], batch_size=batch_rows, scan_in_order=True):
+            yield batch["row"].to_numpy(), vector_matrix(batch[column])
+
+    def identities(self, table: EmbeddingTable, rows: Collection[int]) -> dict[int, ImageIdentity]:
+        """Key and content digest of some rows of an embedding table."""
+        if not rows:
+            return {}
+        wanted = f"row IN ({', '.join(str(int(row)) for row in rows)})"
+        dataset = self.dataset(table.name, table.version)
+        found = dataset.to_table(columns=["row", "key", "sha256"], filter=wanted).to_pylist()
+        return {item["row"]: ImageIdentity(item["key"], item["sha256"]) for item in found}
+
+    # -- shards and receipts ---------------------------------------------------------------------------------
+
+    def create(self, name: str, schema: pa.Schema) -> None:
+        """Create the empty table with its full schema, if it is not there."""
+        self.database().create_table(name, schema=schema, exist_ok=True)
+
+    def write_shard(self, name: str, rows: pa.Table) -> list[str]:
+        """Write one shard's rows as uncommitted fragments; returns their metadata as JSON texts."""
+        if not rows.num_rows:
+            return []
+        fragments = write_fragments(
+            rows, self.table_uri(name), schema=rows.schema, mode="append", storage_options=self.options
+        )
+        return [json.dumps(fragment.to_json()) for fragment in fragments]
+
+    def leave_receipt(self, prefix: str, receipt: Receipt) -> bool:
+        """Publish a shard's receipt; False when another worker was first (then its rows count, not ours)."""
+        key = f"{prefix}/shard-{receipt.shard:06d}.json"
+        return self.store.put_if_absent(key, json.dumps(asdict(receipt)).encode())
+
+    def receipts(self, prefix: str) -> dict[int, Receipt]:
+        """All receipts under a prefix by shard index."""
+        found = (self.store.get(info.key) for info in self.store.list(prefix + "/"))
+        parsed = [Receipt(**json.loads(text)) for text in found]
+        return {receipt.shard: receipt for receipt in parsed}
+
+    # -- commit ----------------------------------------------------------------------------------------------
+
+    def committed(self, name: str) -> EmbeddingTable | None:
+        """The marker of a finished table, or None."""
+        key = f"tables/{name}.json"
+        if not self.store.exists(key):
+            return None
+        return EmbeddingTable(**json.loads(self.store.get(key)))
+
+    def commit(self, name: str, schema: pa.Schema, receipts: Sequence[Receipt]) -> EmbeddingTable:
+        """Commit all shards of a table at once, then publish its marker.
+
+        Args:
+            name: Table, created before with `create`.
+            schema: The table's schema.
+            receipts: One receipt per shard, all shards.
+
+        Returns:
+            The marker that won (ours, or that of a driver which committed the same shards before us).
+        """
+        done = self.committed(name)
+        if done is not None:
+            return done
+        ordered = sorted(receipts, key=lambda r: r.shard)
+        rows = sum(r.rows for r in ordered)
+        version = self._overwrite(name, schema, [f for r in ordered for f in r.fragments], rows)
+        table = EmbeddingTable(
+            name=name,
+            version=version,
+            rows=rows,
+            rejects=[reject for r in ordered for reject in r.rejects],
+            codecs=_total(r.codecs for r in ordered),
+            sizes=_total(r.sizes for r in ordered),
+            seconds=sum(r.seconds for r in ordered),
+        )
+        self.store.put_if_absent(f"tables/{name}.json", json.dumps(asdict(table)).encode())
+        return self.committed(name) or table
+
+    def _overwrite(self, name: str, schema: pa.Schema, fragments: list[str], rows: int) -> int:
+        """Replace the table's content by these fragments; returns the new version."""
+        dataset = lance.dataset(self.table_uri(name), storage_options=self.options)
+        if dataset.count_rows() != rows:  # else: committed before a crash, or by another driver
+            operation = lance.LanceOperation.Overwrite(schema, [FragmentMetadata.from_json(f) for f in fragments])
+            transaction = lance.Transaction(dataset.version, operation, transaction_properties={"table": name})
+            try:
+                lance.LanceDataset.commit(
+                    self.table_uri(name), transaction, storage_options=self.options, max_retries=0
+                )
+            except CommitConflictError:
+                _log.info("table %s: another driver committed the same shards first", name)
+            dataset = lance.dataset(self.table_uri(name), storage_options=self.options)
+        if dataset.count_rows() != rows:
+            raise StageError(
+                f"table {name} has {dataset.count_rows()} rows after its commit, its receipts say {rows}",
+                "run the audit again; if it stays, delete the table's folder and its receipts",
+            )
+        return int(dataset.version)
+
+    # -- projected train images with their index --------------------------------------------------------------
+
+    def write_indexed(
+        self,
+        name: str,
+        blocks: Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]],
+        centroids: NDArray[np.float32],
+    ) -> int:
+        """Write one layer's projected train vectors and index them by cell; returns the version to read.
+
+        The IVF_FLAT index is given the k-means centroids, so that its partitions are the cells of C_T and a
+        search with one probe is the in-cell search (METHOD §4).
+
+        Args:
+            name: Table; overwritten if it is there.
+            blocks: (row (b,) int64, projected (b, k) float32) in any order.
+            centroids: (c, k) float32.
+        """
+        schema = pa.schema(
+            [
+                pa.field("row", pa.int64(), nullable=False),
+                pa.field("vector", pa.list_(pa.float32(), centroids.shape[1]), nullable=False),
+            ]
+        )
+        batches = (pa.record_batch([pa.array(row), vector_array(x)], schema=schema) for row, x in blocks)
+        reader = pa.RecordBatchReader.from_batches(schema, batches)
+        uri = self.table_uri(name)
+        dataset = lance.write_dataset(reader, uri, mode="overwrite", storage_options=self.options)
+        dataset = dataset.create_index(
+            "vector", "IVF_FLAT", metric="l2", num_partitions=len(centroids), ivf_centroids=centroids, replace=True,
+            storage_options=self.options,
+        )  # fmt: skip
+        return int(dataset.version)
+
+
+def nearest_in_cell(
+    table: Any, queries: NDArray[np.float32], block: int = 4096
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The nearest indexed vector of each query within the query's cell.
+
+    Args:
+        table: LanceDB table written by `VectorStore.write_indexed`.
+        queries: (q, k) float32.
+        block: Queries per call.
+
+    Returns:
+        row (q,) int64 of the nearest vector, and that vector (q, k) float32; the caller computes the distance
+        itself, since the index works in float32.
+
+    Raises:
+        StageError: if the index gives no neighbour for a query.
+    """
+    row = np.full(len(queries), -1, np.int64)
+    vector = np.zeros_like(queries)
+    for start in range(0, len(queries), block):
+        search = table.search(queries[start : start + block], vector_column_name="vector")
+        found = search.distance_type("l2").nprobes(1).limit(1).select(["row", "vector", "_distance"]).to_arrow()
+        at = start + found["query_index"].to_numpy()
+        row[at] = found["row"].to_numpy()
+        vector[at] = vector_matrix(found["vector"])
+    missing = int((row < 0).sum())
+    if missing:
+        raise StageError(
+            f"the index of {table.name} gave no neighbour for {missing} of {len(queries)} images",
+            "delete the store's partitions/ folder and run again: the index does not fit its cells",
+        )
+    return row, vector
+
+
+def _total(counts: Iterator[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for count in counts:
+        total.update(count)
+    return dict(total)

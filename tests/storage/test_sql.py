@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from storage.errors import InputError
+from storage.objects import ObjectStore
+from storage.results import SCHEMAS, write_result
+from storage.sql import connect, run_sql
+from tests.storage.test_results import row
+
+
+def _audit(store: ObjectStore, audit_id: str, release: str, day: int, *, verdict: str, a_hat: list[float]) -> None:
+    made = dt.datetime(2026, 1, day, tzinfo=dt.UTC)
+    key: dict[str, Any] = {"audit_id": audit_id, "release": release, "version": "1"}
+    write_result(
+        store,
+        "audits",
+        audit_id,
+        [row("audits", **key, verdict=verdict, copy_rate=0.05, images=500, created_at=made)],
+    )
+    layers = [row("scores", **key, layer=i, informative=i > 0, a_hat=a) for i, a in enumerate(a_hat)]
+    write_result(store, "scores", audit_id, layers)
+
+
+def test_empty_views_have_their_columns(store: ObjectStore) -> None:
+    for table, schema in SCHEMAS.items():
+        found = run_sql(store.uri, f"SELECT * FROM {table}")
+        assert (found.num_rows, found.column_names) == (0, schema.names)
+    assert run_sql(store.uri, "SELECT verdict, copy_rate, a_hat_first, m FROM releases").num_rows == 0
+    assert {r["name"] for r in run_sql(store.uri, "SHOW TABLES").to_pylist()} == {*SCHEMAS, "releases"}
+
+
+def test_releases_is_the_latest_audit_of_each(store: ObjectStore) -> None:
+    _audit(store, "old", "glow", 1, verdict="no copying seen", a_hat=[float("nan"), 0.5, 0.5])
+    _audit(store, "new", "glow", 2, verdict="copying", a_hat=[0.9, 0.2, 0.3, 0.4])
+    _audit(store, "other", "vae", 1, verdict="no copying seen", a_hat=[0.9])
+    found = run_sql(
+        store.uri,
+        "SELECT release, version, verdict, copy_rate, a_hat_first, a_hat_last, m, audit_id FROM releases "
+        "ORDER BY release",
+    )
+    assert [tuple(r.values()) for r in found.to_pylist()] == [
+        ("glow", "1", "copying", 0.05, 0.2, 0.4, 500, "new"),
+        ("vae", "1", "no copying seen", 0.05, None, None, 500, "other"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT layer, avg(a_hat) FROM scores GROUP BY layer",
+        "FROM scores",
+        "WITH x AS (SELECT * FROM scores) SELECT count(*) FROM x;",
+        "DESCRIBE scores",
+        "SUMMARIZE scores",
+        "EXPLAIN SELECT * FROM scores",
+        "VALUES (1)",
+    ],
+)
+def test_reading_is_allowed(store: ObjectStore, statement: str) -> None:
+    _audit(store, "a", "glow", 1, verdict="no copying seen", a_hat=[0.5])
+    assert run_sql(store.uri, statement).num_rows >= 1
+
+
+ESCAPES = [
+    "SELECT * FROM read_csv('{secret}')",
+    "SELECT * FROM read_text('{secret}')",
+    "SELECT * FROM read_blob('{secret}')",
+    "SELECT * FROM read_parquet('{secret}')",
+    "SELECT * FROM '{secret}'",
+    "SELECT * FROM glob('{secret}*')",
+    "SELECT * FROM query('SELECT * FROM read_text(''{secret}'')')",
+    "SELECT * FROM read_text('s3://bucket/x')",
+    "SELECT * FROM secret_frame",
+    "SELECT getenv('HOME')",
+    "COPY scores TO '{target}'",
+    "COPY (SELECT 1) TO '{target}' (FORMAT parquet)",
+    "EXPLAIN ANALYZE COPY scores TO '{target}'",
+    "EXPORT DATABASE '{target}'",
+    "ATTACH '{target}' AS other",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "SET enable_external_access = true",
+    "RESET lock_configuration",
+    "PRAGMA enable_profiling",
+    "SET temp_directory = '{target}'",
+]
+
+
+@pytest.mark.parametrize("statement", ESCAPES)
+def test_nothing_gets_out_of_the_store(store: ObjectStore, tmp_path: Path, statement: str) -> None:
+    """Refused by `run_sql`, and by the locked database itself if a statement did get there."""
+    secret_frame = SCHEMAS["scores"].empty_table()  # reachable only through a replacement scan
+    secret, target = tmp_path / "secret.csv", tmp_path / "target"
+    secret.write_text("column\nhush\n")
+    statement = statement.format(secret=secret, target=target)
+    with pytest.raises(InputError) as caught:
+        run_sql(store.uri, statement)
+    assert "hush" not in str(caught.value)
+    with connect(store.uri) as connection, pytest.raises(duckdb.Error):
+        connection.execute(statement).fetchall()
+    assert not target.exists()
+    assert secret_frame.num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ("", "found nothing"),
+        ("SELECT 1; SELECT 2", "found SELECT, SELECT"),
+        ("CREATE TABLE x AS SELECT 1", "found CREATE"),
+        ("DROP VIEW scores", "found DROP"),
+        ("SELECT FROM WHERE", "syntax error"),
+        ("SELECT nope FROM scores", "nope"),
+        ("SELECT * FROM nope", "nope"),
+    ],
+)
+def test_mistakes_are_explained(tmp_path: Path, statement: str, found: str) -> None:
+    with pytest.raises(InputError, match=found) as caught:
+        run_sql(str(tmp_path), statement)
+    assert "SELECT" in caught.value.remedy or "releases(release, version, " in caught.value.remedy
+
+
+def test_a_file_written_later_is_seen_by_the_next_statement(store: ObjectStore) -> None:
+    count = "SELECT count(*) AS n FROM scores"
+    _audit(store, "a", "glow", 1, verdict="no copying seen", a_hat=[0.5])
+    assert run_sql(store.uri, count)["n"].to_pylist() == [1]
+    _audit(store, "b", "glow", 2, verdict="no copying seen", a_hat=[0.5, 0.6])
+    assert run_sql(store.uri, count)["n"].to_pylist() == [3]
