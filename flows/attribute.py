@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from prefect import flow
 
-from flows.audit import build_reference, embed_set, list_sets, score_release, search_set
+from flows.audit import embed_set, known_reference, list_set, score_release, search_set
 from flows.checks import FileFacts, check_counts, check_rejects, check_same_files
 from flows.identity import Reference, scoring_digest
 from flows.runtime import running
@@ -34,7 +34,7 @@ class Attribution:
 
 
 @flow(name="attribute_images", persist_result=False, validate_parameters=False)
-def attribute_images(spec: AuditSpec, images: str) -> Attribution:
+def attribute_images(spec: AuditSpec, images: str, label: str = "images") -> Attribution:
     """Compare a set of images with every release audited in the spec's store under the same digests.
 
     Raises:
@@ -42,15 +42,15 @@ def attribute_images(spec: AuditSpec, images: str) -> Attribution:
     """
     with running() as runtime:
         store = runtime.bench(spec.store).store
-        reference = build_reference(spec)
+        reference = known_reference(spec)
         enrolled = enrolled_profiles(store, spec, reference)
-        manifest = list_sets({"images": images})["images"]
-        check_counts({"images": manifest}, spec.scoring.cells)
-        table = embed_set(spec, reference.facts, manifest, "images")
-        check_rejects(table, "images", spec.gate.max_rejected)
-        check_same_files(FileFacts.of(reference.train), FileFacts.of(table), "images")
-        nearest = search_set(spec, reference.facts, table, reference.partition, "images")
-        scored = score_release(spec, reference, table, nearest, "images")
+        manifest = list_set(runtime, images)
+        check_counts({label: manifest}, spec.scoring.cells)
+        table = embed_set(spec, reference.facts, manifest, label)
+        check_rejects(table, label, spec.gate.max_rejected)
+        check_same_files(FileFacts.of(reference.train), FileFacts.of(table), label)
+        nearest = search_set(spec, reference.facts, table, reference.partition, label)
+        scored = score_release(spec, reference, table, nearest, label)
         if scored.profile is None:
             raise InputError("no layer of this encoder carries information", "set encoder.pooling: mean")
         return Attribution(images, table.rows, nearest_profile(*scored.profile, enrolled))

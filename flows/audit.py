@@ -7,7 +7,10 @@ flow that is run again does only what is missing, and a finished audit runs no f
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -28,9 +31,10 @@ from flows.outcome import AuditOutcome, FinishedAudit, load_outcome, save_outcom
 from flows.runtime import Runtime, running
 from flows.spec import AuditSpec, ReleaseSpec
 from scoring.layer_score import PRESETS
-from storage.errors import StageError
+from storage.digest import digest
+from storage.errors import LayerprintError, StageError
 from storage.image_sets import Manifest, list_images
-from storage.vectors import EmbeddingTable
+from storage.vectors import EmbeddingTable, VectorStore
 
 
 def is_infrastructure_error(_task: Any, _run: Any, state: Any) -> bool:
@@ -43,12 +47,6 @@ _stage = task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[2, 10], ret
 
 
 # -- tasks ---------------------------------------------------------------------------------------------------
-
-
-@_stage
-def list_sets(uris: dict[str, str]) -> dict[str, Manifest]:
-    """List image sets by name."""
-    return {name: list_images(uri) for name, uri in uris.items()}
 
 
 @_stage
@@ -107,6 +105,64 @@ def score_release(
         )
 
 
+# -- checks before the work ------------------------------------------------------------------------------------
+
+
+class OpenedReference(NamedTuple):
+    """A reference that passed its checks: what the encoder is, and both sets as listed."""
+
+    facts: EncoderFacts
+    train: Manifest
+    held_out: Manifest
+
+
+def open_reference(spec: AuditSpec) -> OpenedReference:
+    """List and check the reference's sets and load the encoder once, before anything is embedded.
+
+    Raises:
+        InputError: sets that cannot serve as a reference, a store of another reference, an unusable encoder.
+    """
+    with running() as runtime:
+        claim_store(runtime.bench(spec.store).store, spec)
+        train = list_set(runtime, spec.reference.train)
+        held_out = list_set(runtime, spec.reference.held_out)
+        check_counts({"reference.train": train, "reference.held_out": held_out}, spec.scoring.cells)
+        check_held_out(train, held_out)
+        return OpenedReference(resolve_encoder(spec), train, held_out)
+
+
+def check_release(spec: AuditSpec, release: ReleaseSpec) -> Manifest:
+    """List a release's images and check that they can be compared with the reference.
+
+    Raises:
+        InputError: too few images, or files of another kind than the train images.
+    """
+    with running() as runtime:
+        opened = open_reference(spec)
+        manifest = list_set(runtime, release.images)
+        check_counts({release.label: manifest}, spec.scoring.cells)
+        check_same_files(
+            file_facts(spec, opened.facts, opened.train), file_facts(spec, opened.facts, manifest), release.label
+        )
+        return manifest
+
+
+def list_set(runtime: Runtime, uri: str) -> Manifest:
+    """The manifest of an image set, listed once per command."""
+    if uri not in runtime.manifests:
+        runtime.manifests[uri] = list_images(uri)
+    manifest: Manifest = runtime.manifests[uri]
+    return manifest
+
+
+def file_facts(spec: AuditSpec, facts: EncoderFacts, manifest: Manifest) -> FileFacts:
+    """How a set's files are stored: of all images once they are embedded, else of a few that are looked at now."""
+    with running() as runtime:
+        vectors = VectorStore(runtime.bench(spec.store).store)
+        table = vectors.committed(stages.table_name(facts, manifest))
+        return FileFacts.of(table) if table else sniff(manifest)
+
+
 # -- flows ---------------------------------------------------------------------------------------------------
 
 
@@ -117,15 +173,11 @@ def build_reference(spec: AuditSpec) -> Reference:
     Raises:
         InputError: sets that cannot serve as a reference.
     """
-    with running() as runtime:
-        claim_store(runtime.bench(spec.store).store, spec)
-        sets = list_sets({"reference.train": spec.reference.train, "reference.held_out": spec.reference.held_out})
-        train_images, held_out_images = sets.values()
-        check_counts(sets, spec.scoring.cells)
-        check_held_out(train_images, held_out_images)
-        facts = resolve_encoder(spec)
-        if not _finished(runtime, spec, facts, [train_images, held_out_images]):
-            check_same_files(sniff(train_images), sniff(held_out_images), "reference.held_out", tolerance=0.99)
+    with running():
+        facts, train_images, held_out_images = open_reference(spec)
+        check_same_files(
+            file_facts(spec, facts, train_images), file_facts(spec, facts, held_out_images), "reference.held_out"
+        )
         train = embed_set(spec, facts, train_images, "train")
         held_out = embed_set(spec, facts, held_out_images, "held-out")
         for table, name in ((train, "reference.train"), (held_out, "reference.held_out")):
@@ -134,6 +186,16 @@ def build_reference(spec: AuditSpec) -> Reference:
         partition = partition_train(spec, facts, train)
         nearest = search_set(spec, facts, held_out, partition, "held-out")
         return Reference(facts, train, held_out, partition, nearest)
+
+
+def known_reference(spec: AuditSpec) -> Reference:
+    """The spec's reference, built at most once per command."""
+    with running() as runtime:
+        key = digest(**spec.model_dump(mode="json", include={"store", "encoder", "reference", "scoring", "gate"}))
+        if key not in runtime.references:
+            runtime.references[key] = build_reference(spec)
+        built: Reference = runtime.references[key]
+        return built
 
 
 @flow(name="audit_release", persist_result=False, validate_parameters=False)
@@ -147,16 +209,12 @@ def audit_release(spec: AuditSpec, release: ReleaseSpec) -> AuditOutcome:
     with running() as runtime:
         store = runtime.bench(spec.store).store
         before = runtime.forward_images
-        reference = build_reference(spec)
-        manifest = list_sets({release.label: release.images})[release.label]
-        check_counts({release.label: manifest}, spec.scoring.cells)
-        name = stages.table_name(reference.facts, manifest)
-        audit_id = audit_identity(spec, release, reference, name)
+        manifest = check_release(spec, release)
+        reference = known_reference(spec)
+        audit_id = audit_identity(spec, release, reference, stages.table_name(reference.facts, manifest))
         found = load_outcome(store, audit_id)
         if found is not None:
             return found
-        if not _finished(runtime, spec, reference.facts, [manifest]):
-            check_same_files(FileFacts.of(reference.train), sniff(manifest), release.label, tolerance=0.99)
         table = embed_set(spec, reference.facts, manifest, release.label)
         check_rejects(table, release.label, spec.gate.max_rejected)
         check_same_files(FileFacts.of(reference.train), FileFacts.of(table), release.label)
@@ -170,14 +228,44 @@ def audit_release(spec: AuditSpec, release: ReleaseSpec) -> AuditOutcome:
         return outcome
 
 
+@dataclass(frozen=True)
+class AuditReport:
+    """What came of an `audit`: outcomes in the order of the spec, and why a release could not be audited."""
+
+    outcomes: list[AuditOutcome]
+    failures: dict[str, LayerprintError]
+
+
 @flow(name="audit", persist_result=False, validate_parameters=False)
-def audit(spec: AuditSpec, releases: list[ReleaseSpec] | None = None) -> list[AuditOutcome]:
-    """Audit several releases of a spec (None: all), one after the other."""
+def audit(spec: AuditSpec, releases: list[ReleaseSpec] | None = None) -> AuditReport:
+    """Audit several releases of a spec (None: all), one after the other.
+
+    All releases are looked at before the long work begins. One that cannot be audited does not stop the others.
+
+    Raises:
+        LayerprintError: the reference cannot be built, or no release at all can be audited.
+    """
+    chosen = releases or spec.releases
+    outcomes: list[AuditOutcome] = []
+    failures: dict[str, LayerprintError] = {}
     with running():
-        return [audit_release(spec, release) for release in releases or spec.releases]
+        open_reference(spec)
+        for release in chosen:
+            with _collected(failures, release):
+                check_release(spec, release)
+        for release in chosen:
+            if release.label not in failures:
+                with _collected(failures, release):
+                    outcomes.append(audit_release(spec, release))
+    if not outcomes:
+        raise next(iter(failures.values()))
+    return AuditReport(outcomes, failures)
 
 
-def _finished(runtime: Runtime, spec: AuditSpec, facts: EncoderFacts, manifests: list[Manifest]) -> bool:
-    """True when all these sets are embedded, so that no file needs to be looked at again."""
-    store = runtime.bench(spec.store).store
-    return all(store.exists(f"tables/{stages.table_name(facts, manifest)}.json") for manifest in manifests)
+@contextmanager
+def _collected(failures: dict[str, LayerprintError], release: ReleaseSpec) -> Iterator[None]:
+    """Keep a release's error for the report, so that the others go on."""
+    try:
+        yield
+    except LayerprintError as error:
+        failures[release.label] = error

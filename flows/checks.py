@@ -108,14 +108,17 @@ def sniff(manifest: Manifest, seed: int = 0) -> FileFacts:
     return facts
 
 
-def check_same_files(reference: FileFacts, other: FileFacts, name: str, tolerance: float = CODEC_TOLERANCE) -> None:
+def check_same_files(reference: FileFacts, other: FileFacts, name: str) -> None:
     """Refuse sets whose files differ in kind: raw PNGs against JPEG-75 reals moved C_T by up to +11 (METHOD §3).
 
-    Sizes are compared only when all reference images share one size.
+    Sizes are compared only when all reference images share one size. A few images say little about a mixed set, so
+    where either set was only sniffed at, it must have nothing in common with the other to be refused.
 
     Raises:
         InputError: names both kinds, and how to make them alike.
     """
+    few = min(reference.codecs.total(), other.codecs.total()) <= SNIFFED
+    tolerance = 1 - 1e-9 if few else CODEC_TOLERANCE
     if share_outside(reference.codecs, other.codecs) > tolerance:
         raise InputError(
             f"{name}: images are {_kinds(other.codecs)}, the train images are {_kinds(reference.codecs)}; "

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +17,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from flows import console as screen
+from flows import screens
 from flows.console import ProgressBoard
 from storage.errors import InputError, LayerprintError
 
@@ -74,40 +74,29 @@ def audit(
     loaded = load_spec(spec)
     chosen = [loaded.release(release)] if release else loaded.releases
     with _working(as_json) as (_, runtime):
-        outcomes = audit_flow(loaded, chosen)
+        report = audit_flow(loaded, chosen)
         store = open_store(loaded.store)
-        pictures = [
-            save_curves(store, outcomes),
-            *(save_pairs(store, loaded, outcome) for outcome in outcomes),
-        ]
+        pictures = [save_curves(store, report.outcomes)]
+        pictures += [save_pairs(store, loaded, outcome) for outcome in report.outcomes]
         forward = runtime.forward_images
-    failed = [outcome for outcome in outcomes if outcome.verdict != NO_COPYING]
     if as_json:
-        audits = [{**outcome.audit, "scores": outcome.scores} for outcome in outcomes]
-        screen.print_json({"audits": audits, "forward_images": forward, "pictures": pictures})
+        screen.print_json(
+            {
+                "audits": [{**outcome.audit, "scores": outcome.scores} for outcome in report.outcomes],
+                "failures": [
+                    {"release": label, "error": error.found, "remedy": error.remedy}
+                    for label, error in report.failures.items()
+                ],
+                "forward_images": forward,
+                "pictures": pictures,
+            }
+        )
     else:
-        _show_audits(outcomes, forward)
-        _out().print("pictures:", *pictures, sep="\n  ", soft_wrap=True)
-    if gate and failed:
+        screens.show_report(report, forward, pictures)
+    if report.failures:
+        raise typer.Exit(max(error.exit_code for error in report.failures.values()))
+    if gate and any(outcome.verdict != NO_COPYING for outcome in report.outcomes):
         raise typer.Exit(EXIT_GATE)
-
-
-def _show_audits(outcomes: list[Any], forward: int) -> None:
-    out = _out()
-    out.print()
-    out.print(screen.outcome_table(outcomes))
-    if len(outcomes) == 1:
-        out.print()
-        out.print(screen.layer_table(outcomes[0]))
-    out.print()
-    for outcome in outcomes:
-        out.print(f"[bold]{escape(outcome.label)}[/]: {escape(outcome.audit['sentence'])}")
-    out.print()
-    out.print(f"[dim]{screen.COPY_RATE_MEANING}\n{screen.A_HAT_MEANING}[/]")
-    if forward:
-        out.print(f"[dim]{forward:,} images went through the encoder.[/]")
-    else:
-        out.print("[dim]0 images went through the encoder: everything was found in the store.[/]")
 
 
 @app.command()
@@ -136,11 +125,7 @@ def reference(spec: Spec, as_json: Json = False) -> None:
     if as_json:
         screen.print_json(facts)
         return
-    _out().print(
-        f"reference [bold]{escape(loaded.reference.name)}[/]: {built.train.rows:,} train and {built.held_out.rows:,} "
-        f"held-out images, {len(built.layers)} layers; {len(built.train.rejects) + len(built.held_out.rejects)} "
-        f"unreadable; {forward:,} images went through the encoder"
-    )
+    screens.show_reference(facts)
 
 
 @app.command()
@@ -164,12 +149,7 @@ def attribute(
         matches = [match._asdict() for match in found.matches]
         screen.print_json({"images_uri": found.images_uri, "images": found.images, "matches": matches})
         return
-    out = _out()
-    out.print(screen.attribution_table(found))
-    out.print(
-        f"\n[dim]{found.images:,} images. D²: squared distance of the profiles; p: chance of one as large when the "
-        "same model made both sets.[/]"
-    )
+    screens.show_attribution(found)
 
 
 @app.command()
@@ -189,20 +169,7 @@ def sql(
     if as_json:
         screen.print_json(found.to_pylist())
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in found.column_names:
-        table.add_column(escape(screen.printable(name)), overflow="fold")
-    for row in found.slice(0, 1000).to_pylist():
-        table.add_row(*(escape(screen.printable(_cell(value))) for value in row.values()))
-    _out().print(table)
-    if found.num_rows > 1000:
-        _out().print(f"[dim]1,000 of {found.num_rows:,} rows; add LIMIT, or take all with --json[/]")
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    screens.show_rows(found)
 
 
 @app.command()
@@ -220,21 +187,7 @@ def status(
     if as_json:
         screen.print_json(found._asdict())
         return
-    out = _out()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("release", "verdict", "copy rate %", "images", "unreadable", "audited (UTC)"):
-        table.add_column(name, overflow="fold", justify="right" if name in ("images", "unreadable") else "left")
-    for row in found.releases:
-        style = screen.VERDICT_STYLE.get(row["verdict"], "green")
-        name = escape(screen.printable(f"{row['release']}@{row['version']}"))
-        rate = "–" if row["copy_rate"] is None else f"{100 * row['copy_rate']:.1f}"
-        when = row["created_at"].strftime("%Y-%m-%d %H:%M")
-        table.add_row(name, f"[{style}]{row['verdict']}[/]", rate, f"{row['images']:,}", str(row["rejected"]), when)
-    out.print(table if found.releases else "no finished audit in this store")
-    for name in found.not_audited:
-        out.print(f"[yellow]not audited[/] {escape(screen.printable(name))}")
-    for name in found.unfinished:
-        out.print(f"[yellow]begun, not finished[/] {escape(name)}; the next audit goes on from there")
+    screens.show_status(found)
 
 
 @app.command()
@@ -258,17 +211,10 @@ def doctor(
             *(release.images for release in loaded.releases),
         ]
     findings = []
-    styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-    out = _out()
     for finding in run_checks(store, sets):
         findings.append(finding)
         if not as_json:
-            out.print(
-                f"[{styles[finding.status]}]{finding.status:4}[/] {escape(finding.name)}: "
-                f"{escape(screen.printable(finding.found))}"
-            )
-            if finding.remedy:
-                out.print(f"     [bold]→[/] {escape(screen.printable(finding.remedy))}")
+            screens.show_finding(finding)
     if as_json:
         screen.print_json([finding._asdict() for finding in findings])
     if code := exit_code(findings):
@@ -296,17 +242,7 @@ def demo(
     if as_json:
         screen.print_json({**result.to_json(), "forward_images": forward})
         return
-    out = _out()
-    out.print()
-    out.print(screen.outcome_table(result.outcomes, result.attributed))
-    out.print(f"\n[dim]{screen.COPY_RATE_MEANING}\n{screen.A_HAT_MEANING}[/]\n")
-    out.print(
-        f"{forward:,} images went through the encoder" + ("" if forward else ": everything was found in the store")
-    )
-    out.print("pictures:", *result.pictures, sep="\n  ", soft_wrap=True)
-    out.print("\n[bold]Try next[/]")
-    for line in result.next_commands:
-        out.print(f"  {escape(line)}", soft_wrap=True)
+    screens.show_demo(result, forward)
 
 
 # -- around every command ------------------------------------------------------------------------------------
@@ -333,16 +269,14 @@ def _store_of(store: str | None, spec: Path | None) -> str:
     raise InputError("which store?", "give --store FOLDER_OR_S3_URI, or --spec SPEC")
 
 
-def _out() -> Console:
-    return Console(highlight=False)
-
-
 def _quiet_libraries(verbose: bool) -> None:
     """Users see our lines; the libraries' logs come with --verbose. Nothing is sent to anyone."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    for library in ("lance is not fork-safe", "lancedb fork support"):
+        warnings.filterwarnings("ignore", message=library)  # a fork that becomes Ray at once is harmless
     if not verbose:
         os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
         os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")

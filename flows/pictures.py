@@ -254,8 +254,9 @@ def _pair(figure: Figure, sheet: Sheet, row: int, column: int, pair: Pair) -> No
         small = fit(image, tile)
         below = sheet.height - top - (tile + small.height) // 2
         figure.figimage(np.asarray(small), xo=start + (tile - small.width) // 2, yo=below, origin="upper")
+    room = 1.4 * tile if pair.identical else sheet.wide
     p_value = "–" if math.isnan(pair.p_value) else f"{pair.p_value:.2g}"
-    sheet.write(figure, left, top + tile + 14, f"d = {pair.distance:.3g}   p = {p_value}", 8.5, room=1.4 * tile)
+    sheet.write(figure, left, top + tile + 14, f"d = {pair.distance:.3g}   p = {p_value}", 8.5, room=room)
     if pair.identical:
         right = left + sheet.wide
         sheet.write(figure, right, top + tile + 14, "identical", 8.5, ha="right", color=colour, weight="bold")

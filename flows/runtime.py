@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -58,7 +58,8 @@ class MachineSettings(BaseSettings):
 class Runtime:
     """The cluster, the machine's settings and the progress of one command.
 
-    ``forward_images`` counts the images that went through the encoder since the command began.
+    ``forward_images`` counts the images that went through the encoder since the command began; ``references``
+    (by digest) and ``manifests`` (by URI) hold what it has built and listed.
     """
 
     def __init__(self, report: Report) -> None:
@@ -66,6 +67,8 @@ class Runtime:
         self.cluster = Cluster(self.settings.cluster_settings())
         self.report = report
         self.forward_images = 0
+        self.references: dict[str, Any] = {}
+        self.manifests: dict[str, Any] = {}
 
     def bench(self, store_uri: str) -> Workbench:
         return Workbench(open_store(store_uri), self.cluster, self.report)

@@ -43,7 +43,7 @@ _WRONG_SECRET = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profi
 _BUSY = "try again later, or with fewer workers"
 _EXPIRED = "sign in again (aws sso login), or renew AWS_SESSION_TOKEN"
 _OTHER = "check the bucket, the region and the server behind AWS_ENDPOINT_URL"
-_REGION = "set AWS_REGION to the region of the bucket"
+_REGION = "set AWS_DEFAULT_REGION to the region of the bucket"
 _CLIENT_ERRORS = {
     "NoSuchBucket": ("no such bucket", "create the bucket, or correct its name and AWS_ENDPOINT_URL"),
     "AccessDenied": ("access denied", _DENIED),
@@ -111,7 +111,7 @@ def _connect() -> Connection:
         client = session.client("s3", config=_config())
     except ValueError as error:  # botocore's answer to a malformed URL or region
         raise StoreError(
-            "S3 settings: AWS_ENDPOINT_URL or AWS_REGION is malformed",
+            "S3 settings: AWS_ENDPOINT_URL or AWS_DEFAULT_REGION is malformed",
             "give the endpoint as http://host:port and the region as us-east-1",
         ) from error
     plain = session.client("s3", config=_config(ignore_configured_endpoint_urls=True))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -147,12 +148,13 @@ def png_bytes(digit: NDArray[np.uint8]) -> bytes:
 
 
 def write_png_set(digits: Digits, writer: Callable[[str, bytes], None], prefix: str = "") -> None:
-    """Hand every digit's PNG to `writer` under `{prefix}00000.png`, `{prefix}00001.png`, …
+    """Hand every digit's PNG to `writer` under `{prefix}00000.png`, `{prefix}00001.png`, …, from several threads.
 
     Args:
         digits: (n, 8, 8) uint8, 0..16.
         writer: called with the key and the bytes of each image.
         prefix: put before the number as it is, so a folder needs its slash.
     """
-    for number, digit in enumerate(digits):
-        writer(f"{prefix}{number:05d}.png", png_bytes(digit))
+    keys = [f"{prefix}{number:05d}.png" for number in range(len(digits))]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda key, digit: writer(key, png_bytes(digit)), keys, digits))

@@ -71,9 +71,10 @@ def run_demo(folder: Path, *, local: bool, seed: int, say: Callable[[str], None]
         spec = _demo_spec(root, weights, material)
         spec_path = folder / ("spec-local.yaml" if local else "spec.yaml")
         spec_path.write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
-        outcomes = audit(spec)
+        outcomes = audit(spec).outcomes
         attributed = [
-            attribute_images(spec, f"{root}/fresh/{release.name}/").matches[0].name for release in spec.releases
+            attribute_images(spec, f"{root}/fresh/{release.name}/", f"fresh {release.name}").matches[0].name
+            for release in spec.releases
         ]
         store = open_store(spec.store)
         save_curves(store, outcomes)

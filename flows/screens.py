@@ -1,0 +1,207 @@
+"""The results of each command as a person reads them in a terminal, 80 columns or less."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flows.console import printable
+
+if TYPE_CHECKING:  # what is shown; importing it would load Ray and Prefect for --help
+    import pyarrow as pa
+
+    from flows.attribute import Attribution
+    from flows.audit import AuditReport
+    from flows.demo.run import DemoResult
+    from flows.doctor import Finding
+    from flows.outcome import AuditOutcome
+    from flows.status import StoreStatus
+
+MOST_ROWS = 1000
+
+VERDICT_STYLE = {"copying": "bold red", "not judged": "yellow"}
+FINDING_STYLE = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+MEANING = (
+    "[dim]Copy rate: share of the images that lie closer to a training image than unseen real images come, beyond "
+    "chance, with its 95 % interval, at the layer that shows most. Â: chance that a generated image lies farther from "
+    "training images than an unseen real image does; 0.5 = like unseen images, below = closer to training, above = "
+    "farther.[/]"
+)
+
+
+def show_report(report: AuditReport, forward: int, pictures: Sequence[str]) -> None:
+    """What `layerprint audit` found."""
+    out = _out()
+    out.print()
+    out.print(outcome_table(report.outcomes))
+    if len(report.outcomes) == 1:
+        out.print()
+        out.print(layer_table(report.outcomes[0]))
+    for outcome in report.outcomes:
+        out.print(f"\n[bold]{safe(outcome.label)}[/] {safe(outcome.audit['sentence'])}")
+    for label, error in report.failures.items():
+        found = error.found if error.found.startswith(label) else f"{label}: {error.found}"
+        out.print(f"\n[bold red]not audited[/] {safe(found)}\n→ {safe(error.remedy)}")
+    out.print(f"\n{MEANING}\n")
+    out.print(forward_text(forward))
+    out.print("pictures:", *pictures, sep="\n  ", soft_wrap=True)
+
+
+def show_demo(result: DemoResult, forward: int) -> None:
+    """What `layerprint demo` found, and what to try next."""
+    out = _out()
+    out.print()
+    out.print(outcome_table(result.outcomes, result.attributed))
+    out.print(f"\n{MEANING}\n")
+    out.print(forward_text(forward))
+    out.print("pictures:", *result.pictures, sep="\n  ", soft_wrap=True)
+    out.print("\n[bold]Try next[/]")
+    for line in result.next_commands:
+        out.print(f"  {escape(line)}", soft_wrap=True)
+
+
+def outcome_table(outcomes: Sequence[AuditOutcome], attributed: Sequence[str] | None = None) -> Table:
+    """One row per release: verdict, copy rate with its interval, Â of the first and last informative layer.
+
+    Args:
+        outcomes: Audits.
+        attributed: For each audit the release that a fresh batch was attributed to, if that was asked.
+    """
+    table = _table("release", "verdict", "copy rate %|", "Â first|", "Â last|")
+    if attributed is not None:
+        table.add_column("fresh batch → ", overflow="fold")
+    for i, outcome in enumerate(outcomes):
+        ends = [outcome.informative[at]["a_hat"] for at in (0, -1)] if outcome.informative else [None, None]
+        cells = [safe(outcome.label), verdict_text(outcome.verdict), rate_text(outcome.audit), *map(_number, ends)]
+        table.add_row(*cells, *([_attributed(outcome, attributed[i])] if attributed is not None else []))
+    return table
+
+
+def layer_table(outcome: AuditOutcome) -> Table:
+    """One row per layer of one audit."""
+    table = _table("layer", "Â|", "95 %|", "C_T|", "Z_S|", "copy rate %|", "covered|")
+    for row in outcome.scores:
+        if not row["informative"]:
+            table.add_row(str(row["layer"]), "–", "no information", *["–"] * 4)
+            continue
+        interval = f"{row['a_low']:.2f}–{row['a_high']:.2f}"
+        tail = "–" if row["copy_rate"] is None else f"{100 * row['copy_rate']:.1f}"
+        numbers = [_number(row["a_hat"]), interval, _number(row["c_t"]), _number(row["z_s"]), tail]
+        table.add_row(str(row["layer"]), *numbers, f"{row['coverage']:.0%}")
+    return table
+
+
+def show_reference(facts: dict[str, Any]) -> None:
+    """What `layerprint reference` built."""
+    _out().print(
+        f"reference [bold]{safe(facts['reference'])}[/]: {facts['train_images']:,} train and "
+        f"{facts['held_out_images']:,} held-out images, {len(facts['layers'])} layers, {len(facts['rejects'])} "
+        f"unreadable\n{forward_text(facts['forward_images'])}"
+    )
+
+
+def show_attribution(found: Attribution, most: int = 10) -> None:
+    """What `layerprint attribute` found: the nearest enrolled releases."""
+    table = _table("enrolled release", "distance D²|", "p|")
+    for match in found.matches[:most]:
+        table.add_row(safe(match.name), f"{match.d2:,.1f}", f"{match.p_value:.2g}")
+    out = _out()
+    out.print(table)
+    out.print(
+        f"\n[dim]{found.images:,} images. D²: squared distance of the profiles. p: chance of one as large when one "
+        "model made both sets; tiny on every line = none of these made the images.[/]"
+    )
+
+
+def show_rows(found: pa.Table) -> None:
+    """What `layerprint sql` found."""
+    table = _table(*(safe(name) for name in found.column_names))
+    for row in zip(*(column.to_pylist() for column in found.slice(0, MOST_ROWS).columns), strict=True):
+        table.add_row(*(safe(_cell(value)) for value in row))
+    out = _out()
+    out.print(table)
+    if found.num_rows > MOST_ROWS:
+        out.print(f"[dim]{MOST_ROWS:,} of {found.num_rows:,} rows; add LIMIT, or take all with --json[/]")
+
+
+def show_status(found: StoreStatus) -> None:
+    """What `layerprint status` found."""
+    table = _table("release", "verdict", "copy rate %|", "images|", "unreadable|", "audited (UTC)")
+    for row in found.releases:
+        name, when = safe(f"{row['release']}@{row['version']}"), row["created_at"].strftime("%Y-%m-%d %H:%M")
+        numbers = [rate_text(row), f"{row['images']:,}", str(row["rejected"])]
+        table.add_row(name, verdict_text(row["verdict"]), *numbers, when)
+    out = _out()
+    out.print(table if found.releases else "no finished audit in this store")
+    for name in found.not_audited:
+        out.print(f"[yellow]not audited[/] {safe(name)}")
+    for name in found.unfinished:
+        out.print(f"[yellow]begun, not finished[/] {safe(name)}; the next audit goes on from there")
+
+
+def show_finding(finding: Finding) -> None:
+    """One line of `layerprint doctor`, with its remedy."""
+    out = _out()
+    out.print(f"[{FINDING_STYLE[finding.status]}]{finding.status:4}[/] {safe(finding.name)}: {safe(finding.found)}")
+    if finding.remedy:
+        out.print(f"     [bold]→[/] {safe(finding.remedy)}")
+
+
+def verdict_text(verdict: str) -> str:
+    """A verdict in its colour."""
+    return f"[{VERDICT_STYLE.get(verdict, 'green')}]{safe(verdict)}[/]"
+
+
+def rate_text(audit: dict[str, Any]) -> str:
+    """The copy rate in percent with its interval, for example ``5.2 (2.7–8.4)``.
+
+    >>> rate_text({"copy_rate": 0.052, "copy_rate_low": 0.027, "copy_rate_high": 0.084})
+    '5.2 (2.7–8.4)'
+    """
+    if audit["copy_rate"] is None:
+        return "–"
+    return f"{100 * audit['copy_rate']:.1f} ({100 * audit['copy_rate_low']:.1f}–{100 * audit['copy_rate_high']:.1f})"
+
+
+def forward_text(forward: int) -> str:
+    """How many forward passes the command cost."""
+    if forward:
+        return f"{forward:,} images went through the encoder."
+    return "0 images went through the encoder: everything was found in the store."
+
+
+def safe(text: str) -> str:
+    """A stranger's text for the terminal: no control characters, no markup."""
+    return escape(printable(text))
+
+
+def _attributed(outcome: AuditOutcome, name: str) -> str:
+    right = name == outcome.label
+    return f"[{'green' if right else 'yellow'}]{safe(name)}{'' if right else ' ✗'}[/]"
+
+
+def _table(*names: str) -> Table:
+    """A plain table; a name that ends with ``|`` is a column of numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in names:
+        table.add_column(name.removesuffix("|"), justify="right" if name.endswith("|") else "left", overflow="fold")
+    return table
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _out() -> Console:
+    return Console(highlight=False)
