@@ -21,6 +21,7 @@ from ray.exceptions import (
     ActorUnavailableError,
     NodeDiedError,
     OutOfMemoryError,
+    RayError,
     RayTaskError,
 )
 
@@ -31,6 +32,7 @@ Result = TypeVar("Result", covariant=True)
 
 IN_FLIGHT_PER_HOST = 2
 RESTARTS = 3
+CLOSE_TIMEOUT_S = 5.0
 
 # Ray reads these when it starts; a user's own setting stays.
 RAY_ENVIRONMENT = {
@@ -38,6 +40,7 @@ RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "disabled",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # the first error ends a run and is raised; the others print no traceback
 }
 
 
@@ -110,15 +113,21 @@ class Pool:
         while running:
             (done,), _ = ray.wait(list(running), num_returns=1)
             index, host = running.pop(done)
-            result = self._result(done, index)
+            result = self._result(done, index, host)
             self._send(host, worker, queue, running)
             yield index, result
 
     def close(self) -> None:
-        """Close the workers and end the hosts."""
-        for host in self._hosts:
-            ray.kill(host, no_restart=True)
-        self._hosts = []
+        """Close the workers and end the hosts; one that is still at work is not waited for long."""
+        if self._hosts:
+            closing = [host.close.remote() for host in self._hosts]
+            ray.wait(closing, num_returns=len(closing), timeout=CLOSE_TIMEOUT_S)
+        for host in list(self._hosts):
+            self._end(host)
+
+    def _end(self, host: Any) -> None:
+        self._hosts.remove(host)
+        ray.kill(host, no_restart=True)
 
     def _started(self, tasks: int) -> list[Any]:
         for _ in range(len(self._hosts), min(self.size.hosts, tasks)):
@@ -132,22 +141,28 @@ class Pool:
             index, task = following
             running[host.process.remote(worker, task)] = (index, host)
 
-    def _result(self, done: Any, index: int) -> Any:
+    def _result(self, done: Any, index: int, host: Any) -> Any:
         try:
             return ray.get(done)
         except RayTaskError as error:
             cause = error.cause
             if isinstance(cause, LayerprintError):
                 raise cause from None
-            raise StageError(
-                f"{self.name}: task {index} raised {type(cause).__name__}: {cause}",
-                "this is a fault of layerprint or of a library: report it with the lines above (run with --verbose)",
-            ) from error
+            raise self._fault(index, f"{type(cause).__name__}: {cause}") from error
         except (ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError) as error:
+            self._end(host)  # its restarts are spent; the next run starts another in its place
             raise StageError(
                 f"{self.name}: a worker process died {RESTARTS + 1} times at task {index}: {_reason(error)}",
                 "run the audit again: finished shards are kept; if it stays, lower compute.batch_size or add memory",
             ) from error
+        except RayError as error:  # for example an exception that cannot be sent from process to process
+            raise self._fault(index, _last_line(error)) from error
+
+    def _fault(self, index: int, reason: str) -> StageError:
+        return StageError(
+            f"{self.name}: task {index} raised {reason}",
+            "this is a fault of layerprint or of a library: report it with the lines above (run with --verbose)",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,3 +229,8 @@ class Cluster:
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
+
+
+def _last_line(error: Exception) -> str:
+    """Where a traceback in a message says what was raised."""
+    return next(line.strip() for line in reversed([type(error).__name__, *str(error).splitlines()]) if line.strip())

@@ -12,12 +12,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
+# Pillow warns of oddities that the checks below decide. Not `catch_warnings`: it swaps the filters of the whole
+# process, and decoding runs in threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 MAX_PIXELS = 64_000_000
 """Pixels of the largest image that is decoded: a file of a few kilobytes can claim gigabytes."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 
-_SUBSAMPLING = {-1: "grey", 0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
+_SUBSAMPLING = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
+_FEW_COMPONENTS = {1: "grey", 4: "CMYK"}
 
 # ITU-T T.81 Annex K, luminance table row by row: what libjpeg scales by the quality.
 _STANDARD_LUMINANCE = np.array(
@@ -62,12 +67,10 @@ def decode(content: bytes | NDArray[np.uint8]) -> DecodedImage:
         raise UnreadableImageError("the file is empty (0 bytes)")
     sha = hashlib.sha256(content).hexdigest()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of oddities; the checks below decide
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                _check_size(image)
-                codec, (width, height) = codec_of(image), image.size
-                rgb = _to_rgb(image)
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            _check_size(image)
+            codec, (width, height) = codec_of(image), image.size
+            rgb = _to_rgb(image)
     except UnidentifiedImageError:
         raise UnreadableImageError("not a png, jpg, webp or bmp file") from None
     except UnreadableImageError:
@@ -80,8 +83,9 @@ def decode(content: bytes | NDArray[np.uint8]) -> DecodedImage:
 def codec_of(image: Image.Image) -> str:
     """The file format and, for JPEG, the quality and chroma subsampling, as one text."""
     if isinstance(image, JpegImageFile):
-        quality = jpeg_quality(image.quantization[0])
-        return f"JPEG q{quality} {_SUBSAMPLING.get(get_sampling(image), 'other')}"
+        quality = jpeg_quality(image.quantization[min(image.quantization)])
+        sampling = _FEW_COMPONENTS.get(image.layers) or _SUBSAMPLING.get(get_sampling(image), "other")
+        return f"JPEG q{quality} {sampling}"
     return str(image.format)
 
 
@@ -107,7 +111,8 @@ def jpeg_quality(luminance: list[int]) -> int:
 def _check_size(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise UnreadableImageError(f"{image.width}×{image.height} is more than {MAX_PIXELS:,} pixels")
-    if getattr(image, "n_frames", 1) > 1:
+    # A camera's JPEG may carry a preview or a gain map as a second frame (MPO); the first is the photograph.
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise UnreadableImageError("animated: more than one frame")
 
 
@@ -124,14 +129,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_square(image: Image.Image, size: int, resample: Image.Resampling) -> NDArray[np.uint8]:
-    """The preprocessing before normalisation: shorter side to `size`, then the central square.
+    """The preprocessing before normalisation: the central square, resized to `size`.
+
+    Nothing outside the square is resized: a strip of one pixel's height would become gigabytes.
 
     Returns:
         (size, size, 3) uint8.
     """
-    scale = size / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
-    if (width, height) != image.size:
-        image = image.resize((width, height), resample)
-    left, top = (width - size) // 2, (height - size) // 2
-    return np.asarray(image.crop((left, top, left + size, top + size)))
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return np.asarray(image.resize((size, size), resample, box=(left, top, left + side, top + side)))

@@ -16,12 +16,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from actors.decode import DecodedImage, UnreadableImageError, decode, to_square
+from actors.decode import UnreadableImageError, decode, to_square
 from actors.encoder_config import EncoderConfig
 from storage.errors import StageError
 from storage.image_sets import ImageReader, Manifest, open_reader
 from storage.objects import ObjectMissingError, ObjectStore, open_store
-from storage.vectors import Receipt, VectorStore, embedding_schema, layer_column, vector_array
+from storage.vectors import FACT_FIELDS, Receipt, VectorStore, embedding_schema, layer_column, vector_array
 
 if TYPE_CHECKING:
     from actors.encoder import Encoder
@@ -42,13 +42,30 @@ class EmbedShard:
     stop: int
 
 
-class _Read(NamedTuple):
-    """One image of a shard, ready for the encoder, or the reason why not."""
+class _Listed(NamedTuple):
+    """One image of a shard as its manifest has it."""
 
     row: int
     key: str
-    pixels: NDArray[np.uint8] | None
-    facts: DecodedImage | None
+    etag: str
+
+
+class _Read(NamedTuple):
+    """An image ready for the encoder: pixels (s, s, 3) and what its file says; the decoded image is let go."""
+
+    row: int
+    key: str
+    pixels: NDArray[np.uint8]
+    sha256: str
+    codec: str
+    width: int
+    height: int
+
+
+class _Reject(NamedTuple):
+    """An image that cannot be embedded, and why."""
+
+    key: str
     reason: str
 
 
@@ -95,20 +112,20 @@ class Embedder:
         began = time.monotonic()
         store = open_store(task.store)
         manifest = load_manifest(store, task.manifest_key)
-        reader = _reader(task.set_uri, task.kind)
-        keys = manifest.table["key"].slice(task.start, task.stop - task.start).to_pylist()
+        reader = _reader(task.set_uri, task.kind, task.manifest_key)
+        part = manifest.table.slice(task.start, task.stop - task.start)
+        listed = list(map(_Listed, range(task.start, task.stop), part["key"].to_pylist(), part["etag"].to_pylist()))
         rejects: list[dict[str, str]] = []
-        rows = pa.concat_tables([self._table(batch) for batch in self._batches(task, keys, reader, rejects)])
+        rows = pa.concat_tables([self._table(batch) for batch in self._batches(listed, reader, rejects)])
         vectors = VectorStore(store)
-        sizes = manifest.table["size"].slice(task.start, task.stop - task.start)
         receipt = Receipt(
             shard=task.index,
             rows=rows.num_rows,
             fragments=vectors.write_shard(task.table, rows),
             rejects=rejects,
             codecs=dict(Counter(rows["codec"].to_pylist())),
-            sizes=dict(Counter(f"{w}×{h}" for w, h in zip(*_size_columns(rows), strict=True))),
-            bytes_read=int(pa.compute.sum(sizes).as_py() or 0),
+            sizes=dict(Counter(map("{}×{}".format, rows["width"].to_pylist(), rows["height"].to_pylist()))),
+            bytes_read=sum(part["size"].to_pylist()),
             seconds=time.monotonic() - began,
         )
         vectors.leave_receipt(task.receipts, receipt)
@@ -120,13 +137,13 @@ class Embedder:
         self._encoder = self._threads = None
 
     def _batches(
-        self, task: EmbedShard, keys: list[str], reader: ImageReader, rejects: list[dict[str, str]]
+        self, listed: list[_Listed], reader: ImageReader, rejects: list[dict[str, str]]
     ) -> Iterator[list[_Read]]:
         """Batches of readable images, full up to the last; at least one, maybe empty, for the table's schema."""
         batch: list[_Read] = []
-        for read in self._read_ahead(task, keys, reader):
-            if read.facts is None:
-                rejects.append({"key": read.key, "reason": read.reason})
+        for read in self._read_ahead(listed, reader):
+            if isinstance(read, _Reject):
+                rejects.append(read._asdict())
                 continue
             batch.append(read)
             if len(batch) == self.batch_size:
@@ -134,37 +151,28 @@ class Embedder:
                 batch = []
         yield batch
 
-    def _read_ahead(self, task: EmbedShard, keys: list[str], reader: ImageReader) -> Iterator[_Read]:
+    def _read_ahead(self, listed: list[_Listed], reader: ImageReader) -> Iterator[_Read | _Reject]:
         """Images in order, with a bounded number of reads and decodes in flight."""
         encoder, threads = self._ready()
         size, resample = encoder.config.image_size, encoder.resample
-        work = iter(enumerate(keys, start=task.start))
-        ahead: deque[Future[_Read]] = deque()
-        for row, key in islice(work, self.batch_size * 3):
-            ahead.append(threads.submit(_read, reader, row, key, size, resample))
+        work = iter(listed)
+        ahead: deque[Future[_Read | _Reject]] = deque()
+        for image in islice(work, self.batch_size * 3):
+            ahead.append(threads.submit(_read, reader, image, size, resample))
         while ahead:
             yield ahead.popleft().result()
-            for row, key in islice(work, 1):
-                ahead.append(threads.submit(_read, reader, row, key, size, resample))
+            for image in islice(work, 1):
+                ahead.append(threads.submit(_read, reader, image, size, resample))
 
     def _table(self, batch: list[_Read]) -> pa.Table:
         encoder, _ = self._ready()
         schema = embedding_schema(encoder.facts.dims)
-        facts = [read.facts for read in batch if read.facts is not None]
-        columns: list[pa.Array] = [
-            pa.array([read.row for read in batch], pa.int64()),
-            pa.array([read.key for read in batch], pa.string()),
-            pa.array([fact.sha256 for fact in facts], pa.string()),
-            pa.array([fact.codec for fact in facts], pa.string()),
-            pa.array([fact.width for fact in facts], pa.int32()),
-            pa.array([fact.height for fact in facts], pa.int32()),
-        ]
         if not batch:
             return schema.empty_table()
-        pixels = np.stack([read.pixels for read in batch if read.pixels is not None])
-        embeddings = encoder.embed(pixels)
-        columns += [vector_array(embeddings[layer]) for layer in encoder.facts.dims]
+        embeddings = encoder.embed(np.stack([read.pixels for read in batch]))
         self._check_finite(embeddings, batch)
+        columns = [pa.array([getattr(read, field.name) for read in batch], field.type) for field in FACT_FIELDS]
+        columns += [vector_array(embeddings[layer]) for layer in encoder.facts.dims]
         return pa.Table.from_arrays(columns, schema=schema)
 
     def _check_finite(self, embeddings: dict[int, NDArray[np.float32]], batch: list[_Read]) -> None:
@@ -204,7 +212,8 @@ def _manifest(store_uri: str, key: str) -> Manifest:
 
 
 @lru_cache(maxsize=2)
-def _reader(uri: str, kind: Literal["objects", "array"]) -> ImageReader:
+def _reader(uri: str, kind: Literal["objects", "array"], _manifest_key: str) -> ImageReader:
+    """A reader of a set; one that was listed anew is opened anew."""
     return open_reader(uri, kind)
 
 
@@ -213,15 +222,14 @@ def load_manifest(store: ObjectStore, key: str) -> Manifest:
     return _manifest(store.uri, key)
 
 
-def _read(reader: ImageReader, row: int, key: str, size: int, resample: Image.Resampling) -> _Read:
+def _read(reader: ImageReader, listed: _Listed, size: int, resample: Image.Resampling) -> _Read | _Reject:
     try:
-        image = decode(reader.read(key))
-        return _Read(row, key, to_square(image.rgb, size, resample), image, "")
+        image = decode(reader.read(listed.key))
     except UnreadableImageError as error:
-        return _Read(row, key, None, None, str(error))
+        return _Reject(listed.key, str(error))
     except ObjectMissingError:
-        return _Read(row, key, None, None, "listed, but gone when it was read")
-
-
-def _size_columns(rows: pa.Table) -> tuple[list[int], list[int]]:
-    return rows["width"].to_pylist(), rows["height"].to_pylist()
+        return _Reject(listed.key, "listed, but gone when it was read")
+    if len(listed.etag) == len(image.sha256) and listed.etag != image.sha256:
+        return _Reject(listed.key, "listed, but changed when it was read")
+    pixels = to_square(image.rgb, size, resample)
+    return _Read(listed.row, listed.key, pixels, image.sha256, image.codec, image.width, image.height)

@@ -23,6 +23,9 @@ from actors.weights import local_weights
 from storage.digest import digest
 from storage.errors import InputError
 
+# What timm and torch raise of arguments, sizes and tensors that do not fit together.
+_MODEL_ERRORS = (RuntimeError, AssertionError, TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
+
 
 class Encoder:
     """A loaded model on its device.
@@ -68,9 +71,9 @@ class Encoder:
         with torch.inference_mode():
             try:
                 pooled = self._tap.run(torch.zeros(1, 3, size, size))
-            except (RuntimeError, AssertionError) as error:
+            except _MODEL_ERRORS as error:
                 raise InputError(
-                    f"encoder: {self.config.model} cannot take images of {size} pixels: {_first_line(error)}",
+                    f"encoder: {self.config.model} cannot take RGB images of {size} pixels: {_first_line(error)}",
                     "set encoder.image_size to a multiple of the patch size, or the model's own size",
                 ) from error
         return {k: x.shape[1] for k, x in enumerate(pooled)}
@@ -90,7 +93,8 @@ class _Tap:
         self._pooling = pooling
         blocks: list[Any] = list(getattr(model, "blocks", [])) if hasattr(model, "patch_embed") else []
         self._has_tokens = bool(blocks)
-        if pooling == "cls" and not (self._has_tokens and self._prefix):
+        class_token = blocks and self._prefix and getattr(model, "cls_token", None) is not None
+        if pooling == "cls" and not class_token:
             raise InputError(
                 f"encoder.pooling: cls, but {type(model).__name__} has no class token",
                 "set encoder.pooling: mean",
@@ -141,9 +145,10 @@ def load_model(config: EncoderConfig) -> Any:
         model = timm.create_model(config.model, pretrained=config.weights == "hub", **arguments)
     except RuntimeError as error:
         raise _model_error(config, error) from error
-    except TypeError as error:
+    except _MODEL_ERRORS as error:
         raise InputError(
-            f"encoder.model_args: {config.model} refused {config.model_args}: {_first_line(error)}",
+            f"encoder.model_args: {config.model} refused {config.model_args} at {config.image_size} pixels: "
+            f"{type(error).__name__}: {_first_line(error)}",
             "use arguments of that timm model, for example img_size, patch_size, embed_dim, depth",
         ) from error
     except OSError as error:
@@ -201,7 +206,7 @@ def fit_state_dict(model: Any, weights: dict[str, torch.Tensor], config: Encoder
         heads = tuple(f"{name}." for name in ("head", "fc", "classifier", "fc_norm", "head_dist"))
         own = {name: t for name, t in adapted.items() if not name.startswith(heads) or name in model.state_dict()}
         missing, foreign = model.load_state_dict(own, strict=False)
-    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+    except _MODEL_ERRORS as error:
         raise _misfit(config, _first_line(error, 300)) from error
     if missing or foreign:
         parts = [f"{len(missing)} tensors missing ({_some(missing)})"] if missing else []

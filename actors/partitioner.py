@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scoring.moments import Moments
-from scoring.partition import Partition, fit_cells, fit_pca
+from scoring.partition import Partition, fit_partition
 from storage.errors import InputError
 from storage.objects import ObjectStore, open_store
+from storage.train_index import write_indexed
 from storage.vectors import VectorStore, layer_column
 
 SAMPLE_ROWS = 100_000
@@ -22,7 +24,10 @@ SAMPLE_ROWS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class FitLayer:
-    """One layer of one reference to partition; ``key`` is where the partition goes in the store."""
+    """One layer of one reference to partition.
+
+    ``key`` is where the partition goes in the store; ``index_table`` begins the name of its indexed train table.
+    """
 
     store: str
     table: str
@@ -37,7 +42,7 @@ class FitLayer:
 
 @dataclass(frozen=True, slots=True)
 class StoredPartition:
-    """A partition and the indexed table of its projected train vectors (version 0: the layer is constant)."""
+    """A partition and the indexed table of its projected train vectors (version 0, no table: a constant layer)."""
 
     partition: Partition
     index_table: str
@@ -49,11 +54,12 @@ class StoredPartition:
             found = dict(arrays)
         return cls(Partition.from_arrays(found), str(found["index_table"]), int(found["index_version"]))
 
-    def save(self, store: ObjectStore, key: str) -> None:
+    def save(self, store: ObjectStore, key: str) -> bool:
+        """Publish the partition; False when another worker was first."""
         buffer = io.BytesIO()
         arrays: dict[str, Any] = dict(self.partition.to_arrays())
         np.savez(buffer, index_table=self.index_table, index_version=self.index_version, **arrays)
-        store.put_if_absent(key, buffer.getvalue())
+        return store.put_if_absent(key, buffer.getvalue())
 
 
 @dataclass(unsafe_hash=True)
@@ -67,7 +73,7 @@ class Partitioner:
         """Partition one layer.
 
         Returns:
-            True when it was fitted now, False when it was there.
+            True when this call published it, False when it was there.
 
         Raises:
             InputError: fewer distinct train images than cells.
@@ -77,31 +83,29 @@ class Partitioner:
             return False
         vectors = VectorStore(store)
         partition = self._fit(vectors, task)
-        version = 0
+        name, version = "", 0
         if partition.informative:
-            blocks = _scan(vectors, task)
-            projected = ((rows, partition.project(x)) for rows, x in blocks)
-            version = vectors.write_indexed(task.index_table, projected, partition.centroids)
-        StoredPartition(partition, task.index_table, version).save(store, task.key)
-        return True
+            # A name of this attempt's own: two writers of one Lance table break each other's index.
+            name = f"{task.index_table}-{uuid.uuid4().hex[:8]}"
+            projected = ((rows, partition.project(x)) for rows, x in _scan(vectors, task))
+            version = write_indexed(vectors, name, projected, partition.centroids)
+        published = StoredPartition(partition, name, version).save(store, task.key)
+        if name and not published:
+            vectors.database().drop_table(name)
+        return published
 
     def close(self) -> None:
         """Nothing to give back."""
 
     def _fit(self, vectors: VectorStore, task: FitLayer) -> Partition:
         moments, sample = _moments_and_sample(_scan(vectors, task), task)
-        pca = fit_pca(moments, task.components)
-        frame = Partition(*pca, centroids=np.zeros((1, len(pca.components)), np.float32), seed=task.seed)
-        if not frame.informative:
-            return frame
         try:
-            centroids = fit_cells(frame.project(sample), task.cells, task.seed)
+            return fit_partition(moments, sample, components=task.components, cells=task.cells, seed=task.seed)
         except ValueError as error:
             raise InputError(
                 f"reference.train, layer {task.layer}: {error}",
                 f"set scoring.cells below {task.cells}, or give more (different) train images",
             ) from error
-        return Partition(*pca, centroids=centroids, seed=task.seed)
 
 
 def _scan(vectors: VectorStore, task: FitLayer) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:

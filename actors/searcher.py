@@ -14,7 +14,8 @@ from actors.partitioner import StoredPartition
 from scoring.distances import in_cell_nearest, recompute_euclidean
 from scoring.partition import Partition
 from storage.objects import ObjectStore, open_store
-from storage.vectors import VectorStore, layer_column, nearest_in_cell, vector_matrix
+from storage.train_index import nearest_in_cell
+from storage.vectors import VectorStore, layer_column, vector_matrix
 
 Metric = Literal["euclidean", "abs_cosine"]
 
@@ -55,7 +56,8 @@ class Searcher:
             return False
         stored = StoredPartition.load(store, task.partition_key)
         vectors = VectorStore(store)
-        tables = [self._block(stored, vectors, rows, x, task) for rows, x in self._scan(vectors, task)]
+        blocks = vectors.scan(task.table, task.version, layer_column(task.layer))
+        tables = [self._block(stored, vectors, rows, x, task) for rows, x in blocks]
         sink = pa.BufferOutputStream()
         pq.write_table(pa.concat_tables([NEAREST_SCHEMA.empty_table(), *tables]), sink)
         store.put_if_absent(task.key, sink.getvalue().to_pybytes())
@@ -63,10 +65,6 @@ class Searcher:
 
     def close(self) -> None:
         """Nothing to give back."""
-
-    @staticmethod
-    def _scan(vectors: VectorStore, task: SearchLayer):  # type: ignore[no-untyped-def]
-        return vectors.scan(task.table, task.version, layer_column(task.layer))
 
     @staticmethod
     def _block(

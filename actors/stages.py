@@ -1,23 +1,26 @@
 """The stages of an audit. Each plans what is missing, has workers do it, and hands on names and small records.
 
-A stage that finds its output in the store does nothing, so every stage may be repeated. No image and no vector
-passes through here.
+A stage that finds its output in the store does nothing, so every stage may be repeated; `score` alone hands its
+result to the caller, who stores it, and computes it again from the nearest distances. No image and no vector passes
+through here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import NamedTuple, TypeVar
 
-from actors.cluster import Cluster, Worker
 from actors.embedder import Embedder, EmbedShard, EncoderResolver
 from actors.encoder_config import EncoderConfig, EncoderFacts
 from actors.partitioner import FitLayer, Partitioner
 from actors.scorer import JoinLayers, LayerResult, Profiler, ScoreLayer, Scorer
 from actors.searcher import Metric, Searcher, SearchLayer
 from actors.weights import weights_identity
+from actors.workbench import Progress as Progress
+from actors.workbench import Report as Report
+from actors.workbench import Workbench as Workbench
 from scoring.profile import Profile
 from storage.digest import digest, short
 from storage.image_sets import Manifest
@@ -25,20 +28,6 @@ from storage.objects import ObjectStore
 from storage.vectors import EmbeddingTable, VectorStore, embedding_schema
 
 T = TypeVar("T")
-R = TypeVar("R")
-
-
-class Progress(NamedTuple):
-    """How far a stage is: ``done`` of ``total`` units, ``skipped`` of which were found in the store."""
-
-    stage: str
-    unit: str
-    done: int
-    total: int
-    skipped: int = 0
-
-
-Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +47,6 @@ class PartitionSettings:
     components: int
     cells: int
     seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Workbench:
-    """What every stage needs: the store, the cluster, and whom to tell how far it is."""
-
-    store: ObjectStore
-    cluster: Cluster
-    report: Report
-
-    def run(self, pool: str, worker: Worker[T, R], tasks: Sequence[T], stage: str, skipped: int = 0) -> dict[int, R]:
-        """Run tasks on a pool, one progress step per task; results by the index of their task."""
-        results: dict[int, R] = {}
-        total = len(tasks) + skipped
-        self.report(Progress(stage, "layers", skipped, total, skipped))
-        if tasks:
-            for index, result in self.cluster.pool(pool).run(worker, tasks):
-                results[index] = result
-                self.report(Progress(stage, "layers", skipped + len(results), total, skipped))
-        return results
 
 
 # -- encoder -------------------------------------------------------------------------------------------------

@@ -123,11 +123,11 @@ def open_reference(spec: AuditSpec) -> OpenedReference:
         InputError: sets that cannot serve as a reference, a store of another reference, an unusable encoder.
     """
     with running() as runtime:
-        claim_store(runtime.bench(spec.store).store, spec)
         train = list_set(runtime, spec.reference.train)
         held_out = list_set(runtime, spec.reference.held_out)
         check_counts({"reference.train": train, "reference.held_out": held_out}, spec.scoring.cells)
         check_held_out(train, held_out)
+        claim_store(runtime.bench(spec.store).store, spec, train, held_out)
         return OpenedReference(resolve_encoder(spec), train, held_out)
 
 

@@ -12,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Does a release of an image-generation model copy its training images, at which level, and which known "
     "model made a set of images?\n\n"
-    "Start with [bold]layerprint demo[/]; then write a spec (README.md shows one) and run [bold]layerprint audit "
+    "Start with [bold]layerprint demo[/]; then write a spec ([bold]layerprint init[/]) and run [bold]layerprint audit "
     "SPEC[/].\n\n"
     "Exit codes: 0 passed · 1 something broke · 2 bad input or storage · 3 the gate failed · 130 interrupted.",
 )
@@ -43,13 +44,41 @@ Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="the spec, a YAML fil
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout, nothing else")]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"layerprint {version('layerprint')}\n")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="show logs, and tracebacks of faults")] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", help="show the version and end", callback=_show_version, is_eager=True)
+    ] = False,
 ) -> None:
     if verbose:
         os.environ["LAYERPRINT_VERBOSE"] = "1"
     _quiet_libraries(verbose)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="the file to write")] = Path("spec.yaml"),
+    as_json: Json = False,
+) -> None:
+    """Write an example spec, with every field explained, to start from."""
+    from flows.example_spec import EXAMPLE
+
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(EXAMPLE)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}", "give the path of a new file") from error
+    if as_json:
+        screen.print_json({"spec": str(path)})
+    else:
+        Console().print(f"wrote {path}: set reference, releases and store, then run layerprint audit {path}")
 
 
 @app.command()
@@ -65,14 +94,16 @@ def audit(
 
     What is already in the store is not computed again; an interrupted audit goes on where it stopped.
     """
-    from flows.audit import audit as audit_flow
-    from flows.gallery import save_curves, save_pairs
-    from flows.outcome import NO_COPYING
     from flows.spec import load_spec
-    from storage.objects import open_store
 
     loaded = load_spec(spec)
     chosen = [loaded.release(release)] if release else loaded.releases
+
+    from flows.audit import audit as audit_flow  # takes seconds: after the spec is known to be good
+    from flows.gallery import save_curves, save_pairs
+    from flows.outcome import NO_COPYING
+    from storage.objects import open_store
+
     with _working(as_json) as (_, runtime):
         report = audit_flow(loaded, chosen)
         store = open_store(loaded.store)
@@ -105,10 +136,12 @@ def reference(spec: Spec, as_json: Json = False) -> None:
 
     An audit does this by itself; run it before, to have the long part done.
     """
-    from flows.audit import build_reference
     from flows.spec import load_spec
 
     loaded = load_spec(spec)
+
+    from flows.audit import build_reference
+
     with _working(as_json) as (_, runtime):
         built = build_reference(loaded)
         forward = runtime.forward_images
@@ -139,10 +172,12 @@ def attribute(
     Compares the set's profile (logit Â of all layers with its covariance) with those of the releases audited in the
     spec's store. A tiny p on every line means: none of them made these images.
     """
-    from flows.attribute import attribute_images
     from flows.spec import absolute_uri, load_spec
 
     loaded = load_spec(spec)
+
+    from flows.attribute import attribute_images
+
     with _working(as_json):
         found = attribute_images(loaded, absolute_uri(images, Path.cwd()))
     if as_json:
@@ -280,7 +315,7 @@ def _quiet_libraries(verbose: bool) -> None:
     if not verbose:
         os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
         os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
-        os.environ.setdefault("PREFECT_CLI_WRAP_LINES", "false")
+        os.environ.setdefault("PREFECT_INTERNAL_LOGGING_LEVEL", "CRITICAL")
         logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
         os.environ.setdefault("RUST_LOG", "error")
 
@@ -289,7 +324,10 @@ def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
     as_json = "--json" in arguments
     try:
-        return int(app(arguments, standalone_mode=False) or 0)
+        code = int(app(arguments, standalone_mode=False) or 0)
+        if code == EXIT_INTERRUPTED:  # typer has turned the interrupt into this code
+            raise KeyboardInterrupt
+        return code
     except LayerprintError as error:
         screen.print_error(error, as_json)
         return error.exit_code
@@ -323,3 +361,7 @@ def _usage(error: Any) -> int:
 def main() -> None:
     """Entry point of the command ``layerprint``."""
     sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,7 +46,7 @@ def save_pairs(store: ObjectStore, spec: AuditSpec, outcome: AuditOutcome) -> st
     Returns:
         The picture's URI.
     """
-    key = f"pictures/pairs-{outcome.audit_id}.png"
+    key = f"pictures/pairs-{file_name(outcome.label)}-{outcome.audit_id}.png"
     if not store.exists(key):
         evidence = read_result(store, "evidence", outcome.audit_id).to_pylist()
         release = _reader(str(outcome.audit["images_uri"]))
@@ -60,6 +61,15 @@ def save_pairs(store: ObjectStore, spec: AuditSpec, outcome: AuditOutcome) -> st
         }
         store.put(key, draw_pairs(shown, f"{outcome.label}: generated images and their nearest training images"))
     return store.child_uri(key)
+
+
+def file_name(label: str) -> str:
+    """A stranger's name as part of a file's name.
+
+    >>> file_name("../my model@1")
+    'my-model-1'
+    """
+    return re.sub(r"[^A-Za-z0-9_]+", "-", label).strip("-")[:40]
 
 
 def _shown_layers(outcome: AuditOutcome) -> list[int]:

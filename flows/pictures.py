@@ -259,7 +259,9 @@ def _pair(figure: Figure, sheet: Sheet, row: int, column: int, pair: Pair) -> No
     sheet.write(figure, left, top + tile + 14, f"d = {pair.distance:.3g}   p = {p_value}", 8.5, room=room)
     if pair.identical:
         right = left + sheet.wide
-        sheet.write(figure, right, top + tile + 14, "identical", 8.5, ha="right", color=colour, weight="bold")
+        sheet.write(
+            figure, right, top + tile + 14, "identical", 8.5, ha="right", color=colour, weight="bold", room=0.6 * tile
+        )
     key, train_key = printable(pair.image_key, tile // 3), printable(pair.train_key, tile // 3 - 2)
     sheet.write(figure, left, top + tile + 31, key, 7.5, color=GREY, room=sheet.wide)
     sheet.write(figure, left, top + tile + 46, f"→ {train_key}", 7.5, color=GREY, room=sheet.wide)

@@ -81,7 +81,8 @@ _running: list[Runtime] = []
 def running(report: Report | None = None) -> Iterator[Runtime]:
     """The runtime of the command or flow around us, else a new one that ends with this block."""
     if _running:
-        yield _running[-1]
+        with _told(_running[-1], report):
+            yield _running[-1]
         return
     runtime = Runtime(report or _silent)
     _running.append(runtime)
@@ -90,6 +91,15 @@ def running(report: Report | None = None) -> Iterator[Runtime]:
     finally:
         _running.remove(runtime)
         runtime.cluster.close()
+
+
+@contextmanager
+def _told(runtime: Runtime, report: Report | None) -> Iterator[None]:
+    before, runtime.report = runtime.report, report or runtime.report
+    try:
+        yield
+    finally:
+        runtime.report = before
 
 
 def _silent(progress: Progress) -> None:

@@ -149,19 +149,21 @@ def load_spec(path: Path) -> AuditSpec:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"there is no spec {path}", "give the path of a YAML file; README.md shows one") from None
+        raise InputError(
+            f"there is no spec {path}", "give the path of a YAML file; `layerprint init` writes one"
+        ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}", "give a YAML file") from error
     if not isinstance(content, dict):
         found = "nothing" if content is None else type(content).__name__
-        raise InputError(f"{path} holds {found}, not fields", "start from the spec in README.md")
+        raise InputError(f"{path} holds {found}, not fields", "start from the one that `layerprint init` writes")
     try:
         return AuditSpec.model_validate(_with_paths_from(content, path.resolve().parent))
     except ValidationError as error:
         raise InputError(f"{path}:\n" + "\n".join(_explain(item) for item in error.errors()), _REMEDY) from None
 
 
-_REMEDY = "mend these fields; `layerprint audit --help` and README.md show a whole spec"
+_REMEDY = "mend these fields; `layerprint init` writes a whole spec with every field explained"
 
 
 def _explain(item: Any) -> str:

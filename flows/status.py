@@ -9,7 +9,8 @@ from storage.objects import open_store
 from storage.sql import run_sql
 
 _LATEST = """
-SELECT release, version, verdict, copy_rate, images, rejected, created_at, audit_id FROM audits
+SELECT release, version, verdict, copy_rate, copy_rate_low, copy_rate_high, images, rejected, created_at, audit_id
+FROM audits
 QUALIFY row_number() OVER (PARTITION BY release, version ORDER BY created_at DESC, audit_id DESC) = 1
 ORDER BY release, version
 """

@@ -1,21 +1,26 @@
-"""The copying verdict over all layers, and what the audit could have seen."""
+"""The two verdicts on a release: copying, here, and fit (:mod:`scoring.fit`). Never one number."""
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.optimize import brentq
-
+from scoring.fit import Fit, FitVerdict, fit_verdict
 from scoring.layer_score import LayerScore
-from scoring.tail import CopyRate, chance_at_least, copy_rate_bounds, tail_rank
+from scoring.power import FAMILY_ERROR, smallest_detectable_rate
+from scoring.tail import CopyRate, copy_rate_bounds
 
-FAMILY_ERROR = 0.05
-"""Chance that a release at the allowed copy rate is called copying in any layer, at most."""
+__all__ = [
+    "FAMILY_ERROR",
+    "CopyingVerdict",
+    "Fit",
+    "FitVerdict",
+    "copying_verdict",
+    "fit_verdict",
+    "smallest_detectable_rate",
+]
 
 _PRINTED_LEVEL = 0.95
-_ALPHA = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,40 +87,6 @@ def copying_verdict(scores: Sequence[LayerScore], max_copy_rate: float) -> Copyi
             f"highest at layer {layer}, where {facts}; {_power(seen)}"
         )
     return CopyingVerdict(copying, layer, copy.rate, low, high, sentence)
-
-
-def smallest_detectable_rate(n: int, m: int, layers: int, max_copy_rate: float, power: float = 0.8) -> float | None:
-    """The copy rate that :func:`copying_verdict` would call copying with probability ``power``.
-
-    Exact under the model of :func:`scoring.tail.copy_rate`, for copies that show in one layer alone.
-
-    Args:
-        n: Held-out images.
-        m: Generated images.
-        layers: Layers that measure the tail.
-        max_copy_rate: Largest copy rate allowed.
-        power: Probability of the call.
-
-    Returns:
-        The rate, or None when so few images could never be called copying.
-
-    >>> round(smallest_detectable_rate(1000, 500, 12, 0.01), 3)
-    0.042
-    """
-    r = tail_rank(n, _ALPHA)
-    if r < 1:
-        return None
-    error = FAMILY_ERROR / layers
-    needed = _least(m, lambda k: chance_at_least(k, m, r, n, max_copy_rate) < error)
-    if needed is None:
-        return None
-    return float(brentq(lambda c: chance_at_least(needed, m, r, n, c) - power, max_copy_rate, 1.0, xtol=1e-9))
-
-
-def _least(most: int, holds: Callable[[int], bool]) -> int | None:
-    """The least k in 0…most for which a condition holds that stays true once it is; None if there is none."""
-    k = bisect.bisect_left(range(most + 1), True, key=holds)
-    return k if k <= most else None
 
 
 def _simultaneous_low(copy: CopyRate, layers: int) -> float:

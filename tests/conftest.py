@@ -1,12 +1,14 @@
-"""What every test may use: one real S3 server for the session."""
+"""What every test may use: one real S3 server and one real Ray for the session."""
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
+from actors.cluster import Cluster, ClusterSettings, PoolSize
 from storage.embedded_s3 import EmbeddedS3
 
 
@@ -26,3 +28,20 @@ def s3() -> Iterator[EmbeddedS3]:
 def s3_prefix(s3: EmbeddedS3) -> str:
     """An empty ``s3://`` prefix of this test's own."""
     return f"s3://test/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def local_ray(s3: EmbeddedS3) -> Iterator[None]:
+    """A local Ray; its processes know the S3 server. It has room for one command's pools and for `cluster`."""
+    cores = os.cpu_count() or 1
+    with Cluster(ClusterSettings(embed=PoolSize(1, cpus=cores), layers=PoolSize(cores))) as cluster:
+        cluster.pool("layers")
+        yield
+
+
+@pytest.fixture(scope="session")
+def cluster(local_ray: None) -> Iterator[Cluster]:
+    """Two hosts a pool on the session's Ray, which reserve next to nothing of it."""
+    size = PoolSize(2, cpus=0.1)
+    with Cluster(ClusterSettings(embed=size, layers=size)) as connected:
+        yield connected

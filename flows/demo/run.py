@@ -7,6 +7,8 @@ own spec goes through.
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -184,10 +186,11 @@ def _next_commands(results: Path) -> list[str]:
         shown = results.relative_to(Path.cwd())
     except ValueError:
         shown = results
+    program = "layerprint" if shutil.which("layerprint") else os.path.relpath(sys.argv[0])
     flagged = "SELECT release, layer, a_hat, copy_rate FROM scores ORDER BY copy_rate DESC LIMIT 8"
     copies = "SELECT release, image_key, train_key FROM evidence WHERE identical AND layer = 0 ORDER BY release"
     return [
-        f'layerprint sql --store {shown} "{flagged}"',
-        f'layerprint sql --store {shown} "{copies}"',
-        f"layerprint status --store {shown}",
+        f'{program} sql --store {shown} "{flagged}"',
+        f'{program} sql --store {shown} "{copies}"',
+        f"{program} status --store {shown}",
     ]

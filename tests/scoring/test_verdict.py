@@ -4,11 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import betabinom
 
 from scoring.layer_score import LayerScore, uninformative_layer
 from scoring.tail import chance_at_least, copy_rate, copy_rate_bounds
-from scoring.verdict import copying_verdict, smallest_detectable_rate
+from scoring.verdict import CopyingVerdict, copying_verdict, smallest_detectable_rate
 
 
 def layer(number: int, below: int, *, n: int = 999, m: int = 500, zeros: int = 0) -> LayerScore:
@@ -91,3 +93,34 @@ def test_zero_tolerance_is_the_beta_binomial_test() -> None:
     assert not copying_verdict([layer(0, k - 1)], 0.0).copying
     with pytest.raises(ValueError, match="max_copy_rate"):
         copying_verdict([], 1.0)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(st.integers(0, 1000), st.integers(1, 60), st.integers(0, 3))
+def test_planted_copies_only_strengthen_the_verdict_and_duplicate_layers_only_weaken_it(
+    seed: int, copies: int, repeated: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    p, q = 1 + rng.random(400), 1 + rng.random(200)
+    planted = q.copy()
+    planted[:copies] = 0.1
+
+    def judged(images: np.ndarray, layers: int) -> CopyingVerdict:
+        score = dataclasses.replace(uninformative_layer(0, 400, 200), informative=True, copy=copy_rate(p, images))
+        return copying_verdict([dataclasses.replace(score, layer=i) for i in range(layers)], 0.0)
+
+    honest, copied, more = judged(q, 1), judged(planted, 1), judged(rng.permutation(planted), 1 + repeated)
+    assert copied.copying >= honest.copying
+    assert (copied.rate or 0.0) >= (honest.rate or 0.0)
+    assert (copied.low or 0.0) >= (honest.low or 0.0)
+    assert more.copying <= copied.copying
+    assert (more.layer, more.rate, more.low, more.high) == (0, copied.rate, copied.low, copied.high)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.1])
+def test_interval_of_the_copy_rate_shrinks_with_images(share: float) -> None:
+    widths = []
+    for m in (200, 1000, 5000):
+        low, high = copy_rate_bounds(round(m * (share + 0.01)), m, m // 100, m - 1, 0.95)
+        widths.append(high - low)
+    assert widths == sorted(widths, reverse=True)

@@ -1,0 +1,46 @@
+"""What every stage works with: the store, the cluster, and whom to tell how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+from actors.cluster import Cluster, Worker
+from storage.objects import ObjectStore
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Progress(NamedTuple):
+    """How far a stage is: ``done`` of ``total`` units, ``skipped`` of which were found in the store."""
+
+    stage: str
+    unit: str
+    done: int
+    total: int
+    skipped: int = 0
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    """What every stage needs: the store, the cluster, and whom to tell how far it is."""
+
+    store: ObjectStore
+    cluster: Cluster
+    report: Report
+
+    def run(self, pool: str, worker: Worker[T, R], tasks: Sequence[T], stage: str, skipped: int = 0) -> dict[int, R]:
+        """Run tasks on a pool, one progress step per task; results by the index of their task."""
+        results: dict[int, R] = {}
+        total = len(tasks) + skipped
+        self.report(Progress(stage, "layers", skipped, total, skipped))
+        if tasks:
+            for index, result in self.cluster.pool(pool).run(worker, tasks):
+                results[index] = result
+                self.report(Progress(stage, "layers", skipped + len(results), total, skipped))
+        return results

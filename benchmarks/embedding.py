@@ -1,0 +1,83 @@
+"""Embedding, from PNG objects on S3 to committed rows, against a bare loop of the same model on tensors in memory.
+
+    python -m benchmarks.embedding [--images 2000] [--model vit_small_patch14_dinov2] [--image-size 112]
+
+One process, one machine, one after the other; the actor is started and warm before its clock starts.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import tempfile
+import time
+
+import numpy as np
+import torch
+import typer
+from PIL import Image
+
+from actors.encoder import Encoder
+from actors.encoder_config import EncoderConfig
+from actors.stages import embed, resolve_encoder
+from flows.runtime import running
+from storage.embedded_s3 import EmbeddedS3
+from storage.image_sets import list_images
+from storage.objects import open_store
+
+
+def main(images: int = 2000, model: str = "vit_small_patch14_dinov2", image_size: int = 112) -> None:
+    """Print both rates and their ratio."""
+    config = EncoderConfig(model, "random", image_size=image_size)
+    pixels = np.random.default_rng(0).integers(0, 256, (images, image_size, image_size, 3), np.uint8)
+    with tempfile.TemporaryDirectory() as folder, EmbeddedS3(folder) as server:
+        os.environ.update(server.environment())
+        server.make_bucket("bench")
+        for name, part in (("warm", pixels[:64]), ("all", pixels)):
+            for i, image in enumerate(part):
+                open_store(f"s3://bench/{name}").put(f"{i:06d}.png", png(image))
+        ours = pipeline_seconds(config, images)
+    bare = bare_seconds(config, pixels)
+    typer.echo(
+        f"embedding {model} at {image_size} px, {images} images: {bare / ours:.2f} of the bare loop "
+        f"({images / ours:.1f} images/s against {images / bare:.1f}; {platform.machine()}, {os.cpu_count()} cores)"
+    )
+
+
+def pipeline_seconds(config: EncoderConfig, images: int) -> float:
+    """Seconds from the listed set to its committed table."""
+    with running() as runtime:
+        bench = runtime.bench("s3://bench/store")
+        settings = runtime.settings.embed_settings()
+        facts = resolve_encoder(bench, config)
+        embed(bench, config, facts, list_images("s3://bench/warm/"), settings, "warm")
+        manifest = list_images("s3://bench/all/")
+        began = time.monotonic()
+        done = embed(bench, config, facts, manifest, settings, "all")
+        seconds = time.monotonic() - began
+    if done.table.rows != images:
+        raise SystemExit(f"{done.table.rows} rows instead of {images}")
+    return seconds
+
+
+def bare_seconds(config: EncoderConfig, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> float:
+    """Seconds of the same encoder in a plain loop over arrays in memory, all cores."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    encoder = Encoder(config)
+    encoder.embed(pixels[:32])
+    began = time.monotonic()
+    for start in range(0, len(pixels), 32):
+        encoder.embed(pixels[start : start + 32])
+    return time.monotonic() - began
+
+
+def png(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
+    """One image as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    typer.run(main)

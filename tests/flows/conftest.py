@@ -1,0 +1,131 @@
+"""A real Prefect server, a real Ray and a small laboratory of digit images on a real S3 server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+
+from flows.demo.data import split_digits, write_png_set
+from flows.runtime import Runtime, running
+from flows.spec import AuditSpec, load_spec
+from storage.embedded_s3 import EmbeddedS3
+from storage.objects import open_store
+
+LAB = "s3://test/lab"
+TRAIN, HELD_OUT, UNSEEN, COPIES = 160, 140, 100, 80
+
+
+@pytest.fixture(scope="session")
+def session_runtime(s3: EmbeddedS3) -> Iterator[Runtime]:
+    """One Prefect server and one Ray for all flow tests; Ray starts after the AWS variables are set."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120), running() as runtime:
+        yield runtime
+
+
+@pytest.fixture
+def runtime(session_runtime: Runtime) -> Runtime:
+    """The session's runtime as a fresh command finds it: nothing listed, nothing built, nothing counted."""
+    session_runtime.references.clear()
+    session_runtime.manifests.clear()
+    session_runtime.forward_images = 0
+    return session_runtime
+
+
+@pytest.fixture(scope="session")
+def lab(s3: EmbeddedS3) -> str:
+    """PNG digits: train, held_out, unseen, copies (of train images), and fresh (other copies)."""
+    digits = split_digits(0)
+    sets = {
+        "train": digits.train[:TRAIN],
+        "held_out": digits.held_out[:HELD_OUT],
+        "unseen": digits.unseen[:UNSEEN],
+        "copies": digits.train[:COPIES],
+        "fresh": digits.train[COPIES:TRAIN],
+    }
+    for name, images in sets.items():
+        write_png_set(images, open_store(LAB).put, f"{name}/")
+    return LAB
+
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write_spec(lab: str, s3_prefix: str, tmp_path: Path) -> Write:
+    """Writes a spec for the laboratory; keyword arguments replace its top-level parts."""
+
+    def write(**parts: Any) -> Path:
+        spec = {
+            "store": f"{s3_prefix}/audits",
+            "encoder": {
+                "model": "test_vit",
+                "weights": "random",
+                "image_size": 8,
+                "model_args": {"patch_size": 4},
+            },
+            "reference": {"name": "digits", "train": f"{lab}/train/", "held_out": f"{lab}/held_out/"},
+            "releases": [
+                {"name": "copies", "family": "memorizer", "images": f"{lab}/copies/"},
+                {"name": "unseen", "version": 2, "images": f"{lab}/unseen/"},
+            ],
+            "scoring": {"cells": 2, "components": 16},
+        }
+        path = tmp_path / "spec.yaml"
+        path.write_text(yaml.safe_dump({**spec, **parts}))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def spec(write_spec: Write) -> AuditSpec:
+    """The laboratory's spec, with a store of its own."""
+    return load_spec(write_spec())
+
+
+class DemoRun(NamedTuple):
+    """A demo that ran as a user runs it: its folder, its two documents, and how long each run took."""
+
+    folder: Path
+    first: dict[str, Any]
+    second: dict[str, Any]
+    seconds: tuple[float, float]
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+    """`layerprint demo` twice, each in a process of its own, with a Prefect home of its own."""
+    folder = tmp_path_factory.mktemp("demo")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PREFECT_"))}
+    env["PREFECT_HOME"] = str(folder / "prefect")
+    documents, seconds = [], []
+    for _ in range(2):
+        began = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "flows.cli", "demo", "--json"],
+            cwd=folder,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        documents.append(json.loads(done.stdout))
+        seconds.append(time.monotonic() - began)
+    return DemoRun(folder / "layerprint-demo", documents[0], documents[1], (seconds[0], seconds[1]))

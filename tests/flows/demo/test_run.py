@@ -1,0 +1,53 @@
+"""The demo, run twice as a user runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.flows.conftest import DemoRun
+
+pytestmark = pytest.mark.timeout(600)
+
+HONEST = {"unseen", "kde_wide", "mixture", "vae"}
+
+
+def test_the_memorizer_and_the_planted_release_are_flagged_and_no_other(demo: DemoRun) -> None:
+    verdicts = {audit["release"]: audit["verdict"] for audit in demo.first["audits"]}
+    assert verdicts == {
+        "kde_tiny": "copying",
+        "planted": "copying",
+        **dict.fromkeys(HONEST, "no copying seen"),
+    }
+
+
+def test_the_planted_copies_are_found_by_the_tail_and_not_by_the_mean(demo: DemoRun) -> None:
+    (planted,) = (audit for audit in demo.first["audits"] if audit["release"] == "planted")
+    assert planted["copy_rate_low"] < 0.05 < planted["copy_rate_high"]
+    assert all(row["a_hat"] > 0.5 and row["c_t"] > 0 for row in planted["scores"])  # "no memorization", says the mean
+
+
+def test_unseen_digits_are_like_held_out_ones(demo: DemoRun) -> None:
+    (unseen,) = (audit for audit in demo.first["audits"] if audit["release"] == "unseen")
+    assert all(0.44 < row["a_hat"] < 0.56 for row in unseen["scores"])
+
+
+def test_fresh_batches_are_attributed_to_their_makers(demo: DemoRun) -> None:
+    assert [audit["fresh_batch_attributed_to"] for audit in demo.first["audits"]] == [
+        f"{audit['release']}@1" for audit in demo.first["audits"]
+    ]
+
+
+def test_a_second_run_does_no_forward_pass(demo: DemoRun) -> None:
+    assert demo.first["forward_images"] == 500 + 600 + 2 * (220 + 5 * 500)
+    assert demo.second["forward_images"] == 0
+    assert demo.second["audits"] == demo.first["audits"]
+
+
+def test_pictures_are_kept_where_they_can_be_seen(demo: DemoRun) -> None:
+    assert len(demo.first["pictures"]) == 7
+    for path in demo.first["pictures"]:
+        with Image.open(Path(path)) as picture:
+            assert picture.width > 600

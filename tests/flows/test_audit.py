@@ -1,0 +1,151 @@
+"""The whole path on real services: S3 → Ray → LanceDB → scores → Parquet."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from flows.attribute import attribute_images
+from flows.audit import audit, audit_release, build_reference
+from flows.demo.data import png_bytes, split_digits
+from flows.outcome import COPYING, NO_COPYING
+from flows.runtime import Runtime
+from flows.spec import AuditSpec, ReleaseSpec
+from storage.errors import InputError
+from storage.objects import open_store
+from storage.results import read_result
+from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, UNSEEN
+
+
+def test_copies_are_flagged_and_unseen_images_are_not(runtime: Runtime, spec: AuditSpec) -> None:
+    copies, unseen = audit(spec).outcomes
+    assert (copies.verdict, unseen.verdict) == (COPYING, NO_COPYING)
+    assert copies.audit["copy_rate"] > 0.9
+    assert all(row["a_hat"] < 0.1 for row in copies.informative)
+    assert all(row["a_low"] < 0.5 < row["a_high"] for row in unseen.informative)
+    assert runtime.forward_images == TRAIN + HELD_OUT + COPIES + UNSEEN
+
+
+def test_every_result_table_is_written(runtime: Runtime, spec: AuditSpec) -> None:
+    outcome = audit_release(spec, spec.release("copies"))
+    store = open_store(spec.store)
+    scores = read_result(store, "scores", outcome.audit_id)
+    assert scores["layer"].to_pylist() == list(range(7))
+    assert set(scores["m"].to_pylist()) == {COPIES}
+    profile = read_result(store, "profiles", outcome.audit_id).to_pylist()
+    covariance = np.array([row["covariance"] for row in profile])
+    assert np.allclose(covariance, covariance.T)
+    assert (np.linalg.eigvalsh(covariance) > -1e-12).all()
+    assert np.allclose(np.diag(covariance), [row["variance"] for row in profile])
+    settings = json.loads(outcome.audit["settings"])
+    assert settings["releases"][0]["name"] == "copies"
+    assert outcome.audit["forward_images"] == TRAIN + HELD_OUT + COPIES
+
+
+def test_evidence_names_the_copied_images(runtime: Runtime, spec: AuditSpec) -> None:
+    outcome = audit_release(spec, spec.release("copies"))
+    evidence = read_result(open_store(spec.store), "evidence", outcome.audit_id).to_pylist()
+    assert len(evidence) == 7 * 20
+    for pair in evidence:
+        assert pair["distance"] == 0
+        assert pair["identical"]
+        assert pair["image_key"] == pair["train_key"]  # copies/00007.png is train/00007.png
+        assert pair["p_value"] == pytest.approx(1 / (HELD_OUT + 1))
+
+
+def test_a_repeated_audit_runs_no_forward_pass(runtime: Runtime, spec: AuditSpec) -> None:
+    first = audit(spec).outcomes
+    runtime.references.clear()
+    runtime.manifests.clear()
+    runtime.forward_images = 0
+    second = audit(spec).outcomes
+    assert runtime.forward_images == 0
+    assert [outcome.audit for outcome in second] == [outcome.audit for outcome in first]
+
+
+def test_a_second_release_embeds_only_its_own_images(runtime: Runtime, spec: AuditSpec) -> None:
+    audit_release(spec, spec.release("copies"))
+    runtime.forward_images = 0
+    audit_release(spec, spec.release("unseen"))
+    assert runtime.forward_images == UNSEEN
+
+
+def test_another_gate_is_another_audit_without_a_forward_pass(runtime: Runtime, spec: AuditSpec) -> None:
+    strict = audit_release(spec, spec.release("copies"))
+    runtime.forward_images = 0
+    gate = spec.gate.model_copy(update={"max_copy_rate": 0.999})
+    loose = audit_release(spec.model_copy(update={"gate": gate}), spec.release("copies"))
+    assert runtime.forward_images == 0
+    assert (strict.verdict, loose.verdict) == (COPYING, NO_COPYING)
+    assert strict.audit_id != loose.audit_id
+
+
+@pytest.mark.parametrize("preset", ["paper", "meehan"])
+def test_published_presets_see_the_copies(runtime: Runtime, spec: AuditSpec, preset: str) -> None:
+    chosen = spec.model_copy(update={"scoring": spec.scoring.model_copy(update={"preset": preset})})
+    copies, unseen = audit(chosen).outcomes
+    assert all(row["c_t"] < -5 for row in copies.informative)
+    assert all(abs(row["c_t"]) < 3 for row in unseen.informative)
+
+
+def test_an_unreadable_image_becomes_a_reject(runtime: Runtime, spec: AuditSpec, s3_prefix: str) -> None:
+    images = open_store(f"{s3_prefix}/mixed")
+    for i, digit in enumerate(split_digits(0).unseen[:40]):
+        images.put(f"{i:02d}.png", png_bytes(digit))
+    images.put("broken.png", b"\x89PNG\r\n\x1a\n not a picture")
+    images.put("empty.png", b"")
+    release = ReleaseSpec(name="mixed", images=f"{images.uri}/")
+    outcome = audit_release(spec, release)
+    rejects = read_result(open_store(spec.store), "rejects", outcome.audit_id).to_pylist()
+    assert {row["key"] for row in rejects} == {"broken.png", "empty.png"}
+    assert all(row["role"] == "release" and row["reason"] for row in rejects)
+    assert (outcome.audit["images"], outcome.audit["rejected"]) == (40, 2)
+
+    strict = spec.model_copy(update={"gate": spec.gate.model_copy(update={"max_rejected": 0.01})})
+    with pytest.raises(InputError, match="2 of 42 images could not be read"):
+        audit_release(strict, release)
+
+
+def test_one_bad_release_does_not_stop_the_others(runtime: Runtime, spec: AuditSpec, s3_prefix: str) -> None:
+    gone = ReleaseSpec(name="gone", images=f"{s3_prefix}/nowhere/")
+    report = audit(spec, [gone, spec.release("copies")])
+    assert [outcome.label for outcome in report.outcomes] == ["copies@1"]
+    assert "no image here" in report.failures["gone@1"].found
+    with pytest.raises(InputError, match="no image here"):
+        audit(spec, [gone])
+
+
+def test_fresh_copies_are_attributed_to_the_memorizer(runtime: Runtime, spec: AuditSpec, lab: str) -> None:
+    with pytest.raises(InputError, match="no profile to compare with"):
+        attribute_images(spec, f"{lab}/fresh/")
+    audit(spec)
+    found = attribute_images(spec, f"{lab}/fresh/")
+    assert found.images == TRAIN - COPIES
+    assert [match.name for match in found.matches] == ["copies@1", "unseen@2"]
+    assert found.matches[0].p_value > 0.01 > found.matches[1].p_value
+
+
+def test_profiles_of_another_encoder_are_not_compared(runtime: Runtime, spec: AuditSpec, lab: str) -> None:
+    audit(spec)
+    other = spec.model_copy(update={"encoder": spec.encoder.model_copy(update={"layers": [0, 3]})})
+    with pytest.raises(InputError, match="2 were made under another encoder"):
+        attribute_images(other, f"{lab}/fresh/")
+
+
+def test_a_layer_without_information_says_so(runtime: Runtime, spec: AuditSpec) -> None:
+    cls = spec.model_copy(update={"encoder": spec.encoder.model_copy(update={"pooling": "cls", "layers": [0, 6]})})
+    outcome = audit_release(cls, spec.release("copies"))
+    first, last = outcome.scores
+    assert not first["informative"]
+    assert first["a_hat"] is None
+    assert last["informative"]
+    assert outcome.verdict == COPYING
+
+
+def test_a_reference_that_is_built_is_found(runtime: Runtime, spec: AuditSpec) -> None:
+    first = build_reference(spec)
+    assert runtime.forward_images == TRAIN + HELD_OUT
+    assert build_reference(spec) == first
+    assert runtime.forward_images == TRAIN + HELD_OUT
