@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,26 @@ def decode(content: bytes | NDArray[np.uint8]) -> DecodedImage:
     except Exception as error:  # a stranger's bytes make Pillow raise anything: it becomes a reject
         raise UnreadableImageError(f"{type(error).__name__}: {error}"[:300]) from error
     return DecodedImage(rgb, sha, codec, width, height)
+
+
+def harmonised(image: DecodedImage, quality: int | None) -> DecodedImage:
+    """The image after one more JPEG encoding (4:2:0), so that sets of different codecs become comparable.
+
+    Args:
+        image: A decoded image; its ``sha256`` stays that of its file.
+        quality: libjpeg quality, or None to leave it as it is.
+    """
+    if quality is None:
+        return image
+    again = Image.open(io.BytesIO(jpeg_bytes(image.rgb, quality, "4:2:0")))
+    return replace(image, rgb=again.convert("RGB"), codec=f"JPEG q{quality} 4:2:0 (harmonised)")
+
+
+def jpeg_bytes(rgb: Image.Image, quality: int, subsampling: str) -> bytes:
+    """An RGB image as a JPEG file."""
+    buffer = io.BytesIO()
+    rgb.save(buffer, "JPEG", quality=quality, subsampling=subsampling)
+    return buffer.getvalue()
 
 
 def codec_of(image: Image.Image) -> str:

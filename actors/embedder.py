@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from actors.decode import UnreadableImageError, decode, to_square
+from actors.decode import UnreadableImageError, decode, harmonised, to_square
 from actors.encoder_config import EncoderConfig
 from storage.errors import StageError
 from storage.image_sets import ImageReader, Manifest, open_reader
@@ -154,15 +154,15 @@ class Embedder:
     def _read_ahead(self, listed: list[_Listed], reader: ImageReader) -> Iterator[_Read | _Reject]:
         """Images in order, with a bounded number of reads and decodes in flight."""
         encoder, threads = self._ready()
-        size, resample = encoder.config.image_size, encoder.resample
+        resample = encoder.resample
         work = iter(listed)
         ahead: deque[Future[_Read | _Reject]] = deque()
         for image in islice(work, self.batch_size * 3):
-            ahead.append(threads.submit(_read, reader, image, size, resample))
+            ahead.append(threads.submit(_read, reader, image, self.config, resample))
         while ahead:
             yield ahead.popleft().result()
             for image in islice(work, 1):
-                ahead.append(threads.submit(_read, reader, image, size, resample))
+                ahead.append(threads.submit(_read, reader, image, self.config, resample))
 
     def _table(self, batch: list[_Read]) -> pa.Table:
         encoder, _ = self._ready()
@@ -222,14 +222,14 @@ def load_manifest(store: ObjectStore, key: str) -> Manifest:
     return _manifest(store.uri, key)
 
 
-def _read(reader: ImageReader, listed: _Listed, size: int, resample: Image.Resampling) -> _Read | _Reject:
+def _read(reader: ImageReader, listed: _Listed, config: EncoderConfig, resample: Image.Resampling) -> _Read | _Reject:
     try:
-        image = decode(reader.read(listed.key))
+        image = harmonised(decode(reader.read(listed.key)), config.harmonise)
     except UnreadableImageError as error:
         return _Reject(listed.key, str(error))
     except ObjectMissingError:
         return _Reject(listed.key, "listed, but gone when it was read")
     if len(listed.etag) == len(image.sha256) and listed.etag != image.sha256:
         return _Reject(listed.key, "listed, but changed when it was read")
-    pixels = to_square(image.rgb, size, resample)
+    pixels = to_square(image.rgb, config.image_size, resample)
     return _Read(listed.row, listed.key, pixels, image.sha256, image.codec, image.width, image.height)

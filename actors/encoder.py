@@ -272,6 +272,7 @@ def _facts(
         "image_size": config.image_size,
         "pooling": config.pooling,
         "model": config.model,
+        "harmonise": config.harmonise,
     }
     preprocessing = "upright RGB on white; shorter side resized to image_size, central square; float32"
     code = digest(preprocessing=preprocessing, model_args=json.loads(config.model_args), **identity)

@@ -13,7 +13,8 @@ Pooling = Literal["mean", "cls"]
 class EncoderConfig:
     """What the user asks for; see the spec for the meaning of each field.
 
-    ``model_args`` is a JSON object, so that a configuration can be hashed and sent. ``weights`` is ``hub``,
+    ``harmonise`` is the JPEG quality that every image is re-encoded at first, None for as it is. ``model_args`` is a
+    JSON object, so that a configuration can be hashed and sent. ``weights`` is ``hub``,
     ``random``, a path or an s3:// URI. ``layers`` is None for all.
     """
 
@@ -23,6 +24,7 @@ class EncoderConfig:
     image_size: int = 224
     pooling: Pooling = "mean"
     layers: tuple[int, ...] | None = None
+    harmonise: int | None = None
     seed: int = 0
 
 
@@ -43,6 +45,7 @@ class EncoderFacts:
     image_size: int
     pooling: str
     model: str
+    harmonise: int | None = None
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()

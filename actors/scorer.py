@@ -1,18 +1,21 @@
-"""Scores one layer of one release from the nearest distances, and joins the layers into its profile."""
+"""Scores one layer of one release from the nearest distances."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.contaminated import contaminated_rows
 from actors.partitioner import StoredPartition
 from actors.searcher import NearestTable
+from scoring.authenticity import Authenticity, authentic_share, compare_authenticity
+from scoring.conformal import conformal_p
+from scoring.false_discovery import discoveries
 from scoring.layer_score import LayerScore, score_layer, uninformative_layer
-from scoring.profile import Profile, logit_profile
+from scoring.near_duplicates import MIN_IMAGES, duplicate_threshold
 from storage.objects import ObjectStore, open_store
 
 EVIDENCE_PAIRS = 20
@@ -20,13 +23,17 @@ EVIDENCE_PAIRS = 20
 
 @dataclass(frozen=True, slots=True)
 class ScoreLayer:
-    """One layer of one release to score; ``influence_key`` is where the per-image contributions go."""
+    """One layer of one release to score; ``influence_key`` is where the per-image contributions go.
+
+    ``held_out_images`` and ``release_images`` are n and m, for a layer without information.
+    """
 
     store: str
     layer: int
     partition_key: str
     held_out_key: str
     release_key: str
+    contaminated_key: str
     influence_key: str
     held_out_images: int
     release_images: int
@@ -34,21 +41,51 @@ class ScoreLayer:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A generated image and its nearest train image, by rows of their manifests."""
+    """A generated image and its nearest train image, by rows of their manifests.
+
+    ``p_value`` and ``ratio_p`` are conformal, of distance and distance ratio; the ratio is None where the search knew
+    no other neighbours. ``discovery`` marks the images that Benjamini-Hochberg lists at 10 %.
+    """
 
     rank: int
     image_row: int
     train_row: int
     distance: float
     p_value: float
+    discovery: bool
+    ratio: float | None
+    ratio_p: float | None
+    near_duplicate: bool
 
 
 @dataclass(frozen=True, slots=True)
 class LayerResult:
-    """What one layer says about one release, with its closest pairs."""
+    """What one layer says about one release: its score, its closest pairs, and the other known measures."""
 
     score: LayerScore
     pairs: list[Pair]
+    discoveries: int | None = None
+    near_duplicates: int | None = None
+    authentic: Authenticity | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerInfluence:
+    """The influence of each image on Â, held-out (n,) and release (m,), and the merged group of each cell (c,)."""
+
+    held_out: NDArray[np.float64]
+    release: NDArray[np.float64]
+    groups: NDArray[np.int32]
+
+    @classmethod
+    def load(cls, store: ObjectStore, key: str) -> LayerInfluence:
+        with np.load(io.BytesIO(store.get(key)), allow_pickle=False) as arrays:
+            return cls(arrays["held_out"], arrays["release"], arrays["groups"])
+
+    def save(self, store: ObjectStore, key: str) -> None:
+        buffer = io.BytesIO()
+        np.savez(buffer, held_out=self.held_out, release=self.release, groups=self.groups)
+        store.put_if_absent(key, buffer.getvalue())
 
 
 @dataclass(unsafe_hash=True)
@@ -68,69 +105,60 @@ class Scorer:
         partition = StoredPartition.load(store, task.partition_key).partition
         if not partition.informative:
             return LayerResult(uninformative_layer(task.layer, task.held_out_images, task.release_images), [])
-        held_out = NearestTable.load(store, task.held_out_key)
+        held_out = NearestTable.load(store, task.held_out_key).without(contaminated_rows(store, task.contaminated_key))
         release = NearestTable.load(store, task.release_key)
         scored = score_layer(
             task.layer, held_out.distance, held_out.cell, release.distance, release.cell, partition.centroids
         )
-        _save_influence(store, task.influence_key, scored.influence_p, scored.influence_q)
-        return LayerResult(scored.score, closest_pairs(release, scored.conformal_p))
+        LayerInfluence(scored.influence_p, scored.influence_q, scored.groups).save(store, task.influence_key)
+        return layer_result(scored.score, held_out, release, scored.conformal_p)
 
     def close(self) -> None:
         """Nothing to give back."""
 
 
-def closest_pairs(release: NearestTable, p_values: NDArray[np.float64]) -> list[Pair]:
-    """The pairs at the smallest distances, closest first; equal distances in the order of the manifest."""
-    order = np.lexsort((release.row, release.distance))[:EVIDENCE_PAIRS]
-    return [
+def layer_result(
+    score: LayerScore, held_out: NearestTable, release: NearestTable, p_values: NDArray[np.float64]
+) -> LayerResult:
+    """A score with its evidence.
+
+    The pairs are those at the smallest distances, closest first; equal distances in the order of the manifest.
+    """
+    listed = discoveries(p_values)
+    with_neighbours = bool(np.isfinite(held_out.ratio).all() and np.isfinite(release.ratio).all())
+    ratio_p = conformal_p(held_out.ratio, release.ratio) if with_neighbours else None
+    near = _near_duplicates(held_out, release) if with_neighbours else None
+    pairs = [
         Pair(
-            rank,
-            int(release.row[i]),
-            int(release.train_row[i]),
-            float(release.distance[i]),
-            float(p_values[i]),
+            rank=rank,
+            image_row=int(release.row[i]),
+            train_row=int(release.train_row[i]),
+            distance=float(release.distance[i]),
+            p_value=float(p_values[i]),
+            discovery=bool(listed[i]),
+            ratio=None if ratio_p is None else float(release.ratio[i]),
+            ratio_p=None if ratio_p is None else float(ratio_p[i]),
+            near_duplicate=near is not None and bool(near[i]),
         )
-        for rank, i in enumerate(order, start=1)
+        for rank, i in enumerate(np.lexsort((release.row, release.distance))[:EVIDENCE_PAIRS], start=1)
     ]
+    return LayerResult(
+        score=score,
+        pairs=pairs,
+        discoveries=int(listed.sum()),
+        near_duplicates=None if near is None else int(near.sum()),
+        authentic=_authentic(held_out, release) if with_neighbours else None,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class JoinLayers:
-    """The informative layers of one release to join: Â of each, and where their contributions are."""
-
-    store: str
-    a_hat: tuple[float, ...]
-    influence_keys: tuple[str, ...]
+def _near_duplicates(held_out: NearestTable, release: NearestTable) -> NDArray[np.bool_] | None:
+    if len(held_out.ratio) < MIN_IMAGES:
+        return None
+    near: NDArray[np.bool_] = release.ratio <= duplicate_threshold(held_out.ratio).ratio
+    return near
 
 
-@dataclass(unsafe_hash=True)
-class Profiler:
-    """A worker that makes a release's profile: logit Â of all layers with their covariance."""
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def process(self, task: JoinLayers) -> Profile:
-        store = open_store(task.store)
-        loaded = [_load_influence(store, key) for key in task.influence_keys]
-        held_out, release = ([pair[side] for pair in loaded] for side in (0, 1))
-        return logit_profile(np.array(task.a_hat), _columns(held_out), _columns(release))
-
-    def close(self) -> None:
-        """Nothing to give back."""
-
-
-def _columns(layers: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    return np.stack(layers, axis=1)
-
-
-def _save_influence(store: ObjectStore, key: str, held_out: NDArray[np.float64], release: NDArray[np.float64]) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, held_out=held_out, release=release)
-    store.put_if_absent(key, buffer.getvalue())
-
-
-def _load_influence(store: ObjectStore, key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    with np.load(io.BytesIO(store.get(key)), allow_pickle=False) as arrays:
-        return arrays["held_out"], arrays["release"]
+def _authentic(held_out: NearestTable, release: NearestTable) -> Authenticity:
+    return compare_authenticity(
+        authentic_share(release.distance, release.train_gap), authentic_share(held_out.distance, held_out.train_gap)
+    )

@@ -1,9 +1,10 @@
-"""Finds, for every image of a set, its nearest train image within its cell, in one layer."""
+"""Finds, for every image of a set, its nearest train images within its cell, in one layer."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from actors.partitioner import StoredPartition
+from scoring.distance_ratio import distance_ratio, mean_of_others
 from scoring.distances import in_cell_nearest, recompute_euclidean
 from scoring.partition import Partition
 from storage.objects import ObjectStore, open_store
@@ -19,19 +21,29 @@ from storage.vectors import VectorStore, layer_column, vector_matrix
 
 Metric = Literal["euclidean", "abs_cosine"]
 
+NEIGHBOURS = 50
+"""Neighbours that a distance is compared with (Carlini et al. 2023)."""
+
 NEAREST_SCHEMA = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),
         pa.field("cell", pa.int32(), nullable=False),
         pa.field("distance", pa.float64(), nullable=False),
         pa.field("train_row", pa.int64(), nullable=False),
+        pa.field("ratio", pa.float64()),
+        pa.field("train_gap", pa.float64()),
     ]
 )
+"""One row an image. ``ratio`` is d(NN1) / mean d(NN2…NN50), ``train_gap`` the distance of the nearest train image to
+its own nearest other one; both are NaN under 1 − |cos|, which the index does not know."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchLayer:
-    """One layer of one image set to search; ``key`` is where the nearest distances go in the store."""
+    """One layer of one image set to search; ``key`` is where the nearest distances go in the store.
+
+    ``left_out`` holds rows of the train table itself: then only these are searched, each left out of train.
+    """
 
     store: str
     table: str
@@ -40,6 +52,7 @@ class SearchLayer:
     partition_key: str
     metric: Metric
     key: str
+    left_out: tuple[int, ...] = ()
 
 
 @dataclass(unsafe_hash=True)
@@ -56,8 +69,7 @@ class Searcher:
             return False
         stored = StoredPartition.load(store, task.partition_key)
         vectors = VectorStore(store)
-        blocks = vectors.scan(task.table, task.version, layer_column(task.layer))
-        tables = [self._block(stored, vectors, rows, x, task) for rows, x in blocks]
+        tables = list(self._tables(stored, vectors, task)) if stored.partition.informative else []
         sink = pa.BufferOutputStream()
         pq.write_table(pa.concat_tables([NEAREST_SCHEMA.empty_table(), *tables]), sink)
         store.put_if_absent(task.key, sink.getvalue().to_pybytes())
@@ -67,25 +79,49 @@ class Searcher:
         """Nothing to give back."""
 
     @staticmethod
-    def _block(
-        stored: StoredPartition,
-        vectors: VectorStore,
-        rows: NDArray[np.int64],
-        x: NDArray[np.float32],
-        task: SearchLayer,
-    ) -> pa.Table:
+    def _tables(stored: StoredPartition, vectors: VectorStore, task: SearchLayer) -> Iterator[pa.Table]:
         partition = stored.partition
-        if not partition.informative:
-            return NEAREST_SCHEMA.empty_table()
-        projected = partition.project(x)
-        cells = partition.assign(projected)
-        if task.metric == "euclidean":
-            index = vectors.open(stored.index_table, stored.index_version)
-            train_rows, winners = nearest_in_cell(index, projected)
-            distance = recompute_euclidean(projected, winners)
-        else:
-            distance, train_rows = _exact(stored, vectors, partition, projected, cells)
-        return pa.table([rows, cells, distance, train_rows], schema=NEAREST_SCHEMA)
+        index = vectors.open(stored.index_table, stored.index_version)
+        for rows, x in vectors.scan(task.table, task.version, layer_column(task.layer)):
+            if task.left_out:
+                chosen = np.isin(rows, task.left_out)
+                rows, x = rows[chosen], x[chosen]
+            projected = partition.project(x)
+            cells = partition.assign(projected)
+            if task.metric == "abs_cosine":
+                found = _exact(stored, vectors, partition, projected, cells)
+            else:
+                found = _indexed(index, projected, rows if task.left_out else None)
+            yield pa.table([rows, cells, *found], schema=NEAREST_SCHEMA)
+
+
+Found = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
+"""distance, train_row, ratio, train_gap, each (q,)."""
+
+
+def _indexed(index: Any, projected: NDArray[np.float32], own_rows: NDArray[np.int64] | None) -> Found:
+    """Search the index; with `own_rows` the queries are train images, each left out of train."""
+    if own_rows is not None:
+        return _leave_one_out(index, projected, own_rows)
+    near = nearest_in_cell(index, projected, NEIGHBOURS)
+    distance = recompute_euclidean(projected, near.vector)
+    winners, first, back = np.unique(near.row, return_index=True, return_inverse=True)
+    gaps = _gaps(index, near.vector[first], winners)[back]
+    others = np.maximum(near.distances, distance[:, None])  # float32 may place a neighbour a step too near
+    return distance, near.row, distance_ratio(distance, mean_of_others(others)), gaps
+
+
+def _leave_one_out(index: Any, projected: NDArray[np.float32], own_rows: NDArray[np.int64]) -> Found:
+    nothing = np.full(len(projected), np.nan)
+    return _gaps(index, projected, own_rows), own_rows, nothing, nothing
+
+
+def _gaps(index: Any, train: NDArray[np.float32], own_rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Distance of train vectors to their nearest other one in the cell; infinite where there is none."""
+    near = nearest_in_cell(index, train, neighbours=3)
+    other = np.where(near.rows == own_rows[:, None], np.inf, near.distances)
+    gaps: NDArray[np.float64] = other.min(axis=1)
+    return gaps
 
 
 def _exact(
@@ -94,24 +130,32 @@ def _exact(
     partition: Partition,
     projected: NDArray[np.float32],
     cells: NDArray[np.int32],
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+) -> Found:
     """The exact search of the paper preset: no index knows 1 − |cos|."""
     table = vectors.dataset(stored.index_table, stored.index_version).to_table(columns=["row", "vector"])
     train = vector_matrix(table["vector"])
     found = in_cell_nearest(projected, cells, train, partition.assign(train), "abs_cosine")
-    return found.distance, table["row"].to_numpy()[found.row]
+    nothing = np.full(len(projected), np.nan)
+    return found.distance, table["row"].to_numpy()[found.row], nothing, nothing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NearestTable:
-    """The nearest distances of one set in one layer: row, cell, distance, train_row, each (n,)."""
+    """The nearest distances of one set in one layer; see `NEAREST_SCHEMA`, each column (n,)."""
 
     row: NDArray[np.int64]
     cell: NDArray[np.int32]
     distance: NDArray[np.float64]
     train_row: NDArray[np.int64]
+    ratio: NDArray[np.float64]
+    train_gap: NDArray[np.float64]
 
     @classmethod
     def load(cls, store: ObjectStore, key: str) -> NearestTable:
         table = pq.read_table(pa.BufferReader(store.get(key)), schema=NEAREST_SCHEMA)
         return cls(*(table[name].to_numpy() for name in NEAREST_SCHEMA.names))
+
+    def without(self, rows: NDArray[np.int64]) -> NearestTable:
+        """The table less some images."""
+        kept = ~np.isin(self.row, rows)
+        return NearestTable(*(getattr(self, name)[kept] for name in NEAREST_SCHEMA.names))

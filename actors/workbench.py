@@ -44,3 +44,8 @@ class Workbench:
                 results[index] = result
                 self.report(Progress(stage, "layers", skipped + len(results), total, skipped))
         return results
+
+    def run_one(self, worker: Worker[T, R], task: T) -> R:
+        """Run one task on the pool of the layers."""
+        ((_, result),) = self.cluster.pool("layers").run(worker, [task])
+        return result

@@ -48,12 +48,12 @@ def attribute_images(spec: AuditSpec, images: str, label: str = "images") -> Att
         check_counts({label: manifest}, spec.scoring.cells)
         table = embed_set(spec, reference.facts, manifest, label)
         check_rejects(table, label, spec.gate.max_rejected)
-        check_same_files(FileFacts.of(reference.train), FileFacts.of(table), label)
-        nearest = search_set(spec, reference.facts, table, reference.partition, label)
+        check_same_files(FileFacts.of(reference.tables.train), FileFacts.of(table), label)
+        nearest = search_set(spec, reference, table, label)
         scored = score_release(spec, reference, table, nearest, label)
-        if scored.profile is None:
+        if scored.joined is None:
             raise InputError("no layer of this encoder carries information", "set encoder.pooling: mean")
-        return Attribution(images, table.rows, nearest_profile(*scored.profile, enrolled))
+        return Attribution(images, table.rows, nearest_profile(*scored.joined.profile, enrolled))
 
 
 def enrolled_profiles(store: ObjectStore, spec: AuditSpec, reference: Reference) -> dict[str, Profile]:

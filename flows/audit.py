@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from actors import stages
+from actors import reference_stages, score_stages, stages
 from actors.encoder_config import EncoderFacts
 from flows.checks import (
+    MIN_HELD_OUT,
     FileFacts,
     check_counts,
     check_held_out,
@@ -27,12 +28,13 @@ from flows.checks import (
     sniff,
 )
 from flows.identity import Reference, audit_identity
-from flows.outcome import AuditOutcome, FinishedAudit, load_outcome, save_outcome
+from flows.outcome import AuditOutcome, load_outcome
+from flows.result_rows import FinishedAudit, save_outcome
 from flows.runtime import Runtime, running
 from flows.spec import AuditSpec, ReleaseSpec
 from scoring.layer_score import PRESETS
 from storage.digest import digest
-from storage.errors import LayerprintError, StageError
+from storage.errors import InputError, LayerprintError, StageError
 from storage.image_sets import Manifest, list_images
 from storage.vectors import EmbeddingTable, VectorStore
 
@@ -73,36 +75,41 @@ def embed_set(spec: AuditSpec, facts: EncoderFacts, manifest: Manifest, label: s
 
 
 @_stage
-def partition_train(spec: AuditSpec, facts: EncoderFacts, train: EmbeddingTable) -> str:
-    """Fit PCA, cells and index per layer."""
+def finish_reference(
+    spec: AuditSpec, facts: EncoderFacts, train: EmbeddingTable, held_out: EmbeddingTable
+) -> Reference:
+    """Partition and index train, search the held-out images, list contaminated ones, check the rest."""
     scoring = spec.scoring
-    settings = stages.PartitionSettings(scoring.components, scoring.cells, scoring.seed)
+    settings = reference_stages.PartitionSettings(scoring.components, scoring.cells, scoring.seed)
+    metric = PRESETS[scoring.preset].metric
     with running() as runtime:
-        return stages.fit_partitions(runtime.bench(spec.store), train, list(facts.dims), settings)
+        bench = runtime.bench(spec.store)
+        tables = reference_stages.finish_reference(bench, (train, held_out), list(facts.dims), settings, metric)
+        if tables.held_out_images < MIN_HELD_OUT:
+            raise InputError(
+                f"reference.held_out: {tables.contaminated_images} of {held_out.rows} images are (nearly) train "
+                f"images, {tables.held_out_images} are left, at least {MIN_HELD_OUT} are needed",
+                "give held-out images that were never trained on",
+            )
+        return Reference(facts, tables, reference_stages.check_reference(bench, tables))
 
 
 @_stage
-def search_set(spec: AuditSpec, facts: EncoderFacts, table: EmbeddingTable, partition: str, label: str) -> str:
-    """Find each image's nearest train image per layer."""
-    metric = PRESETS[spec.scoring.preset].metric
+def search_set(spec: AuditSpec, reference: Reference, table: EmbeddingTable, label: str) -> str:
+    """Find each image's nearest train images per layer."""
+    built = reference.tables
     with running() as runtime:
-        return stages.search(runtime.bench(spec.store), table, list(facts.dims), partition, metric, label)
+        bench = runtime.bench(spec.store)
+        return reference_stages.search(bench, table, built.layers, built.partition, built.metric, label)
 
 
 @_stage
 def score_release(
     spec: AuditSpec, reference: Reference, table: EmbeddingTable, nearest: str, label: str
-) -> stages.Scored:
-    """Score a release in every layer and join its profile."""
+) -> score_stages.Scored:
+    """Score a release in every layer and join the layers."""
     with running() as runtime:
-        return stages.score(
-            runtime.bench(spec.store),
-            reference.layers,
-            reference.partition,
-            {"held_out": reference.nearest, "release": nearest},
-            {"held_out": reference.held_out.rows, "release": table.rows},
-            label,
-        )
+        return score_stages.score(runtime.bench(spec.store), reference.tables, table, nearest, label)
 
 
 # -- checks before the work ------------------------------------------------------------------------------------
@@ -160,7 +167,7 @@ def file_facts(spec: AuditSpec, facts: EncoderFacts, manifest: Manifest) -> File
     with running() as runtime:
         vectors = VectorStore(runtime.bench(spec.store).store)
         table = vectors.committed(stages.table_name(facts, manifest))
-        return FileFacts.of(table) if table else sniff(manifest)
+        return FileFacts.of(table) if table else sniff(manifest, spec.encoder.jpeg_quality)
 
 
 # -- flows ---------------------------------------------------------------------------------------------------
@@ -182,10 +189,7 @@ def build_reference(spec: AuditSpec) -> Reference:
         held_out = embed_set(spec, facts, held_out_images, "held-out")
         for table, name in ((train, "reference.train"), (held_out, "reference.held_out")):
             check_rejects(table, name, spec.gate.max_rejected)
-        check_same_files(FileFacts.of(train), FileFacts.of(held_out), "reference.held_out")
-        partition = partition_train(spec, facts, train)
-        nearest = search_set(spec, facts, held_out, partition, "held-out")
-        return Reference(facts, train, held_out, partition, nearest)
+        return finish_reference(spec, facts, train, held_out)
 
 
 def known_reference(spec: AuditSpec) -> Reference:
@@ -217,8 +221,7 @@ def audit_release(spec: AuditSpec, release: ReleaseSpec) -> AuditOutcome:
             return found
         table = embed_set(spec, reference.facts, manifest, release.label)
         check_rejects(table, release.label, spec.gate.max_rejected)
-        check_same_files(FileFacts.of(reference.train), FileFacts.of(table), release.label)
-        nearest = search_set(spec, reference.facts, table, reference.partition, release.label)
+        nearest = search_set(spec, reference, table, release.label)
         scored = score_release(spec, reference, table, nearest, release.label)
         seconds, forward = time.monotonic() - began, runtime.forward_images - before
         save_outcome(store, FinishedAudit(spec, release, reference, table, manifest.digest, scored, seconds, forward))

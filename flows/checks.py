@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from actors.decode import UnreadableImageError, decode
+from actors.decode import UnreadableImageError, decode, harmonised
 from flows.spec import AuditSpec
+from scoring.check import Check
+from scoring.parity import parity
 from storage.errors import InputError
 from storage.image_sets import Manifest, open_reader
 from storage.objects import ObjectStore
@@ -19,9 +22,6 @@ from storage.vectors import EmbeddingTable
 MIN_HELD_OUT = 50
 MIN_RELEASE = 20
 SNIFFED = 16
-CODEC_TOLERANCE = 0.05
-"""Share of a set's images that may differ from the reference in codec before the comparison is refused."""
-
 OWNER_KEY = "layerprint.json"
 
 
@@ -97,15 +97,21 @@ def check_held_out(train: Manifest, held_out: Manifest) -> None:
         )
 
 
-def sniff(manifest: Manifest, seed: int = 0) -> FileFacts:
-    """Look at a few images of a set, drawn with the seed. Unreadable ones are left to the embedding stage."""
+def sniff(manifest: Manifest, quality: int | None = None, seed: int = 0) -> FileFacts:
+    """Look at a few images of a set, drawn with the seed. Unreadable ones are left to the embedding stage.
+
+    Args:
+        manifest: The set.
+        quality: JPEG quality that the audit harmonises at, if it does.
+        seed: Seed of the draw.
+    """
     reader = open_reader(manifest.uri, manifest.kind)
     rows = np.random.default_rng(seed).permutation(len(manifest))[:SNIFFED]
     keys = manifest.table["key"].take(rows).to_pylist()
     facts = FileFacts(Counter(), Counter())
     for key in keys:
         try:
-            image = decode(reader.read(key))
+            image = harmonised(decode(reader.read(key)), quality)
         except UnreadableImageError:
             continue
         facts.codecs[image.codec] += 1
@@ -113,40 +119,33 @@ def sniff(manifest: Manifest, seed: int = 0) -> FileFacts:
     return facts
 
 
-def check_same_files(reference: FileFacts, other: FileFacts, name: str) -> None:
-    """Refuse sets whose files differ in kind: raw PNGs against JPEG-75 reals moved C_T by up to +11 (METHOD §3).
+def parity_checks(reference: FileFacts, other: FileFacts, name: str) -> list[Check]:
+    """Whether a set's files are of the same kinds as the train images': codec, and native size.
 
-    Sizes are compared only when all reference images share one size. A few images say little about a mixed set, so
-    where either set was only sniffed at, it must have nothing in common with the other to be refused.
+    Raw PNGs against JPEG-75 reals moved C_T by up to +11 (METHOD §3): early layers see the file, not the model. Sizes
+    are compared only when all train images share one.
+    """
+    codec = parity(reference.codecs, other.codecs, what="codec")
+    checks = [replace(codec, name=f"{name}: codec", remedy=codec.remedy and _HARMONISE)]
+    if len(reference.sizes) == 1:
+        size = parity(reference.sizes, other.sizes, what="native size")
+        checks.append(replace(size, name=f"{name}: native size", remedy=size.remedy and _RESIZE))
+    return checks
+
+
+_HARMONISE = "re-encode all sets alike: layerprint audit --harmonise jpeg:75, or by hand before"
+_RESIZE = "resize all sets alike with one filter, then encode them alike"
+
+
+def check_same_files(reference: FileFacts, other: FileFacts, name: str) -> None:
+    """Refuse sets whose files differ in kind before the long work.
 
     Raises:
         InputError: names both kinds, and how to make them alike.
     """
-    few = min(reference.codecs.total(), other.codecs.total()) <= SNIFFED
-    tolerance = 1 - 1e-9 if few else CODEC_TOLERANCE
-    if share_outside(reference.codecs, other.codecs) > tolerance:
-        raise InputError(
-            f"{name}: images are {_kinds(other.codecs)}, the train images are {_kinds(reference.codecs)}; "
-            "early layers would see the file format, not the model",
-            "re-encode all sets alike (same format, JPEG quality and subsampling) and run again",
-        )
-    if len(reference.sizes) == 1 and share_outside(reference.sizes, other.sizes) > tolerance:
-        raise InputError(
-            f"{name}: images are {_kinds(other.sizes)} pixels, the train images are {_kinds(reference.sizes)}",
-            "resize all sets alike with one filter, then encode them alike, and run again",
-        )
-
-
-def share_outside(reference: Counter[str], other: Counter[str]) -> float:
-    """Share of the other set that exceeds what the reference has of each kind (total variation distance).
-
-    >>> share_outside(Counter(png=8), Counter(png=2, jpg=2))
-    0.5
-    """
-    all_reference, all_other = reference.total(), other.total()
-    if not all_reference or not all_other:
-        return 0.0
-    return sum(max(0.0, other[k] / all_other - reference[k] / all_reference) for k in other)
+    for check in parity_checks(reference, other, name):
+        if not check.passed:
+            raise InputError(f"{check.name}: {check.sentence}", check.remedy)
 
 
 def check_rejects(table: EmbeddingTable, name: str, most: float) -> None:
@@ -159,8 +158,3 @@ def check_rejects(table: EmbeddingTable, name: str, most: float) -> None:
             f"{most:.0%}; the first is {first['key']}: {first['reason']}",
             "mend or remove these files, or raise gate.max_rejected",
         )
-
-
-def _kinds(counts: Counter[str]) -> str:
-    shown = [f"{kind} ({count / counts.total():.0%})" for kind, count in counts.most_common(3)]
-    return ", ".join(shown) + (", …" if len(counts) > 3 else "")

@@ -12,9 +12,10 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -23,6 +24,9 @@ from flows import console as screen
 from flows import screens
 from flows.console import ProgressBoard
 from storage.errors import InputError, LayerprintError
+
+if TYPE_CHECKING:
+    from flows.spec import AuditSpec
 
 EXIT_GATE = 3
 EXIT_INTERRUPTED = 130
@@ -41,6 +45,10 @@ app = typer.Typer(
 )
 
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="the spec, a YAML file")]
+Harmonise = Annotated[
+    str | None,
+    typer.Option("--harmonise", metavar="jpeg:QUALITY", help="re-encode the images of all sets alike before anything"),
+]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout, nothing else")]
 
 
@@ -88,15 +96,14 @@ def audit(
     gate: Annotated[
         bool, typer.Option("--gate", help="exit 3 unless every release is judged and free of copying")
     ] = False,
+    harmonise: Harmonise = None,
     as_json: Json = False,
 ) -> None:
     """Audit the releases of a spec: embed, score every layer, write Parquet results and pictures.
 
     What is already in the store is not computed again; an interrupted audit goes on where it stopped.
     """
-    from flows.spec import load_spec
-
-    loaded = load_spec(spec)
+    loaded = _load(spec, harmonise)
     chosen = [loaded.release(release)] if release else loaded.releases
 
     from flows.audit import audit as audit_flow  # takes seconds: after the spec is known to be good
@@ -113,7 +120,7 @@ def audit(
     if as_json:
         screen.print_json(
             {
-                "audits": [{**outcome.audit, "scores": outcome.scores} for outcome in report.outcomes],
+                "audits": [outcome.to_json() for outcome in report.outcomes],
                 "failures": [
                     {"release": label, "error": error.found, "remedy": error.remedy}
                     for label, error in report.failures.items()
@@ -131,14 +138,12 @@ def audit(
 
 
 @app.command()
-def reference(spec: Spec, as_json: Json = False) -> None:
+def reference(spec: Spec, harmonise: Harmonise = None, as_json: Json = False) -> None:
     """Build the reference of a spec: embed train and held-out images, fit partitions, build the indexes.
 
     An audit does this by itself; run it before, to have the long part done.
     """
-    from flows.spec import load_spec
-
-    loaded = load_spec(spec)
+    loaded = _load(spec, harmonise)
 
     from flows.audit import build_reference
 
@@ -150,9 +155,11 @@ def reference(spec: Spec, as_json: Json = False) -> None:
         "reference_digest": built.digest,
         "encoder_digest": built.facts.digest,
         "layers": built.facts.names,
-        "train_images": built.train.rows,
-        "held_out_images": built.held_out.rows,
-        "rejects": [*built.train.rejects, *built.held_out.rejects],
+        "train_images": built.tables.train.rows,
+        "held_out_images": built.tables.held_out_images,
+        "contaminated": built.tables.contaminated_images,
+        "rejects": [*built.tables.train.rejects, *built.tables.held_out.rejects],
+        "checks": [asdict(check) for check in built.checks],
         "forward_images": forward,
     }
     if as_json:
@@ -165,6 +172,7 @@ def reference(spec: Spec, as_json: Json = False) -> None:
 def attribute(
     spec: Spec,
     images: Annotated[str, typer.Argument(metavar="IMAGES", help="folder, s3:// prefix or file.npz#array")],
+    harmonise: Harmonise = None,
     as_json: Json = False,
 ) -> None:
     """Which audited release is nearest to an unlabelled set of images?
@@ -172,9 +180,9 @@ def attribute(
     Compares the set's profile (logit Â of all layers with its covariance) with those of the releases audited in the
     spec's store. A tiny p on every line means: none of them made these images.
     """
-    from flows.spec import absolute_uri, load_spec
+    from flows.spec import absolute_uri
 
-    loaded = load_spec(spec)
+    loaded = _load(spec, harmonise)
 
     from flows.attribute import attribute_images
 
@@ -185,6 +193,49 @@ def attribute(
         screen.print_json({"images_uri": found.images_uri, "images": found.images, "matches": matches})
         return
     screens.show_attribution(found)
+
+
+@app.command()
+def selfcheck(spec: Spec, harmonise: Harmonise = None, as_json: Json = False) -> None:
+    """What can this reference and encoder detect? Placebos and planted copies, made of your own images.
+
+    Half of the held-out images plays the release: as it is, re-encoded, and with 1 % and 5 % training images planted.
+    Exit code 3 when a placebo is called copying or planted copies that should be seen are not.
+    """
+    loaded = _load(spec, harmonise)
+
+    from flows.selfcheck import selfcheck as selfcheck_flow
+
+    with _working(as_json):
+        found = selfcheck_flow(loaded)
+    if as_json:
+        screen.print_json({**asdict(found), "passed": found.passed})
+    else:
+        screens.show_selfcheck(found)
+    if not found.passed:
+        raise typer.Exit(EXIT_GATE)
+
+
+@app.command()
+def compare(
+    spec: Spec,
+    first: Annotated[str, typer.Argument(metavar="A", help="a release: NAME or NAME@VERSION")],
+    second: Annotated[str, typer.Argument(metavar="B", help="another one")],
+    harmonise: Harmonise = None,
+    as_json: Json = False,
+) -> None:
+    """Does one release lie closer to the training images than another? Paired on the same held-out images."""
+    loaded = _load(spec, harmonise)
+    releases = loaded.release(first), loaded.release(second)
+
+    from flows.compare import compare as compare_flow
+
+    with _working(as_json):
+        found = compare_flow(loaded, *releases)
+    if as_json:
+        screen.print_json(found.to_json())
+    else:
+        screens.show_comparison(found)
 
 
 @app.command()
@@ -290,6 +341,13 @@ def _working(as_json: bool) -> Iterator[tuple[ProgressBoard, Any]]:
 
     with ProgressBoard(quiet=as_json) as board, running(board.report) as runtime:
         yield board, runtime
+
+
+def _load(path: Path, harmonise: str | None) -> AuditSpec:
+    """The spec, with what the command line changes in it."""
+    from flows.spec import load_spec
+
+    return load_spec(path, harmonise)
 
 
 def _store_of(store: str | None, spec: Path | None) -> str:

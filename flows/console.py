@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from storage.errors import LayerprintError
 
 if TYPE_CHECKING:  # importing it would load Ray for --help
-    from actors.stages import Progress as StageProgress
+    from actors.workbench import Progress as StageProgress
 
 
 class ProgressBoard:

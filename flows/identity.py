@@ -5,33 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from actors.encoder_config import EncoderFacts
+from actors.reference_stages import ReferenceTables
 from flows.spec import AuditSpec, ReleaseSpec
+from scoring.check import Check
 from storage.digest import digest, short
-from storage.vectors import EmbeddingTable
 
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 """Raised when a change of the method changes numbers: audits by different methods are different audits."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A built reference: its tables, its partition and the nearest distances of its held-out images."""
+    """A built reference: the encoder, its tables in the store, and whether it can serve."""
 
     facts: EncoderFacts
-    train: EmbeddingTable
-    held_out: EmbeddingTable
-    partition: str
-    nearest: str
+    tables: ReferenceTables
+    checks: list[Check]
 
     @property
     def digest(self) -> str:
         """Profiles are comparable when this (and the scoring digest) is equal."""
-        return digest(partition=self.partition, held_out=self.held_out.name)
-
-    @property
-    def layers(self) -> list[int]:
-        """The layer numbers, first layer first."""
-        return list(self.facts.dims)
+        return digest(partition=self.tables.partition, held_out=self.tables.held_out.name)
 
 
 def scoring_digest(spec: AuditSpec) -> str:

@@ -14,7 +14,8 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from actors.cluster import Cluster, ClusterSettings, PoolSize
-from actors.stages import EmbedSettings, Progress, Report, Workbench
+from actors.stages import EmbedSettings
+from actors.workbench import Progress, Report, Workbench
 from flows.machine import usable_cores
 from storage.objects import open_store
 

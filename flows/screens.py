@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -16,14 +17,16 @@ if TYPE_CHECKING:  # what is shown; importing it would load Ray and Prefect for 
 
     from flows.attribute import Attribution
     from flows.audit import AuditReport
+    from flows.compare import ReleaseComparison
     from flows.demo.run import DemoResult
     from flows.doctor import Finding
     from flows.outcome import AuditOutcome
+    from flows.selfcheck import SelfCheck
     from flows.status import StoreStatus
 
 MOST_ROWS = 1000
 
-VERDICT_STYLE = {"copying": "bold red", "not judged": "yellow"}
+VERDICT_STYLE = {"copying": "bold red", "invalid": "bold yellow", "inconclusive": "yellow", "not judged": "yellow"}
 FINDING_STYLE = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 MEANING = (
@@ -42,14 +45,36 @@ def show_report(report: AuditReport, forward: int, pictures: Sequence[str]) -> N
     if len(report.outcomes) == 1:
         out.print()
         out.print(layer_table(report.outcomes[0]))
+        out.print()
+        out.print(check_table(report.outcomes[0]))
     for outcome in report.outcomes:
-        out.print(f"\n[bold]{safe(outcome.label)}[/] {safe(outcome.audit['sentence'])}")
+        show_verdicts(out, outcome)
     for label, error in report.failures.items():
         found = error.found if error.found.startswith(label) else f"{label}: {error.found}"
         out.print(f"\n[bold red]not audited[/] {safe(found)}\n→ {safe(error.remedy)}")
     out.print(f"\n{MEANING}\n")
     out.print(forward_text(forward))
     out.print("pictures:", *pictures, sep="\n  ", soft_wrap=True)
+
+
+def show_verdicts(out: Console, outcome: AuditOutcome) -> None:
+    """The two verdicts in words, and what keeps them from being valid."""
+    audit = outcome.audit
+    out.print(f"\n[bold]{safe(outcome.label)}[/] {verdict_text(outcome.verdict)}")
+    if audit["invalid_reason"]:
+        out.print(f"  [yellow]{safe(audit['invalid_reason'])}[/]")
+    out.print(f"  {safe(audit['sentence'])}")
+    out.print(f"  {safe(audit['fit_sentence'])}")
+
+
+def check_table(outcome: AuditOutcome) -> Table:
+    """What must hold for the audit to be valid."""
+    table = _table("check", "", "found")
+    for row in outcome.checks:
+        mark = "[green]ok[/]" if row["passed"] else f"[yellow]{'note' if row['severity'] == 'note' else 'failed'}[/]"
+        remedy = f"\n→ {safe(row['remedy'])}" if row["remedy"] and not row["passed"] else ""
+        table.add_row(safe(row["name"]), mark, safe(row["sentence"]) + remedy)
+    return table
 
 
 def show_demo(result: DemoResult, forward: int) -> None:
@@ -84,14 +109,16 @@ def outcome_table(outcomes: Sequence[AuditOutcome], attributed: Sequence[str] | 
 
 def layer_table(outcome: AuditOutcome) -> Table:
     """One row per layer of one audit."""
-    table = _table("layer", "Â|", "95 %|", "C_T|", "Z_S|", "copy rate %|", "covered|")
+    table = _table("layer", "Â|", "95 %|", "p|", "C_T|", "Z_S|", "copy rate %|", "near-dup.|", "covered|")
     for row in outcome.scores:
         if not row["informative"]:
-            table.add_row(str(row["layer"]), "–", "no information", *["–"] * 4)
+            table.add_row(str(row["layer"]), "–", "no information", *["–"] * 6)
             continue
         interval = f"{row['a_low']:.2f}–{row['a_high']:.2f}"
         tail = "–" if row["copy_rate"] is None else f"{100 * row['copy_rate']:.1f}"
-        numbers = [_number(row["a_hat"]), interval, _number(row["c_t"]), _number(row["z_s"]), tail]
+        near = "–" if row["near_duplicates"] is None else str(row["near_duplicates"])
+        p = f"{row['p_adjusted']:.2g}"
+        numbers = [_number(row["a_hat"]), interval, p, _number(row["c_t"]), _number(row["z_s"]), tail, near]
         table.add_row(str(row["layer"]), *numbers, f"{row['coverage']:.0%}")
     return table
 
@@ -100,9 +127,12 @@ def show_reference(facts: dict[str, Any]) -> None:
     """What `layerprint reference` built."""
     _out().print(
         f"reference [bold]{safe(facts['reference'])}[/]: {facts['train_images']:,} train and "
-        f"{facts['held_out_images']:,} held-out images, {len(facts['layers'])} layers, {len(facts['rejects'])} "
-        f"unreadable\n{forward_text(facts['forward_images'])}"
+        f"{facts['held_out_images']:,} held-out images ({facts['contaminated']} more left out: they are in train), "
+        f"{len(facts['layers'])} layers, {len(facts['rejects'])} unreadable\n{forward_text(facts['forward_images'])}"
     )
+    for check in facts["checks"]:
+        mark = "[green]ok[/]" if check["passed"] else "[yellow]failed[/]"
+        _out().print(f"{mark} {safe(check['name'])}: {safe(check['sentence'])}")
 
 
 def show_attribution(found: Attribution, most: int = 10) -> None:
@@ -116,6 +146,47 @@ def show_attribution(found: Attribution, most: int = 10) -> None:
         f"\n[dim]{found.images:,} images. D²: squared distance of the profiles. p: chance of one as large when one "
         "model made both sets; tiny on every line = none of these made the images.[/]"
     )
+
+
+def show_selfcheck(found: SelfCheck) -> None:
+    """What `layerprint selfcheck` found: the trials, and what releases of other sizes would show."""
+    table = _table("made-up release", "images|", "called", "should be", "", "copy rate %|")
+    for trial in found.trials:
+        called = "copying" if trial.copying else "no copying"
+        wanted = {True: "copying", False: "no copying", None: "either"}[trial.wanted]
+        mark = "[green]ok[/]" if trial.passed else "[bold red]wrong[/]"
+        table.add_row(trial.name, f"{trial.images:,}", called, wanted, mark, rate_text(asdict(trial)))
+    out = _out()
+    out.print(table)
+    for trial in found.trials:
+        ends = [trial.a_hats[min(trial.a_hats)], trial.a_hats[max(trial.a_hats)]] if trial.a_hats else [None, None]
+        out.print(
+            f"\n[bold]{trial.name}[/] Â first {_number(ends[0])}, last {_number(ends[1])}; {safe(trial.sentence)}"
+        )
+    power = _table("generated images|", "copy rate that would be called copying (80 % probability)|")
+    for size, seen in found.detectable.items():
+        power.add_row(f"{size:,}", "none" if seen is None else f"{100 * seen:.2g} %")
+    out.print(f"\nWith all {found.held_out_images:,} held-out images and {found.layers} layers:")
+    out.print(power)
+    verdict = "[green]This set-up does what it should.[/]" if found.passed else "[bold red]This set-up misleads.[/]"
+    out.print(f"\n{verdict}")
+
+
+def show_comparison(found: ReleaseComparison) -> None:
+    """What `layerprint compare` found."""
+    first, second = safe(found.first.label), safe(found.second.label)
+    table = _table("layer", f"Â {first}|", f"Â {second}|", "difference|", "95 %|", "p|")
+    rows = [{row["layer"]: row["a_hat"] for row in outcome.scores} for outcome in (found.first, found.second)]
+    result = found.comparison
+    for i, layer in enumerate(found.layers):
+        interval = f"{result.low[i]:+.3f}…{result.high[i]:+.3f}"
+        ends = [_number(row[layer]) for row in rows]
+        table.add_row(str(layer), *ends, f"{result.difference[i]:+.3f}", interval, f"{result.p_adjusted[i]:.2g}")
+    out = _out()
+    out.print(table)
+    for outcome in (found.first, found.second):
+        out.print(f"{safe(outcome.label)}: {verdict_text(outcome.verdict)}, copy rate {rate_text(outcome.audit)} %")
+    out.print(f"\n{safe(found.sentence)}")
 
 
 def show_rows(found: pa.Table) -> None:

@@ -37,6 +37,9 @@ class EncoderSpec(_Part):
     model_args: dict[str, Any] = Field({}, description="passed to timm.create_model, for example {depth: 6}")
     image_size: int = Field(224, ge=8, le=2048, description="pixels, both sides")
     pooling: Pooling = Field("mean", description="mean (of patch tokens) or cls")
+    harmonise: Annotated[str, StringConstraints(pattern=r"^jpeg:([1-9][0-9]?|100)$")] | None = Field(
+        None, description="jpeg:QUALITY re-encodes every image of all sets alike first"
+    )
     layers: Literal["all"] | list[int] = Field("all", description="all, or a list like [0, 3, 11]")
 
     @field_validator("layers")
@@ -45,6 +48,11 @@ class EncoderSpec(_Part):
         if value != "all" and (not value or min(value) < 0):
             raise ValueError("layers are numbers from 0 up, at least one")
         return value
+
+    @property
+    def jpeg_quality(self) -> int | None:
+        """The quality of `harmonise`."""
+        return int(self.harmonise.removeprefix("jpeg:")) if self.harmonise else None
 
     def config(self) -> EncoderConfig:
         """The same as the frozen value that workers get."""
@@ -55,6 +63,7 @@ class EncoderSpec(_Part):
             image_size=self.image_size,
             pooling=self.pooling,
             layers=None if self.layers == "all" else tuple(self.layers),
+            harmonise=self.jpeg_quality,
         )
 
 
@@ -103,6 +112,9 @@ class GateSpec(_Part):
     """What a release must keep to pass."""
 
     max_copy_rate: float = Field(0.01, ge=0.0, lt=1.0, description="share of generated images that may be copies")
+    detectable_copy_rate: float = Field(
+        0.1, gt=0.0, le=1.0, description="copy rate that the audit must be able to see, else it is inconclusive"
+    )
     max_rejected: float = Field(0.05, ge=0.0, le=1.0, description="share of a set's images that may be unreadable")
 
 
@@ -140,8 +152,12 @@ class AuditSpec(_Part):
         raise InputError(f"--release {name} is not in the spec", f"say one of: {known}")
 
 
-def load_spec(path: Path) -> AuditSpec:
+def load_spec(path: Path, harmonise: str | None = None) -> AuditSpec:
     """Read and check a spec file. Relative paths in it are relative to the file's own folder.
+
+    Args:
+        path: The file.
+        harmonise: Takes the place of ``encoder.harmonise``.
 
     Raises:
         InputError: names each wrong field, the value found and what is allowed.
@@ -157,6 +173,8 @@ def load_spec(path: Path) -> AuditSpec:
     if not isinstance(content, dict):
         found = "nothing" if content is None else type(content).__name__
         raise InputError(f"{path} holds {found}, not fields", "start from the one that `layerprint init` writes")
+    if harmonise and isinstance(content.get("encoder"), dict):
+        content["encoder"] = {**content["encoder"], "harmonise": harmonise}
     try:
         return AuditSpec.model_validate(_with_paths_from(content, path.resolve().parent))
     except ValidationError as error:

@@ -119,6 +119,6 @@ def _beside(frechet: FrechetFit | None) -> str:
     if frechet is None:
         return ""
     return (
-        f"; Fréchet distance to held-out images {frechet.distance:.3g} (95 % interval {frechet.low:.3g}–"
-        f"{frechet.high:.3g}), of train to held-out images {frechet.baseline:.3g}"
+        f"; Fréchet distance to held-out images {max(0.0, frechet.distance):.3g} (95 % interval {frechet.low:.3g}–"
+        f"{frechet.high:.3g}), of train to held-out images {max(0.0, frechet.baseline):.3g}"
     )

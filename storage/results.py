@@ -33,11 +33,14 @@ _COLUMNS = {
         string   audit_id release version family reference images_uri encoder_model encoder_digest
         string   reference_digest images_digest spec_digest preset
         int32    components cells
-        int64    seed train_images held_out_images images rejected
-        string   verdict
+        int64    seed train_images held_out_images contaminated images rejected
+        string   verdict invalid_reason
         int32?   copying_layer
         float64? copy_rate copy_rate_low copy_rate_high max_copy_rate smallest_detectable_rate
-        string   sentence settings layerprint_version
+        string   sentence fit_verdict fit_sentence
+        int32?   fit_layer
+        float64? fit_p frechet frechet_low frechet_high frechet_baseline
+        string   settings layerprint_version
         time     created_at
         float64  seconds
         int64    forward_images
@@ -49,10 +52,12 @@ _COLUMNS = {
         bool     informative
         int64    n m
         int32?   cells cells_kept
-        float64? c_t z_s a_hat delta se a_low a_high p_value coverage
+        float64? c_t z_s a_hat delta se a_low a_high p_value p_adjusted coverage
         float64? copy_rate copy_rate_low copy_rate_high copy_rate_p
         int64?   copies_below
         float64? tail_alpha copy_rate_001 copy_rate_001_low copy_rate_001_high
+        int64?   discoveries near_duplicates
+        float64? authentic authentic_low authentic_high authentic_held_out
         string   preset
     """,
     "profiles": """
@@ -68,8 +73,15 @@ _COLUMNS = {
         int32    layer rank
         string   image_key train_key
         float64  distance
-        float64? p_value
-        bool     identical
+        float64? p_value ratio ratio_p
+        bool     identical near_duplicate discovery
+    """,
+    "checks": """
+        string   audit_id release version name
+        bool     passed
+        float64? value
+        float64  threshold
+        string   severity sentence remedy
     """,
     "rejects": """
         string   audit_id release version set_uri role key reason
@@ -91,7 +103,8 @@ SCHEMAS: dict[str, pa.Schema] = {table: _schema(columns) for table, columns in _
 `audits` has one row an audit (``images`` counts the release's, ``forward_images`` those that went through
 the encoder for this audit; ``settings`` is the resolved spec as JSON); `scores` and `profiles` one row a
 layer (``covariance`` is the layer's row of the covariance of logit Â over layers; ``copies_below`` is K of
-the tail at ``tail_alpha``); `evidence` the closest pairs of a layer; `rejects` one row an image that could
+the tail at ``tail_alpha``); `evidence` the closest pairs of a layer; `checks` what must hold for the audit to be
+valid; `rejects` one row an image that could
 not be read (``role`` is train, held_out or release).
 """
 

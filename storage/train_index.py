@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import lance
 import numpy as np
@@ -59,35 +59,59 @@ def write_indexed(
     return int(dataset.version)
 
 
-def nearest_in_cell(
-    table: Any, queries: NDArray[np.float32], block: int = 4096
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The nearest indexed vector of each query within the query's cell.
+class Neighbours(NamedTuple):
+    """The nearest indexed vectors of each query within the query's cell.
+
+    Attributes:
+        row: (q,) int64, row of the nearest.
+        vector: (q, k) float32, the nearest itself; the caller computes the distance to it, since the index works in
+            float32 and near-duplicates would be lost in rounding.
+        distances: (q, neighbours) float64, ascending as the index gives them; infinite where the cell has fewer.
+        rows: (q, neighbours) int64, -1 where the cell has fewer.
+    """
+
+    row: NDArray[np.int64]
+    vector: NDArray[np.float32]
+    distances: NDArray[np.float64]
+    rows: NDArray[np.int64]
+
+
+def nearest_in_cell(table: Any, queries: NDArray[np.float32], neighbours: int = 1, block: int = 2048) -> Neighbours:
+    """Search each query's own cell: one probe of the index whose partitions are the cells.
 
     Args:
         table: LanceDB table written by `write_indexed`.
         queries: (q, k) float32.
+        neighbours: Neighbours per query.
         block: Queries per call.
-
-    Returns:
-        row (q,) int64 of the nearest vector, and that vector (q, k) float32; the caller computes the distance
-        itself, since the index works in float32.
 
     Raises:
         StageError: if the index gives no neighbour for a query.
     """
-    row = np.full(len(queries), -1, np.int64)
+    shape = (len(queries), neighbours)
+    distances, rows = np.full(shape, np.inf), np.full(shape, -1, np.int64)
     vector = np.zeros_like(queries)
     for start in range(0, len(queries), block):
-        search = table.search(queries[start : start + block], vector_column_name="vector")
-        found = search.distance_type("l2").nprobes(1).limit(1).select(["row", "vector", "_distance"]).to_arrow()
-        at = start + found["query_index"].to_numpy()
-        row[at] = found["row"].to_numpy()
-        vector[at] = vector_matrix(found["vector"])
-    missing = int((row < 0).sum())
+        part = queries[start : start + block]
+        nearest = _search(table, part, 1, ["row", "vector", "_distance"])
+        vector[start + nearest["query_index"].to_numpy()] = vector_matrix(nearest["vector"])
+        found = nearest if neighbours == 1 else _search(table, part, neighbours, ["row", "_distance"])
+        index, squared = found["query_index"].to_numpy(), found["_distance"].to_numpy()
+        order = np.lexsort((squared, index))
+        at = start + index[order]
+        rank = np.arange(len(at)) - np.searchsorted(at, at)
+        distances[at, rank] = np.sqrt(np.maximum(squared[order].astype(np.float64), 0))
+        rows[at, rank] = found["row"].to_numpy()[order]
+        rows[start + nearest["query_index"].to_numpy(), 0] = nearest["row"].to_numpy()
+    missing = int((rows[:, 0] < 0).sum())
     if missing:
         raise StageError(
             f"the index of {table.name} gave no neighbour for {missing} of {len(queries)} images",
             "delete the store's partitions/ folder and run again: the index does not fit its cells",
         )
-    return row, vector
+    return Neighbours(rows[:, 0], vector, distances, rows)
+
+
+def _search(table: Any, queries: NDArray[np.float32], limit: int, columns: list[str]) -> pa.Table:
+    search = table.search(queries, vector_column_name="vector").distance_type("l2")
+    return search.nprobes(1).limit(limit).select(columns).to_arrow()

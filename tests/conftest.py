@@ -39,9 +39,9 @@ def local_ray(s3: EmbeddedS3) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(local_ray: None) -> Iterator[Cluster]:
-    """Two hosts a pool on the session's Ray, which reserve next to nothing of it."""
+    """Two hosts a pool on the session's Ray, which reserve next to nothing of it and end with the module."""
     size = PoolSize(2, cpus=0.1)
     with Cluster(ClusterSettings(embed=size, layers=size)) as connected:
         yield connected

@@ -49,7 +49,7 @@ class DemoResult:
 
     def to_json(self) -> dict[str, Any]:
         audits = [
-            {**outcome.audit, "scores": outcome.scores, "fresh_batch_attributed_to": name}
+            {**outcome.to_json(), "fresh_batch_attributed_to": name}
             for outcome, name in zip(self.outcomes, self.attributed, strict=True)
         ]
         return {"audits": audits, "pictures": self.pictures, "next_commands": self.next_commands}

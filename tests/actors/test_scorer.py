@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.scorer import JoinLayers, LayerResult, Profiler, ScoreLayer, Scorer, closest_pairs
+from actors.joiner import Joiner, JoinLayers
+from actors.scorer import LayerResult, ScoreLayer, Scorer, layer_result
 from actors.searcher import Metric, NearestTable, Searcher, SearchLayer
 from scoring.distances import in_cell_nearest
-from scoring.layer_score import PRESETS, LayerScore, ScoredLayer, score_layer
+from scoring.layer_score import PRESETS, LayerScore, ScoredLayer, score_layer, uninformative_layer
 from scoring.moments import Moments
 from scoring.partition import fit_partition
 from scoring.profile import logit_profile
@@ -17,9 +18,12 @@ from storage.vectors import VectorStore, vector_matrix
 from tests.actors.conftest import Lab
 from tests.scoring import oracle
 
+NOTHING_CONTAMINATED = "scorer/contaminated.json"
+
 
 def _score(lab: Lab, layer: int, metric: Metric) -> LayerResult:
     """Search both sets and score, all through files."""
+    lab.store.put(NOTHING_CONTAMINATED, b"[]")
     keys = {}
     for name in ("held_out", "release"):
         table = lab.tables[name]
@@ -34,6 +38,7 @@ def _score(lab: Lab, layer: int, metric: Metric) -> LayerResult:
         lab.partition_key(layer),
         keys["held_out"],
         keys["release"],
+        NOTHING_CONTAMINATED,
         _influence(layer, metric),
         *sizes,
     )
@@ -110,12 +115,13 @@ def test_pairs_are_the_closest_first(lab: Lab) -> None:
 
 
 def test_equal_distances_are_in_the_order_of_the_manifest() -> None:
-    row = np.array([7, 3, 9, 1])
-    table = NearestTable(row, np.zeros(4, np.int32), np.array([0.5, 0.5, 0.1, 0.5]), row * 10)
-    pairs = closest_pairs(table, np.arange(4) / 10)
+    row, nothing = np.array([7, 3, 9, 1]), np.full(4, np.nan)
+    table = NearestTable(row, np.zeros(4, np.int32), np.array([0.5, 0.5, 0.1, 0.5]), row * 10, nothing, nothing)
+    pairs = layer_result(uninformative_layer(0, 4, 4), table, table, np.arange(1, 5) / 10).pairs
     assert [(pair.rank, pair.image_row, pair.train_row, pair.p_value) for pair in pairs] == [
-        (1, 9, 90, 0.2), (2, 1, 10, 0.3), (3, 3, 30, 0.1), (4, 7, 70, 0.0),
+        (1, 9, 90, 0.3), (2, 1, 10, 0.4), (3, 3, 30, 0.2), (4, 7, 70, 0.1),
     ]  # fmt: skip
+    assert {(pair.ratio, pair.ratio_p, pair.near_duplicate) for pair in pairs} == {(None, None, False)}
 
 
 def test_layers_are_joined_to_the_profile(lab: Lab) -> None:
@@ -124,7 +130,26 @@ def test_layers_are_joined_to_the_profile(lab: Lab) -> None:
     expected = [_plain(lab, layer, "euclidean") for layer in (1, 2)]
     a_hat = [scored.score.a_hat or 0.0 for scored in expected]
     keys = tuple(_influence(layer, "euclidean") for layer in (1, 2))
-    profile = Profiler().process(JoinLayers(lab.store.uri, tuple(a_hat), keys))
+    nearest = {
+        name: tuple(f"scorer/{name}-{layer}-euclidean.parquet" for layer in (1, 2)) for name in ("held_out", "release")
+    }
+    task = JoinLayers(
+        store=lab.store.uri,
+        layers=(1, 2),
+        a_hat=tuple(a_hat),
+        held_out_keys=nearest["held_out"],
+        release_keys=nearest["release"],
+        influence_keys=keys,
+        contaminated_key=NOTHING_CONTAMINATED,
+        partition_key=lab.partition_key(2),
+        tables=[(lab.tables[name].name, lab.tables[name].version) for name in ("train", "held_out", "release")],
+        seed=0,
+    )
+    profile, permutation, frechet = Joiner().process(task)
+    z_s = [scored.score.z_s for scored in expected]
+    assert permutation.z == pytest.approx(np.array(z_s))
+    assert (permutation.p_adjusted < 0.01).all()
+    assert frechet.low <= max(0.0, frechet.distance) <= frechet.high
     p = np.stack([scored.influence_p for scored in expected], axis=1)
     q = np.stack([scored.influence_q for scored in expected], axis=1)
     plain = logit_profile(np.array(a_hat), p, q)

@@ -45,6 +45,38 @@ def test_it_is_the_nearest_train_image_of_the_cell(lab: Lab, name: str, layer: i
     assert len(set(cells)) == 3
 
 
+def test_other_neighbours_and_the_gap_of_the_nearest(lab: Lab) -> None:
+    found = _search(lab, "release", 1, "euclidean", "neighbours.parquet")
+    partition = lab.stored(1).partition
+    x, train = (partition.project(lab.arrays[name][1]).astype(float) for name in ("release", "train"))
+    cells, train_cells = partition.assign(x.astype(np.float32)), partition.assign(train.astype(np.float32))
+    for i in range(0, 110, 7):
+        near = np.sort(cdist(x[i : i + 1], train[train_cells == cells[i]])[0])[:50]
+        assert found.ratio[i] == pytest.approx(near[0] / near[1:].mean(), abs=1e-5)
+        own = found.train_row[i]
+        others = (train_cells == train_cells[own]) & (np.arange(200) != own)
+        assert found.train_gap[i] == pytest.approx(cdist(train[own : own + 1], train[others]).min(), abs=1e-5)
+    assert np.isnan(_search(lab, "release", 1, "abs_cosine", "no-neighbours.parquet").ratio).all()
+
+
+def test_train_images_are_left_out_of_train(lab: Lab) -> None:
+    table = lab.tables["train"]
+    rows = (3, 50, 199)
+    key = "left-out.parquet"
+    task = SearchLayer(
+        lab.store.uri, table.name, table.version, 1, lab.partition_key(1), "euclidean", key, left_out=rows
+    )
+    assert Searcher().process(task)
+    found = NearestTable.load(lab.store, key)
+    partition = lab.stored(1).partition
+    train = partition.project(lab.arrays["train"][1])
+    cells = partition.assign(train)
+    assert found.row.tolist() == list(rows)
+    for row, distance in zip(rows, found.distance, strict=True):
+        others = (cells == cells[row]) & (np.arange(200) != row)
+        assert distance == pytest.approx(cdist(train[row : row + 1], train[others]).min(), abs=1e-5)
+
+
 def test_an_equal_image_is_at_distance_zero(lab: Lab) -> None:
     for metric in ("euclidean", "abs_cosine"):
         found = _search(lab, "release", 1, metric, f"zero-{metric}.parquet")

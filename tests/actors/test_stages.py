@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors import stages
+from actors import reference_stages, score_stages, stages
 from actors.cluster import Cluster, Pool
 from actors.embedder import Embedder
 from actors.encoder import Encoder
 from actors.encoder_config import EncoderConfig, EncoderFacts
-from actors.stages import EmbedSettings, PartitionSettings, Progress, Scored, Workbench
+from actors.reference_stages import PartitionSettings, ReferenceTables, layer_key
+from actors.score_stages import Scored
+from actors.stages import EmbedSettings
+from actors.workbench import Progress, Workbench
 from storage.errors import InputError
 from storage.image_sets import Manifest, list_images
 from storage.objects import ObjectStore, open_store
@@ -42,8 +45,8 @@ class Walked:
 
     facts: EncoderFacts
     embedded: dict[str, stages.Embedded]
-    partition: str
-    nearest: dict[str, str]
+    reference: ReferenceTables
+    nearest: str
 
 
 def _bench(store: ObjectStore, cluster: Cluster) -> tuple[Workbench, list[Progress]]:
@@ -58,17 +61,15 @@ def _walk(bench: Workbench, manifests: dict[str, Manifest], config: EncoderConfi
     embedded = {
         name: stages.embed(bench, config, facts, manifest, SETTINGS, name) for name, manifest in manifests.items()
     }
-    partition = stages.fit_partitions(bench, embedded["train"].table, layers, PARTITION)
-    nearest = {
-        name: stages.search(bench, embedded[name].table, layers, partition, "euclidean", name)
-        for name in ("held_out", "release")
-    }
-    return Walked(facts, embedded, partition, nearest)
+    sets = embedded["train"].table, embedded["held_out"].table
+    reference = reference_stages.finish_reference(bench, sets, layers, PARTITION, "euclidean")
+    release = embedded["release"].table
+    nearest = reference_stages.search(bench, release, layers, reference.partition, "euclidean", "release")
+    return Walked(facts, embedded, reference, nearest)
 
 
 def _score(bench: Workbench, path: Walked) -> Scored:
-    sizes = {name: path.embedded[name].table.rows for name in path.nearest}
-    return stages.score(bench, list(path.facts.dims), path.partition, path.nearest, sizes, "release")
+    return score_stages.score(bench, path.reference, path.embedded["release"].table, path.nearest, "release")
 
 
 @pytest.fixture(scope="module")
@@ -146,14 +147,16 @@ class TestFirstRun:
             assert result.score.a_high < 0.5
             assert all(pair.image_row == pair.train_row < COPIES for pair in result.pairs)
             assert len(result.pairs) == 20
-        assert audit.scored.profile_layers == list(range(7))
-        assert audit.scored.profile is not None
-        assert audit.scored.profile.covariance.shape == (7, 7)
+        assert audit.scored.informative == list(range(7))
+        assert audit.scored.joined is not None
+        assert audit.scored.joined.profile.covariance.shape == (7, 7)
+        assert (audit.scored.joined.permutation.p_adjusted < 0.01).all()
+        assert audit.scored.joined.permutation.z.max() < 0
 
     def test_progress_never_goes_back_and_ends_at_the_total(self, audit: Audit) -> None:
         names = list(dict.fromkeys(report.stage for report in audit.reports))
         assert names == [
-            "embed train", "embed held_out", "embed release", "partition train", "search held_out", "search release",
+            "embed train", "embed held_out", "embed release", "partition train", "search held-out", "search release",
             "score release",
         ]  # fmt: skip
         for name in names:
@@ -174,7 +177,7 @@ class TestSecondRun:
         assert [embedded.table for embedded in path.embedded.values()] == [
             embedded.table for embedded in audit.path.embedded.values()
         ]
-        assert (path.partition, path.nearest) == (audit.path.partition, audit.path.nearest)
+        assert (path.reference, path.nearest) == (audit.path.reference, audit.path.nearest)
         assert sorted(store.list()) == before
         assert all(report.done == report.skipped == report.total > 0 for report in reports)
         assert len(reports) == 6
@@ -182,18 +185,20 @@ class TestSecondRun:
     def test_scoring_again_gives_the_same(self, audit: Audit, store: ObjectStore, cluster: Cluster) -> None:
         again = _score(_bench(store, cluster)[0], audit.path)
         assert again.layers == audit.scored.layers
-        assert again.profile is not None
-        assert audit.scored.profile is not None
-        assert (again.profile.covariance == audit.scored.profile.covariance).all()
+        assert again.joined is not None
+        assert audit.scored.joined is not None
+        assert (again.joined.profile.covariance == audit.scored.joined.profile.covariance).all()
+        assert (again.joined.permutation.p_adjusted == audit.scored.joined.permutation.p_adjusted).all()
 
     def test_one_lost_layer_is_made_again(self, audit: Audit, store: ObjectStore, cluster: Cluster) -> None:
-        lost = stages.layer_key(audit.path.nearest["release"], 3, "parquet")
+        lost = layer_key(audit.path.nearest, 3, "parquet")
         before = store.get(lost)
         store.delete(lost)
         bench, reports = _bench(store, cluster)
         table = audit.path.embedded["release"].table
-        prefix = stages.search(bench, table, list(range(7)), audit.path.partition, "euclidean", "release")
-        assert prefix == audit.path.nearest["release"]
+        partition = audit.path.reference.partition
+        prefix = reference_stages.search(bench, table, list(range(7)), partition, "euclidean", "release")
+        assert prefix == audit.path.nearest
         assert store.get(lost) == before
         assert [(report.done, report.skipped) for report in reports] == [(6, 6), (7, 6)]
 
@@ -203,7 +208,7 @@ class TestSecondRun:
         names.add(stages.table_name(replace(facts, digest="0" * 64), manifests["train"]))
         assert len(names) == 4
         others = [PARTITION, replace(PARTITION, seed=1), replace(PARTITION, cells=3), replace(PARTITION, components=4)]
-        assert len({stages.partition_prefix(train, settings) for settings in others}) == 4
+        assert len({reference_stages.partition_prefix(train, settings) for settings in others}) == 4
 
 
 class TestInterrupted:
@@ -268,16 +273,16 @@ class TestConstantLayers:
         path = _walk(bench, manifests, replace(TINY, pooling="cls", layers=(0, 4)))
         scored = _score(bench, path)
         assert [result.score.informative for result in scored.layers.values()] == [False, True]
-        assert scored.profile_layers == [4]
-        assert scored.profile is not None
-        assert scored.profile.x.shape == (1,)
+        assert scored.informative == [4]
+        assert scored.joined is not None
+        assert scored.joined.profile.x.shape == (1,)
 
     def test_no_informative_layer_gives_no_profile(
         self, store: ObjectStore, cluster: Cluster, manifests: dict[str, Manifest], small_shards: None
     ) -> None:
         bench, _ = _bench(store, cluster)
         scored = _score(bench, _walk(bench, manifests, replace(TINY, pooling="cls", layers=(0,))))
-        assert (scored.profile_layers, scored.profile) == ([], None)
+        assert (scored.informative, scored.joined) == ([], None)
         assert not scored.layers[0].score.informative
 
 
@@ -293,4 +298,4 @@ class TestBadInput:
         bench, _ = _bench(store, cluster)
         table = audit.path.embedded["train"].table
         with pytest.raises(InputError, match=r"reference\.train, layer 2: .*121 cells"):
-            stages.fit_partitions(bench, table, [2], replace(PARTITION, cells=121))
+            reference_stages.fit_partitions(bench, table, [2], replace(PARTITION, cells=121))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from actors import stages
+from actors.decode import jpeg_bytes
 from flows.attribute import attribute_images
 from flows.audit import audit, audit_release, build_reference
 from flows.demo.data import png_bytes, split_digits
-from flows.outcome import COPYING, NO_COPYING
+from flows.outcome import COPYING, INCONCLUSIVE, INVALID, NO_COPYING
 from flows.runtime import Runtime
 from flows.spec import AuditSpec, ReleaseSpec
 from storage.errors import InputError
@@ -78,7 +82,7 @@ def test_another_gate_is_another_audit_without_a_forward_pass(runtime: Runtime, 
     gate = spec.gate.model_copy(update={"max_copy_rate": 0.999})
     loose = audit_release(spec.model_copy(update={"gate": gate}), spec.release("copies"))
     assert runtime.forward_images == 0
-    assert (strict.verdict, loose.verdict) == (COPYING, NO_COPYING)
+    assert (strict.verdict, loose.verdict) == (COPYING, INCONCLUSIVE)
     assert strict.audit_id != loose.audit_id
 
 
@@ -149,3 +153,89 @@ def test_a_reference_that_is_built_is_found(runtime: Runtime, spec: AuditSpec) -
     assert runtime.forward_images == TRAIN + HELD_OUT
     assert build_reference(spec) == first
     assert runtime.forward_images == TRAIN + HELD_OUT
+
+
+def test_every_check_is_a_named_row(runtime: Runtime, spec: AuditSpec) -> None:
+    outcome = audit_release(spec, spec.release("copies"))
+    assert {check["name"]: check["passed"] for check in outcome.checks} == {
+        "random halves of held-out": True,
+        "order of held-out": True,
+        "train and held-out": True,
+        "contamination": True,
+        "held-out: codec": True,
+        "held-out: native size": True,
+        "release: codec": True,
+        "release: native size": True,
+        "power": False,  # with 80 images a copy rate of 10 % is just not seen: it does not matter, copying was
+    }
+    assert outcome.audit["invalid_reason"] == ""
+
+
+def test_the_fit_verdict_stands_beside_the_copying_verdict(runtime: Runtime, spec: AuditSpec) -> None:
+    copies, unseen = audit(spec).outcomes
+    assert copies.audit["fit_verdict"] == "closer than unseen"
+    assert copies.audit["fit_p"] < 0.01
+    assert unseen.audit["fit_verdict"] == "no difference seen"
+    assert 0 <= unseen.audit["frechet_low"] <= unseen.audit["frechet_high"]
+    assert all(row["p_adjusted"] < 0.01 for row in copies.informative)
+    assert all(row["discoveries"] == row["near_duplicates"] == COPIES for row in copies.informative)
+    assert all(row["authentic"] == 0 for row in copies.informative)
+    assert all(row["discoveries"] == 0 for row in unseen.informative)
+
+
+def test_contaminated_held_out_images_are_left_out(runtime: Runtime, spec: AuditSpec, lab: str, s3_prefix: str) -> None:
+    dirty = open_store(f"{s3_prefix}/dirty")
+    for source, count in (("held_out", HELD_OUT), ("train", 10)):
+        for i in range(count):
+            dirty.put(f"{source}-{i:03d}.png", open_store(lab).get(f"{source}/{i:05d}.png"))
+    reference = spec.reference.model_copy(update={"held_out": f"{dirty.uri}/"})
+    store = {"store": f"{s3_prefix}/audits-dirty"}
+    outcome = audit_release(spec.model_copy(update={"reference": reference, **store}), spec.release("copies"))
+    clean = audit_release(spec, spec.release("copies"))
+    assert (outcome.audit["contaminated"], outcome.audit["held_out_images"]) == (10, HELD_OUT)
+    for name in ("a_hat", "copy_rate", "c_t", "n"):
+        assert [row[name] for row in outcome.scores] == [row[name] for row in clean.scores]
+
+
+def test_a_mixed_release_is_invalid_until_it_is_harmonised(
+    runtime: Runtime, spec: AuditSpec, lab: str, s3_prefix: str
+) -> None:
+    mixed = open_store(f"{s3_prefix}/mixed")
+    for i in range(UNSEEN):
+        png = open_store(lab).get(f"unseen/{i:05d}.png")
+        with Image.open(io.BytesIO(png)) as image:
+            # a fifth of the images, which a glance at 16 files lets pass
+            mixed.put(f"{i:03d}.png", png) if i % 5 else mixed.put(f"{i:03d}.jpg", jpeg_bytes(image, 95, "4:4:4"))
+    release = ReleaseSpec(name="mixed", images=f"{mixed.uri}/")
+    outcome = audit_release(spec, release)
+    assert outcome.verdict == INVALID
+    assert "release: codec" in outcome.audit["invalid_reason"]
+    assert "--harmonise" in outcome.audit["invalid_reason"]
+
+    encoder = spec.encoder.model_copy(update={"harmonise": "jpeg:75"})
+    harmonised = audit_release(spec.model_copy(update={"encoder": encoder}), release)
+    assert harmonised.verdict == NO_COPYING
+    assert harmonised.audit["encoder_digest"] != outcome.audit["encoder_digest"]
+    assert json.loads(harmonised.audit["settings"])["encoder"]["harmonise"] == "jpeg:75"
+
+
+def test_too_few_images_make_a_clean_verdict_inconclusive(runtime: Runtime, spec: AuditSpec) -> None:
+    gate = spec.gate.model_copy(update={"detectable_copy_rate": 0.02})
+    outcome = audit_release(spec.model_copy(update={"gate": gate}), spec.release("unseen"))
+    assert outcome.verdict == INCONCLUSIVE
+    assert outcome.audit["invalid_reason"].startswith("power: with 100 generated")
+
+
+def test_no_number_depends_on_batches_or_shards(
+    runtime: Runtime, spec: AuditSpec, s3_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = audit_release(spec, spec.release("unseen"))
+    monkeypatch.setattr(stages, "shard_size", lambda images: 33)
+    monkeypatch.setattr(runtime, "settings", runtime.settings.model_copy(update={"batch_size": 7}))
+    runtime.references.clear()
+    other = spec.model_copy(update={"store": f"{s3_prefix}/cut"})
+    cut = audit_release(other, other.release("unseen"))
+    for before, after in zip(whole.scores, cut.scores, strict=True):
+        for name, value in before.items():
+            if name != "audit_id":
+                assert after[name] == pytest.approx(value, rel=1e-5, abs=1e-7), name

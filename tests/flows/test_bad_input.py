@@ -55,7 +55,7 @@ CASES: dict[str, tuple[Callable[[ObjectStore], None] | None, Callable[[str], Par
     "nothing there": (None, release, "there is nothing at all"),
     "fewer images than ranking needs": (few, release, "has 5 images, ranking needs at least 20"),
     "fewer train images than cells": (None, lambda _: {"scoring": {"cells": 90}}, "90 cells needs at least 180"),
-    "another codec": (jpegs, release, "images are JPEG q75"),
+    "another codec": (jpegs, release, "codec differs in 100 % of files"),
     "held-out is train": (
         copied_train,
         lambda uri: {"reference": {"name": "digits", "train": f"{LAB}/train/", "held_out": uri}},

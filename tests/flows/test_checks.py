@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.checks import FileFacts, check_held_out, check_rejects, check_same_files, claim_store, share_outside, sniff
+from flows.checks import FileFacts, check_held_out, check_rejects, check_same_files, claim_store, parity_checks, sniff
 from flows.spec import AuditSpec
 from storage.errors import InputError
 from storage.image_sets import Manifest, list_images
@@ -88,7 +88,7 @@ def test_sniffing_reads_the_codec(tmp_path: Path) -> None:
     ("codecs", "sizes", "message"),
     [
         ({"PNG": 100}, {"32×32": 100}, None),
-        ({"JPEG q75 4:2:0": 100}, {"32×32": 100}, "images are JPEG q75 4:2:0"),
+        ({"JPEG q75 4:2:0": 100}, {"32×32": 100}, "glow@1: codec: codec differs in 100 % of files"),
         ({"PNG": 90, "JPEG q95 4:4:4": 10}, {"32×32": 100}, "JPEG q95"),
         ({"PNG": 98, "JPEG q95 4:4:4": 2}, {"32×32": 100}, None),
         ({"PNG": 100}, {"64×64": 100}, "64×64"),
@@ -109,16 +109,31 @@ def test_images_of_many_sizes_are_not_compared_by_size() -> None:
     check_same_files(reference, FileFacts(Counter(PNG=3), Counter({"256×256": 3})), "glow@1")
 
 
-def test_a_glance_refuses_only_what_has_nothing_in_common() -> None:
-    mixed = FileFacts(Counter({"PNG": 8, "JPEG q75 4:2:0": 8}), Counter({"8×8": 16}))
-    check_same_files(mixed, FileFacts(Counter(PNG=16), Counter({"8×8": 16})), "glow@1")
+def test_a_glance_refuses_what_has_nothing_in_common() -> None:
+    png = FileFacts(Counter(PNG=16), Counter({"8×8": 16}))
+    with pytest.raises(InputError, match="glow@1: codec"):
+        check_same_files(png, FileFacts(Counter({"JPEG q75 4:2:0": 16}), Counter({"8×8": 16})), "glow@1")
+    check_same_files(png, FileFacts(Counter({"PNG": 15, "JPEG q75 4:2:0": 1}), Counter({"8×8": 16})), "glow@1")
 
 
-def test_share_outside_is_the_total_variation_distance() -> None:
-    a, b = Counter(x=3, y=1), Counter(x=1, y=1, z=2)
-    distance = 0.5 * sum(abs(a[k] / 4 - b[k] / 4) for k in "xyz")
-    assert share_outside(a, b) == pytest.approx(distance)
-    assert share_outside(b, a) == pytest.approx(distance)
+def test_a_failed_parity_has_a_remedy() -> None:
+    png = FileFacts(Counter(PNG=100), Counter({"8×8": 100}))
+    codec, size = parity_checks(png, FileFacts(Counter({"JPEG q75 4:2:0": 100}), Counter({"9×9": 100})), "release")
+    assert (codec.name, codec.passed, size.name, size.passed) == (
+        "release: codec",
+        False,
+        "release: native size",
+        False,
+    )
+    assert "--harmonise jpeg:75" in codec.remedy
+    assert "resize" in size.remedy
+
+
+def test_harmonised_sets_are_alike(tmp_path: Path) -> None:
+    png = image_folder(tmp_path / "png", 20, 0)
+    jpeg = image_folder(tmp_path / "jpg", 20, 0, quality=95)
+    check_same_files(sniff(png, 75), sniff(jpeg, 75), "glow@1")
+    assert set(sniff(png, 75).codecs) == {"JPEG q75 4:2:0 (harmonised)"}
 
 
 def test_too_many_unreadable_images_fail_the_audit() -> None:

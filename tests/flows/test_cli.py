@@ -111,7 +111,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str], capsys: Capture) -> None:
 
 
 def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    def interrupted(_path: Path) -> None:
+    def interrupted(_path: Path, _harmonise: str | None) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(flows.spec, "load_spec", interrupted)
@@ -120,7 +120,7 @@ def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Cap
 
 
 def test_a_fault_of_ours_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    def broken(_path: Path) -> None:
+    def broken(_path: Path, _harmonise: str | None) -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(flows.spec, "load_spec", broken)

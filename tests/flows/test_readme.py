@@ -69,7 +69,7 @@ def test_the_commands_after_the_demo(
     monkeypatch.chdir(demo.folder.parent)
     for command in commands(1):
         assert run(command) == 0, command
-        assert "planted" in capsys.readouterr().out or "evidence" in command[-1]
+        assert len(capsys.readouterr().out.splitlines()) > 1, command
 
 
 def test_the_commands_that_the_demo_suggests(demo: DemoRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def test_a_busy_server_is_asked_again_and_then_named(busy: type[_Busy]) -> None:
     [
         ("AccessDenied", "access denied", "policy"),
         ("ExpiredToken", "have expired", "sign in again"),
-        ("PermanentRedirect", "another region", "AWS_REGION"),
+        ("PermanentRedirect", "another region", "AWS_DEFAULT_REGION"),
         ("RequestTimeTooSkewed", "clock", "set the clock"),
         ("Strange", "S3 answered Strange to GetObject", "AWS_ENDPOINT_URL"),
     ],

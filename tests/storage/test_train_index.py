@@ -50,7 +50,7 @@ def test_the_search_is_the_exact_one_in_the_cell(store: ObjectStore, n: int, k: 
     numbers = np.random.default_rng(seed).permutation(10 * n)[:n]
     vectors = VectorStore(store)
     version = write_indexed(vectors, "train", _blocks(numbers, train, 128), centroids)
-    rows, winners = nearest_in_cell(vectors.open("train", version), queries, block=64)
+    rows, winners, *_ = nearest_in_cell(vectors.open("train", version), queries, block=64)
     expected, distance = _exact(queries, train, centroids)
     assert (rows == numbers[expected]).all()
     assert (winners == train[expected]).all()

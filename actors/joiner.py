@@ -1,0 +1,205 @@
+"""Work that needs all layers at once: the checks of a reference, the profile and the fit of a release."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.contaminated import contaminated_rows
+from actors.partitioner import StoredPartition
+from actors.scorer import LayerInfluence
+from actors.searcher import NearestTable
+from scoring.check import Check
+from scoring.exchangeability import Located, ordered_halves, random_halves, train_likeness
+from scoring.frechet import FrechetFit, frechet_fit, moment_blocks
+from scoring.paired import Comparison, Influenced, compare
+from scoring.permutation import LayerSample, PermutationResult, permutation_p
+from scoring.profile import Profile, logit_profile
+from storage.objects import ObjectStore, open_store
+from storage.vectors import VectorStore, layer_column, vector_matrix
+
+PERMUTATIONS = 2000
+FRECHET_IMAGES = 20_000
+"""Images of a set that the Fréchet distance uses at most, the first ones of the table."""
+
+
+# -- checks of a reference -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReference:
+    """A reference to check; keys by layer, ``key`` is where the checks go."""
+
+    store: str
+    layers: tuple[int, ...]
+    held_out_keys: tuple[str, ...]
+    left_out_keys: tuple[str, ...]
+    contaminated_key: str
+    seed: int
+    key: str
+
+
+@dataclass(unsafe_hash=True)
+class ReferenceChecker:
+    """A worker that asks whether held-out images can stand for unseen ones."""
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def process(self, task: CheckReference) -> list[Check]:
+        """The checks of one reference, from the store when they are there."""
+        store = open_store(task.store)
+        if not store.exists(task.key):
+            checks = [asdict(check) for check in self._checks(store, task)]
+            store.put_if_absent(task.key, json.dumps(checks).encode())
+        return load_checks(store, task.key)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    @staticmethod
+    def _checks(store: ObjectStore, task: CheckReference) -> list[Check]:
+        excluded = contaminated_rows(store, task.contaminated_key)
+        held_out = _located(store, task.layers, task.held_out_keys, excluded)
+        if not held_out:
+            return []
+        checks = [
+            random_halves(held_out, seed=task.seed, permutations=PERMUTATIONS),
+            ordered_halves(held_out, seed=task.seed, permutations=PERMUTATIONS),
+        ]
+        if task.left_out_keys:
+            left_out = _located(store, task.layers, task.left_out_keys, np.empty(0, np.int64))
+            checks.append(train_likeness(left_out, held_out, seed=task.seed, permutations=PERMUTATIONS))
+        return checks
+
+
+def load_checks(store: ObjectStore, key: str) -> list[Check]:
+    """The checks that `ReferenceChecker` wrote."""
+    return [Check(**item) for item in json.loads(store.get(key))]
+
+
+def _located(
+    store: ObjectStore, layers: Sequence[int], keys: Sequence[str], excluded: NDArray[np.int64]
+) -> dict[int, Located]:
+    """Distances and cells of the informative layers."""
+    tables = {layer: NearestTable.load(store, key) for layer, key in zip(layers, keys, strict=True)}
+    kept = {layer: table.without(excluded) for layer, table in tables.items() if len(table.row)}
+    return {layer: Located(table.distance, table.cell) for layer, table in kept.items()}
+
+
+# -- profile and fit of a release ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class JoinLayers:
+    """The informative layers of one release to join, in order.
+
+    ``tables`` are train, held-out and release as (name, version), for the Fréchet distance of the last layer.
+    """
+
+    store: str
+    layers: tuple[int, ...]
+    a_hat: tuple[float, ...]
+    held_out_keys: tuple[str, ...]
+    release_keys: tuple[str, ...]
+    influence_keys: tuple[str, ...]
+    contaminated_key: str
+    partition_key: str
+    tables: list[tuple[str, int]]
+    seed: int
+
+
+class Joined(NamedTuple):
+    """What the layers say together: the profile, the permutation test over layers, the fit of the last layer."""
+
+    profile: Profile
+    permutation: PermutationResult
+    frechet: FrechetFit
+
+
+@dataclass(unsafe_hash=True)
+class Joiner:
+    """A worker that joins the layers of a release."""
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def process(self, task: JoinLayers) -> Joined:
+        store = open_store(task.store)
+        excluded = contaminated_rows(store, task.contaminated_key)
+        influences = [LayerInfluence.load(store, key) for key in task.influence_keys]
+        joined = _influenced(task.a_hat, influences)
+        profile = logit_profile(joined.a_hat, joined.influence_p, joined.influence_q)
+        samples = [
+            layer_sample(NearestTable.load(store, p).without(excluded), NearestTable.load(store, q), one.groups)
+            for p, q, one in zip(task.held_out_keys, task.release_keys, influences, strict=True)
+        ]
+        permutation = permutation_p(samples, permutations=PERMUTATIONS, seed=task.seed)
+        return Joined(profile, permutation, self._frechet(store, task, excluded))
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    @staticmethod
+    def _frechet(store: ObjectStore, task: JoinLayers, excluded: NDArray[np.int64]) -> FrechetFit:
+        stored = StoredPartition.load(store, task.partition_key)
+        vectors = VectorStore(store)
+        blocks = []
+        for i, (name, version) in enumerate(task.tables):
+            dataset = vectors.dataset(name, version)
+            table = dataset.to_table(columns=["row", layer_column(task.layers[-1])], limit=FRECHET_IMAGES)
+            rows, x = table["row"].to_numpy(), vector_matrix(table[layer_column(task.layers[-1])])
+            kept = ~np.isin(rows, excluded) if i == 1 else np.ones(len(rows), np.bool_)
+            blocks.append(moment_blocks(stored.partition.project(x[kept]), seed=task.seed))
+        train, held_out, release = blocks
+        return frechet_fit(release, held_out, train)
+
+
+def layer_sample(held_out: NearestTable, release: NearestTable, groups: NDArray[np.int32]) -> LayerSample:
+    """One layer's distances with the merged cells of its images."""
+    return LayerSample(held_out.distance, groups[held_out.cell], release.distance, groups[release.cell])
+
+
+# -- two releases --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CompareLayers:
+    """Two scored releases on one reference: Â and influences of the same layers."""
+
+    store: str
+    a_hats: tuple[tuple[float, ...], tuple[float, ...]]
+    influence_keys: tuple[tuple[str, ...], tuple[str, ...]]
+    seed: int
+
+
+@dataclass(unsafe_hash=True)
+class Comparer:
+    """A worker that compares two releases, pairing them on the held-out images."""
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def process(self, task: CompareLayers) -> Comparison:
+        store = open_store(task.store)
+        first, second = (
+            _influenced(a_hat, [LayerInfluence.load(store, key) for key in keys])
+            for a_hat, keys in zip(task.a_hats, task.influence_keys, strict=True)
+        )
+        return compare(first, second, seed=task.seed)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def _influenced(a_hat: Sequence[float], loaded: Sequence[LayerInfluence]) -> Influenced:
+    return Influenced(
+        np.array(a_hat),
+        np.stack([one.held_out for one in loaded], axis=1),
+        np.stack([one.release for one in loaded], axis=1),
+    )

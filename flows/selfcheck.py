@@ -1,0 +1,218 @@
+"""The flow `selfcheck`: what can this reference, with this encoder, detect? Tried on the user's own images.
+
+Held-out images are split into two random halves. One stands for unseen real images; the other is audited as if it were
+a release: as it is, re-encoded (the placebo), and with a few of its images replaced by re-encoded training images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from prefect import flow
+
+from actors.composer import Compose, Composer, Part
+from actors.contaminated import contaminated_rows
+from actors.reencoder import Reencode, Reencoder
+from actors.reference_stages import ReferenceTables, layer_key
+from actors.score_stages import score_layers
+from flows.audit import embed_set, known_reference, list_set, open_reference, search_set
+from flows.checks import MIN_HELD_OUT
+from flows.identity import Reference, scoring_digest
+from flows.runtime import Runtime, running
+from flows.spec import AuditSpec
+from scoring.power import smallest_detectable_rate
+from scoring.verdict import CopyingVerdict, copying_verdict
+from storage.digest import digest, short
+from storage.errors import InputError
+from storage.image_sets import Manifest
+from storage.vectors import VectorStore
+
+PLANTED_SHARES = (0.01, 0.05)
+TYPICAL_SIZES = (200, 500, 1000, 2000, 5000, 10_000)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One made-up release and what the audit said of it.
+
+    Attributes:
+        name: What was done to the images.
+        planted: Share of training images among them.
+        images: Number of images.
+        copying: The copying verdict.
+        a_hats: Â of each informative layer.
+        wanted: What the verdict should be; None where either is right, since the share is too small to be seen.
+        sentence: The verdict in words.
+    """
+
+    name: str
+    planted: float
+    images: int
+    copying: bool
+    copy_rate: float | None
+    copy_rate_low: float | None
+    copy_rate_high: float | None
+    a_hats: dict[int, float]
+    wanted: bool | None
+    sentence: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the verdict was as it should be."""
+        return self.wanted is None or self.copying == self.wanted
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """The trials, and which copy rate would be seen in a release of so many images (None = no rate)."""
+
+    trials: list[Trial]
+    detectable: dict[int, float | None]
+    held_out_images: int
+    layers: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether every trial came out as it should."""
+        return all(trial.passed for trial in self.trials)
+
+
+class _Halves(NamedTuple):
+    """Rows of the embedding table of the held-out images."""
+
+    unseen: tuple[int, ...]
+    release: tuple[int, ...]
+
+
+@flow(name="selfcheck", persist_result=False, validate_parameters=False)
+def selfcheck(spec: AuditSpec) -> SelfCheck:
+    """Try the spec's reference and encoder on placebos and planted copies.
+
+    Raises:
+        InputError: too few held-out images to split.
+    """
+    with running() as runtime:
+        reference = known_reference(spec)
+        tables = reference.tables
+        halves = _split(spec, runtime, tables)
+        prefix = f"selfcheck/{short(digest(reference=reference.digest, scoring=scoring_digest(spec)))}"
+        unseen = f"{prefix}/unseen"
+        _compose(runtime, spec, tables, unseen, [(tables.nearest, halves.unseen)])
+        planted_most = math.ceil(max(PLANTED_SHARES) * len(halves.release))
+        placebo, copies = _reencoded(spec, runtime, reference, prefix, halves, planted_most)
+        m = len(halves.release)
+        trials = [_try(spec, runtime, tables, unseen, f"{prefix}/half", [(tables.nearest, halves.release)], 0.0, m)]
+        for share in (0.0, *PLANTED_SHARES):
+            k = math.ceil(share * m)
+            parts = [(placebo, tuple(range(k, m))), (copies, tuple(range(k)))]
+            trials.append(_try(spec, runtime, tables, unseen, f"{prefix}/planted-{share:g}", parts, share, m))
+        measured = len(trials[0].a_hats)
+        n = tables.held_out_images
+        rates = {size: smallest_detectable_rate(n, size, measured, spec.gate.max_copy_rate) for size in TYPICAL_SIZES}
+        return SelfCheck(trials, rates, n, measured)
+
+
+def _split(spec: AuditSpec, runtime: Runtime, tables: ReferenceTables) -> _Halves:
+    store = runtime.bench(spec.store).store
+    dataset = VectorStore(store).dataset(tables.held_out.name, tables.held_out.version)
+    rows = dataset.to_table(columns=["row"])["row"].to_numpy()
+    rows = np.sort(rows[~np.isin(rows, contaminated_rows(store, tables.contaminated))])
+    if len(rows) < 2 * MIN_HELD_OUT:
+        raise InputError(
+            f"reference.held_out: {len(rows)} images cannot be split in two halves of {MIN_HELD_OUT}",
+            "give more held-out images",
+        )
+    first = np.random.default_rng(spec.scoring.seed).permutation(len(rows)) < len(rows) // 2
+    return _Halves(tuple(rows[first].tolist()), tuple(rows[~first].tolist()))
+
+
+def _reencoded(
+    spec: AuditSpec, runtime: Runtime, reference: Reference, prefix: str, halves: _Halves, planted: int
+) -> tuple[str, str]:
+    """Re-encode, embed and search the release half and some train images; prefixes of their nearest distances."""
+    _, train, held_out = open_reference(spec)
+    rng = np.random.default_rng(spec.scoring.seed)
+    chosen = np.sort(rng.choice(len(train), planted, replace=False)).tolist()
+    found = []
+    for name, manifest, rows in (("placebo", held_out, halves.release), ("copies", train, chosen)):
+        images = _reencode(spec, runtime, manifest, rows, f"{prefix}/{name}")
+        table = embed_set(spec, reference.facts, images, f"selfcheck {name}")
+        found.append(search_set(spec, reference, table, f"selfcheck {name}"))
+    return found[0], found[1]
+
+
+def _reencode(spec: AuditSpec, runtime: Runtime, manifest: Manifest, rows: Sequence[int], prefix: str) -> Manifest:
+    bench = runtime.bench(spec.store)
+    keys = tuple(manifest.table["key"].take(list(rows)).to_pylist())
+    if sum(1 for _ in bench.store.list(f"{prefix}/")) < len(keys):
+        bench.run_one(Reencoder(), Reencode(spec.store, prefix, manifest.uri, manifest.kind, keys))
+    return list_set(runtime, f"{bench.store.child_uri(prefix)}/")
+
+
+def _compose(
+    runtime: Runtime,
+    spec: AuditSpec,
+    tables: ReferenceTables,
+    prefix: str,
+    parts: Sequence[tuple[str, tuple[int, ...]]],
+) -> None:
+    """Put nearest distances together under a prefix, every layer."""
+    tasks = [
+        Compose(
+            spec.store,
+            tuple(Part(layer_key(source, layer, "parquet"), rows) for source, rows in parts),
+            layer_key(prefix, layer, "parquet"),
+        )
+        for layer in tables.layers
+    ]
+    runtime.bench(spec.store).run("layers", Composer(), tasks, f"compose {prefix.rpartition('/')[2]}")
+
+
+def _try(
+    spec: AuditSpec,
+    runtime: Runtime,
+    tables: ReferenceTables,
+    unseen: str,
+    prefix: str,
+    parts: Sequence[tuple[str, tuple[int, ...]]],
+    share: float,
+    m: int,
+) -> Trial:
+    _compose(runtime, spec, tables, prefix, parts)
+    name = prefix.rpartition("/")[2]
+    half = replace(tables, nearest=unseen)
+    results = score_layers(runtime.bench(spec.store), half, prefix, m, f"selfcheck {name}")
+    scores = [result.score for result in results.values()]
+    verdict = copying_verdict(scores, spec.gate.max_copy_rate)
+    measured = [score for score in scores if score.copy is not None]
+    seen = smallest_detectable_rate(measured[0].n, m, len(measured), spec.gate.max_copy_rate) if measured else None
+    return Trial(
+        name="half against half" if name == "half" else "re-encoded" if not share else f"{share:.0%} planted",
+        planted=share,
+        images=m,
+        copying=verdict.copying,
+        copy_rate=verdict.rate,
+        copy_rate_low=verdict.low,
+        copy_rate_high=verdict.high,
+        a_hats={score.layer: score.a_hat for score in scores if score.a_hat is not None},
+        wanted=_wanted(share, seen),
+        sentence=_sentence(verdict, share, seen),
+    )
+
+
+def _wanted(share: float, seen: float | None) -> bool | None:
+    """The verdict that a sound set-up gives: no copying without copies, copying where it can be seen."""
+    if not share:
+        return False
+    return True if seen is not None and share >= seen else None
+
+
+def _sentence(verdict: CopyingVerdict, share: float, seen: float | None) -> str:
+    if share and (seen is None or share < seen):
+        least = "no copy rate" if seen is None else f"a copy rate from {100 * seen:.2g} % on"
+        return f"too few to be called copying for sure: with these halves {least} would be, with 80 % probability"
+    return verdict.sentence

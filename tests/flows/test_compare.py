@@ -1,0 +1,37 @@
+"""Two releases side by side."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from flows.cli import run
+from flows.compare import compare
+from flows.runtime import Runtime
+from flows.spec import AuditSpec
+from tests.flows.conftest import Write
+
+
+def test_the_memorizer_lies_closer(runtime: Runtime, spec: AuditSpec) -> None:
+    found = compare(spec, spec.release("copies"), spec.release("unseen"))
+    first = {row["layer"]: row["a_hat"] for row in found.first.scores}
+    second = {row["layer"]: row["a_hat"] for row in found.second.scores}
+    assert found.layers == list(range(7))
+    for layer, difference in zip(found.layers, found.comparison.difference, strict=True):
+        assert difference == pytest.approx(first[layer] - second[layer])
+    assert (found.comparison.high < 0).all()
+    assert found.comparison.p_joint < 0.01
+    assert found.sentence.startswith("copies@1 lies closer to the training images")
+
+
+def test_a_release_is_like_itself(runtime: Runtime, write_spec: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(write_spec())
+    assert run(["compare", path, "unseen", "unseen", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["p_joint"] > 0.9
+    assert all(layer["difference"] == 0 for layer in document["layers"])
+    assert run(["compare", path, "copies", "unseen"]) == 0
+    shown = capsys.readouterr().out
+    assert "copies@1 lies closer" in " ".join(shown.split())
+    assert run(["compare", path, "copies", "nobody"]) == 2
