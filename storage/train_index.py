@@ -114,4 +114,7 @@ def nearest_in_cell(table: Any, queries: NDArray[np.float32], neighbours: int = 
 
 def _search(table: Any, queries: NDArray[np.float32], limit: int, columns: list[str]) -> pa.Table:
     search = table.search(queries, vector_column_name="vector").distance_type("l2")
-    return search.nprobes(1).limit(limit).select(columns).to_arrow()
+    found = search.nprobes(1).limit(limit).select(columns).to_arrow()
+    if "query_index" not in found.column_names:  # LanceDB leaves it out for a batch of one
+        found = found.append_column("query_index", pa.array([0] * found.num_rows, pa.int32()))
+    return found

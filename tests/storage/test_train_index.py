@@ -60,6 +60,16 @@ def test_the_search_is_the_exact_one_in_the_cell(store: ObjectStore, n: int, k: 
     assert cells < 10 or (expected != nearest_of_all).any()  # the cell matters
 
 
+def test_one_query_is_a_batch_too(store: ObjectStore) -> None:
+    vectors = VectorStore(store)
+    train = _cloud(0, 60, 4)
+    version = write_indexed(vectors, "train", [(np.arange(60), train)], _centroids(train, 3))
+    found = nearest_in_cell(vectors.open("train", version), train[7:8], neighbours=5)
+    assert found.row.tolist() == [7]
+    assert found.rows.shape == (1, 5)
+    assert (np.diff(found.distances[0]) >= 0).all()
+
+
 def test_an_older_version_is_still_what_it_was(store: ObjectStore) -> None:
     vectors = VectorStore(store)
     first = _cloud(0, 60, 4)
