@@ -45,7 +45,7 @@ def main(
 def generator_spec(data: Path, encoder: str, folder: Path) -> AuditSpec:
     """The spec of the benchmark."""
     with np.load(data / "mnist_generated.npz", allow_pickle=False) as arrays:
-        names = list(arrays)
+        names = sorted(arrays, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
     return AuditSpec.model_validate(
         {
             "store": str(folder / f"audits-{re.sub(r'[^A-Za-z0-9]+', '-', encoder)[-40:]}"),

@@ -16,5 +16,5 @@ reference:
 releases:
   - {name: glow, version: "80", family: flow, images: s3://releases/glow/80/}
 scoring: {preset: default, components: 64, cells: 10, seed: 0}   # default | meehan | paper
-gate: {max_copy_rate: 0.01, max_rejected: 0.05}
+gate: {max_copy_rate: 0.01, detectable_copy_rate: 0.1, max_rejected: 0.05}
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,16 @@ def test_the_make_targets_exist() -> None:
 def test_the_pictures_of_the_readme_exist() -> None:
     for picture in re.findall(r"!\[.*?\]\((.*?)\)", README):
         assert (Path(__file__).parents[2] / picture).stat().st_size > 1000
+
+
+@pytest.mark.parametrize("page", sorted((Path(__file__).parents[2] / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_what_the_pages_name_exists(page: Path) -> None:
+    text, root = page.read_text(encoding="utf-8"), page.parents[1]
+    for module in set(re.findall(r"python -m ([a-z_.]+)", text)):
+        assert find_spec(module), module
+    for command in set(re.findall(r"`layerprint ([a-z]+)", text)):
+        assert run([command, "--help"]) == 0, command
+    for path in set(re.findall(r"`((?:scoring|storage|actors|flows)/[a-z_/]+\.py)`", text)):
+        assert (root / path).is_file(), path
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", text):
+        assert (page.parent / picture).is_file(), picture
