@@ -153,7 +153,7 @@ class Pool:
             self._end(host)  # its restarts are spent; the next run starts another in its place
             raise StageError(
                 f"{self.name}: a worker process died {RESTARTS + 1} times at task {index}: {_reason(error)}",
-                "run the audit again: finished shards are kept; if it stays, lower compute.batch_size or add memory",
+                "run the audit again: finished shards are kept; if it stays, lower LAYERPRINT_BATCH_SIZE or add memory",
             ) from error
         except RayError as error:  # for example an exception that cannot be sent from process to process
             raise self._fault(index, _last_line(error)) from error

@@ -24,7 +24,7 @@ from flows.checks import MIN_HELD_OUT
 from flows.identity import Reference, scoring_digest
 from flows.runtime import Runtime, running
 from flows.spec import AuditSpec
-from scoring.power import smallest_detectable_rate
+from scoring.power import POWER, smallest_detectable_rate
 from scoring.verdict import CopyingVerdict, copying_verdict
 from storage.digest import digest, short
 from storage.errors import InputError
@@ -32,6 +32,9 @@ from storage.image_sets import Manifest
 from storage.vectors import VectorStore
 
 PLANTED_SHARES = (0.01, 0.05)
+CERTAIN = 0.99
+"""Power from which on a planted share has to be called copying: a miss is then a fault, not chance."""
+
 TYPICAL_SIZES = (200, 500, 1000, 2000, 5000, 10_000)
 
 
@@ -189,7 +192,11 @@ def _try(
     scores = [result.score for result in results.values()]
     verdict = copying_verdict(scores, spec.gate.max_copy_rate)
     measured = [score for score in scores if score.copy is not None]
-    seen = smallest_detectable_rate(measured[0].n, m, len(measured), spec.gate.max_copy_rate) if measured else None
+
+    def seen(power: float) -> float | None:
+        n = measured[0].n if measured else 0
+        return smallest_detectable_rate(n, m, len(measured), spec.gate.max_copy_rate, power) if measured else None
+
     return Trial(
         name="half against half" if name == "half" else "re-encoded" if not share else f"{share:.0%} planted",
         planted=share,
@@ -199,13 +206,13 @@ def _try(
         copy_rate_low=verdict.low,
         copy_rate_high=verdict.high,
         a_hats={score.layer: score.a_hat for score in scores if score.a_hat is not None},
-        wanted=_wanted(share, seen),
-        sentence=_sentence(verdict, share, seen),
+        wanted=_wanted(share, seen(CERTAIN)),
+        sentence=_sentence(verdict, share, seen(POWER)),
     )
 
 
 def _wanted(share: float, seen: float | None) -> bool | None:
-    """The verdict that a sound set-up gives: no copying without copies, copying where it can be seen."""
+    """The verdict that a sound set-up gives: no copying without copies, copying where it is surely seen."""
     if not share:
         return False
     return True if seen is not None and share >= seen else None

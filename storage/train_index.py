@@ -107,7 +107,7 @@ def nearest_in_cell(table: Any, queries: NDArray[np.float32], neighbours: int = 
     if missing:
         raise StageError(
             f"the index of {table.name} gave no neighbour for {missing} of {len(queries)} images",
-            "delete the store's partitions/ folder and run again: the index does not fit its cells",
+            "delete the folders partitions/ and nearest/ of the store and run again: the index does not fit its cells",
         )
     return Neighbours(rows[:, 0], vector, distances, rows)
 
