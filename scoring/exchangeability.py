@@ -99,6 +99,9 @@ def train_likeness(
     difference moves Â of every release by as much. Take a random sample of at most a fifth of train: two
     train images that are each other's nearest count twice when both are in it.
 
+    A failure is a note: published test sets often differ from their train sets a little (MNIST's, by other writers,
+    gives .42), and the same held-out images then still rank releases against each other.
+
     Args:
         train: Layer → sampled train images with their leave-one-out nearest distances (in the cell where
             the search is).
@@ -120,7 +123,7 @@ def train_likeness(
     samples = {layer: LayerSample(*held_out[layer], *train[layer]) for layer in sorted(train)}
     found = _compare(samples, seed, permutations)
     remedy = "draw train and held-out images at random from one collection, processed alike and without duplicates"
-    return _check("train and held-out", found, error, material, remedy, "invalid")
+    return _check("train and held-out", found, error, material, remedy, "note")
 
 
 class _Compared(NamedTuple):
