@@ -30,7 +30,7 @@ def row(table: str, *, full: bool = True, **values: object) -> dict[str, object]
 
 
 def test_the_tables() -> None:
-    assert set(SCHEMAS) == {"audits", "scores", "profiles", "evidence", "rejects"}
+    assert set(SCHEMAS) == {"audits", "scores", "profiles", "evidence", "rejects", "checks"}
     for schema in SCHEMAS.values():
         assert schema.metadata == {b"schema_version": b"1"}
         assert schema.names[:3] == ["audit_id", "release", "version"]
