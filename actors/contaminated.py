@@ -44,12 +44,11 @@ class Decontaminator:
     def setup(self) -> None:
         """Nothing to load."""
 
-    def process(self, task: FindContamination) -> int:
-        """Write the list; returns its length."""
+    def process(self, task: FindContamination) -> bool:
+        """Write the list; False when it was there."""
         store = open_store(task.store)
-        if not store.exists(task.key):
-            store.put_if_absent(task.key, json.dumps([c._asdict() for c in self._find(store, task)]).encode())
-        return len(load_contaminated(store, task.key))
+        found = [one._asdict() for one in self._find(store, task)]
+        return store.put_if_absent(task.key, json.dumps(found).encode())
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -51,13 +51,11 @@ class ReferenceChecker:
     def setup(self) -> None:
         """Nothing to load."""
 
-    def process(self, task: CheckReference) -> list[Check]:
-        """The checks of one reference, from the store when they are there."""
+    def process(self, task: CheckReference) -> bool:
+        """Check one reference; False when its checks were there."""
         store = open_store(task.store)
-        if not store.exists(task.key):
-            checks = [asdict(check) for check in self._checks(store, task)]
-            store.put_if_absent(task.key, json.dumps(checks).encode())
-        return load_checks(store, task.key)
+        checks = [asdict(check) for check in self._checks(store, task)]
+        return store.put_if_absent(task.key, json.dumps(checks).encode())
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -26,7 +26,6 @@ from storage.objects import ObjectStore
 from storage.vectors import EmbeddingTable
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 LEFT_OUT_SHARE = 5
 """One train image in so many, at most, is left out of train to compare train with held-out images."""

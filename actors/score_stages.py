@@ -6,7 +6,7 @@ distances in the store.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from actors.joiner import CompareLayers, Comparer, Joined, Joiner, JoinLayers
@@ -103,11 +103,11 @@ def join_layers(
 def compare_releases(
     bench: Workbench,
     reference: ReferenceTables,
+    layers: Sequence[int],
     nearest: tuple[str, str],
     a_hats: tuple[Mapping[int, float], Mapping[int, float]],
 ) -> Comparison:
-    """Compare two scored releases, layer by layer of those that both have, on the same held-out images."""
-    layers = [layer for layer in a_hats[0] if layer in a_hats[1]]
+    """Compare two scored releases in these layers, on the same held-out images."""
     first, second = (tuple(one[layer] for layer in layers) for one in a_hats)
     keys_first, keys_second = (
         tuple(layer_key(influence_prefix(reference, prefix), layer, "npz") for layer in layers) for prefix in nearest

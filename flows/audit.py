@@ -18,7 +18,6 @@ from prefect.cache_policies import NO_CACHE
 from actors import reference_stages, score_stages, stages
 from actors.encoder_config import EncoderFacts
 from flows.checks import (
-    MIN_HELD_OUT,
     FileFacts,
     check_counts,
     check_held_out,
@@ -32,6 +31,7 @@ from flows.outcome import AuditOutcome, load_outcome
 from flows.result_rows import FinishedAudit, save_outcome
 from flows.runtime import Runtime, running
 from flows.spec import AuditSpec, ReleaseSpec
+from scoring.cells import MIN_HELD_OUT
 from scoring.layer_score import PRESETS
 from storage.digest import digest
 from storage.errors import InputError, LayerprintError, StageError
@@ -130,12 +130,21 @@ def open_reference(spec: AuditSpec) -> OpenedReference:
         InputError: sets that cannot serve as a reference, a store of another reference, an unusable encoder.
     """
     with running() as runtime:
-        train = list_set(runtime, spec.reference.train)
-        held_out = list_set(runtime, spec.reference.held_out)
-        check_counts({"reference.train": train, "reference.held_out": held_out}, spec.scoring.cells)
-        check_held_out(train, held_out)
-        claim_store(runtime.bench(spec.store).store, spec, train, held_out)
-        return OpenedReference(resolve_encoder(spec), train, held_out)
+        return runtime.once("opened reference", reference_key(spec), lambda: _open_reference(runtime, spec))
+
+
+def _open_reference(runtime: Runtime, spec: AuditSpec) -> OpenedReference:
+    train = list_set(runtime, spec.reference.train)
+    held_out = list_set(runtime, spec.reference.held_out)
+    check_counts({"reference.train": train, "reference.held_out": held_out}, spec.scoring.cells)
+    check_held_out(train, held_out)
+    claim_store(runtime.bench(spec.store).store, spec, train, held_out)
+    return OpenedReference(resolve_encoder(spec), train, held_out)
+
+
+def reference_key(spec: AuditSpec) -> str:
+    """The part of a spec that its reference depends on."""
+    return digest(**spec.model_dump(mode="json", include={"store", "encoder", "reference", "scoring", "gate"}))
 
 
 def check_release(spec: AuditSpec, release: ReleaseSpec) -> Manifest:
@@ -156,10 +165,7 @@ def check_release(spec: AuditSpec, release: ReleaseSpec) -> Manifest:
 
 def list_set(runtime: Runtime, uri: str) -> Manifest:
     """The manifest of an image set, listed once per command."""
-    if uri not in runtime.manifests:
-        runtime.manifests[uri] = list_images(uri)
-    manifest: Manifest = runtime.manifests[uri]
-    return manifest
+    return runtime.once("manifest", uri, lambda: list_images(uri))
 
 
 def file_facts(spec: AuditSpec, facts: EncoderFacts, manifest: Manifest) -> FileFacts:
@@ -195,11 +201,7 @@ def build_reference(spec: AuditSpec) -> Reference:
 def known_reference(spec: AuditSpec) -> Reference:
     """The spec's reference, built at most once per command."""
     with running() as runtime:
-        key = digest(**spec.model_dump(mode="json", include={"store", "encoder", "reference", "scoring", "gate"}))
-        if key not in runtime.references:
-            runtime.references[key] = build_reference(spec)
-        built: Reference = runtime.references[key]
-        return built
+        return runtime.once("reference", reference_key(spec), lambda: build_reference(spec))
 
 
 @flow(name="audit_release", persist_result=False, validate_parameters=False)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from actors.decode import UnreadableImageError, decode, harmonised
+from actors.decode import DecodedImage, UnreadableImageError, decode, harmonised
 from flows.spec import AuditSpec
+from scoring.cells import MIN_HELD_OUT, MIN_RELEASE
 from scoring.check import Check
 from scoring.parity import parity
 from storage.errors import InputError
@@ -19,8 +21,6 @@ from storage.image_sets import Manifest, open_reader
 from storage.objects import ObjectStore
 from storage.vectors import EmbeddingTable
 
-MIN_HELD_OUT = 50
-MIN_RELEASE = 20
 SNIFFED = 16
 OWNER_KEY = "layerprint.json"
 
@@ -30,6 +30,15 @@ class FileFacts(NamedTuple):
 
     codecs: Counter[str]
     sizes: Counter[str]
+
+    @classmethod
+    def of_images(cls, images: Iterable[DecodedImage]) -> FileFacts:
+        """Count decoded images."""
+        facts = cls(Counter(), Counter())
+        for image in images:
+            facts.codecs[image.codec] += 1
+            facts.sizes[f"{image.width}×{image.height}"] += 1
+        return facts
 
     @classmethod
     def of(cls, table: EmbeddingTable) -> FileFacts:
@@ -108,15 +117,11 @@ def sniff(manifest: Manifest, quality: int | None = None, seed: int = 0) -> File
     reader = open_reader(manifest.uri, manifest.kind)
     rows = np.random.default_rng(seed).permutation(len(manifest))[:SNIFFED]
     keys = manifest.table["key"].take(rows).to_pylist()
-    facts = FileFacts(Counter(), Counter())
+    readable: list[DecodedImage] = []
     for key in keys:
-        try:
-            image = harmonised(decode(reader.read(key)), quality)
-        except UnreadableImageError:
-            continue
-        facts.codecs[image.codec] += 1
-        facts.sizes[f"{image.width}×{image.height}"] += 1
-    return facts
+        with suppress(UnreadableImageError):
+            readable.append(harmonised(decode(reader.read(key)), quality))
+    return FileFacts.of_images(readable)
 
 
 def parity_checks(reference: FileFacts, other: FileFacts, name: str) -> list[Check]:

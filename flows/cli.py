@@ -245,7 +245,7 @@ def sql(
     spec: Annotated[Path | None, typer.Option(help="… or the spec whose store to ask")] = None,
     as_json: Json = False,
 ) -> None:
-    """Ask the results in SQL (DuckDB): audits, scores, profiles, evidence, rejects, releases.
+    """Ask the results in SQL (DuckDB): audits, scores, checks, profiles, evidence, rejects, releases.
 
     Example: layerprint sql --store ./audits "SELECT release, layer, a_hat FROM scores ORDER BY a_hat LIMIT 5"
     """

@@ -7,9 +7,8 @@ from typing import Any
 
 from prefect import flow
 
-from actors.reference_stages import plan_search
 from actors.score_stages import compare_releases
-from flows.audit import audit_release, embed_set, known_reference, list_set
+from flows.audit import audit_release, embed_set, known_reference, list_set, search_set
 from flows.outcome import AuditOutcome
 from flows.runtime import running
 from flows.spec import AuditSpec, ReleaseSpec
@@ -68,12 +67,10 @@ def compare(spec: AuditSpec, first: ReleaseSpec, second: ReleaseSpec) -> Release
         for release in (first, second):
             manifest = list_set(runtime, release.images)
             table = embed_set(spec, reference.facts, manifest, release.label)
-            built = reference.tables
-            plan = plan_search(bench.store, table, built.layers, built.partition, built.metric)
-            prefixes.append(plan[0].key.rpartition("/")[0])
+            prefixes.append(search_set(spec, reference, table, release.label))
         a_hats = [{row["layer"]: row["a_hat"] for row in outcome.informative} for outcome in outcomes]
         layers = [layer for layer in a_hats[0] if layer in a_hats[1]]
         if not layers:
             raise InputError("no layer of this encoder carries information", "set encoder.pooling: mean")
-        found = compare_releases(bench, reference.tables, (prefixes[0], prefixes[1]), (a_hats[0], a_hats[1]))
+        found = compare_releases(bench, reference.tables, layers, (prefixes[0], prefixes[1]), (a_hats[0], a_hats[1]))
         return ReleaseComparison(outcomes[0], outcomes[1], layers, found)

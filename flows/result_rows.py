@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -40,18 +41,18 @@ class FinishedAudit:
     seconds: float
     forward_images: int
 
-    @property
+    @cached_property
     def audit_id(self) -> str:
         """See `audit_identity`."""
         return audit_identity(self.spec, self.release, self.reference, self.table.name)
 
-    @property
+    @cached_property
     def p_adjusted(self) -> dict[int, float]:
         """P of each informative layer, adjusted for all layers (step-down maximum test)."""
         joined = self.scored.joined
         return {} if joined is None else dict(zip(self.scored.informative, joined.permutation.p_adjusted, strict=True))
 
-    @property
+    @cached_property
     def checks(self) -> list[Check]:
         """What must hold for the audit to be valid, each a named row of the result."""
         tables, n, m = self.reference.tables, self.reference.tables.held_out_images, self.table.rows
@@ -66,7 +67,7 @@ class FinishedAudit:
             power_check(n, m, measured, gate.max_copy_rate, wanted=gate.detectable_copy_rate),
         ]
 
-    @property
+    @cached_property
     def who(self) -> dict[str, Any]:
         """The columns that every result table begins with."""
         return {"audit_id": self.audit_id, "release": self.release.name, "version": self.release.version}

@@ -5,10 +5,10 @@ The settings belong to the machine, not to the audit: they change how fast a res
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -18,6 +18,8 @@ from actors.stages import EmbedSettings
 from actors.workbench import Progress, Report, Workbench
 from flows.machine import usable_cores
 from storage.objects import open_store
+
+T = TypeVar("T")
 
 
 class MachineSettings(BaseSettings):
@@ -59,8 +61,7 @@ class MachineSettings(BaseSettings):
 class Runtime:
     """The cluster, the machine's settings and the progress of one command.
 
-    ``forward_images`` counts the images that went through the encoder since the command began; ``references``
-    (by digest) and ``manifests`` (by URI) hold what it has built and listed.
+    ``forward_images`` counts the images that went through the encoder since the command began.
     """
 
     def __init__(self, report: Report) -> None:
@@ -68,8 +69,19 @@ class Runtime:
         self.cluster = Cluster(self.settings.cluster_settings())
         self.report = report
         self.forward_images = 0
-        self.references: dict[str, Any] = {}
-        self.manifests: dict[str, Any] = {}
+        self._made: dict[tuple[str, str], Any] = {}
+
+    def once(self, kind: str, key: str, make: Callable[[], T]) -> T:
+        """What `make` gives, made at most once per command for this kind and key."""
+        if (kind, key) not in self._made:
+            self._made[kind, key] = make()
+        made: T = self._made[kind, key]
+        return made
+
+    def forget(self) -> None:
+        """Begin as a fresh command does."""
+        self._made.clear()
+        self.forward_images = 0
 
     def bench(self, store_uri: str) -> Workbench:
         return Workbench(open_store(store_uri), self.cluster, self.report)

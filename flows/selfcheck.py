@@ -20,10 +20,10 @@ from actors.reencoder import Reencode, Reencoder
 from actors.reference_stages import ReferenceTables, layer_key
 from actors.score_stages import score_layers
 from flows.audit import embed_set, known_reference, list_set, open_reference, search_set
-from flows.checks import MIN_HELD_OUT
 from flows.identity import Reference, scoring_digest
 from flows.runtime import Runtime, running
 from flows.spec import AuditSpec
+from scoring.cells import MIN_HELD_OUT
 from scoring.power import POWER, smallest_detectable_rate
 from scoring.verdict import CopyingVerdict, copying_verdict
 from storage.digest import digest, short

@@ -10,8 +10,7 @@ from storage.sql import run_sql
 
 _LATEST = """
 SELECT release, version, verdict, copy_rate, copy_rate_low, copy_rate_high, images, rejected, created_at, audit_id
-FROM audits
-QUALIFY row_number() OVER (PARTITION BY release, version ORDER BY created_at DESC, audit_id DESC) = 1
+FROM audits SEMI JOIN releases USING (audit_id)
 ORDER BY release, version
 """
 

@@ -6,6 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+MIN_HELD_OUT, MIN_RELEASE = 50, 20
+"""Held-out and generated images that a group needs at least (METHOD §2.5)."""
+
 ABSENT_SHARE = 0.1
 """A cell is not generated when it got under this share of the images that held-out data would put there."""
 
@@ -15,8 +18,8 @@ def merge_small_cells(
     n_per_cell: NDArray[np.integer],
     m_per_cell: NDArray[np.integer],
     *,
-    min_n: int = 50,
-    min_m: int = 20,
+    min_n: int = MIN_HELD_OUT,
+    min_m: int = MIN_RELEASE,
 ) -> NDArray[np.int32]:
     """Group cells until each group has enough held-out and generated images.
 

@@ -40,9 +40,7 @@ def session_runtime(s3: EmbeddedS3) -> Iterator[Runtime]:
 @pytest.fixture
 def runtime(session_runtime: Runtime) -> Runtime:
     """The session's runtime as a fresh command finds it: nothing listed, nothing built, nothing counted."""
-    session_runtime.references.clear()
-    session_runtime.manifests.clear()
-    session_runtime.forward_images = 0
+    session_runtime.forget()
     return session_runtime
 
 

@@ -61,9 +61,7 @@ def test_evidence_names_the_copied_images(runtime: Runtime, spec: AuditSpec) -> 
 
 def test_a_repeated_audit_runs_no_forward_pass(runtime: Runtime, spec: AuditSpec) -> None:
     first = audit(spec).outcomes
-    runtime.references.clear()
-    runtime.manifests.clear()
-    runtime.forward_images = 0
+    runtime.forget()
     second = audit(spec).outcomes
     assert runtime.forward_images == 0
     assert [outcome.audit for outcome in second] == [outcome.audit for outcome in first]
@@ -232,7 +230,7 @@ def test_no_number_depends_on_batches_or_shards(
     whole = audit_release(spec, spec.release("unseen"))
     monkeypatch.setattr(stages, "shard_size", lambda images: 33)
     monkeypatch.setattr(runtime, "settings", runtime.settings.model_copy(update={"batch_size": 7}))
-    runtime.references.clear()
+    runtime.forget()
     other = spec.model_copy(update={"store": f"{s3_prefix}/cut"})
     cut = audit_release(other, other.release("unseen"))
     for before, after in zip(whole.scores, cut.scores, strict=True):
