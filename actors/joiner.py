@@ -1,4 +1,4 @@
-"""Work that needs all layers at once: the checks of a reference, the profile and the fit of a release."""
+"""Work that needs all layers at once: the checks of a reference, the permutation test and the fit of a release."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from scoring.exchangeability import Located, ordered_halves, random_halves, trai
 from scoring.frechet import FrechetFit, frechet_fit, moment_blocks
 from scoring.paired import Comparison, Influenced, compare
 from scoring.permutation import LayerSample, PermutationResult, permutation_p
-from scoring.profile import Profile, logit_profile
 from storage.objects import ObjectStore, open_store
 from storage.vectors import VectorStore, layer_column, vector_matrix
 
@@ -90,7 +89,7 @@ def _located(
     return {layer: Located(table.distance, table.cell) for layer, table in kept.items()}
 
 
-# -- profile and fit of a release ----------------------------------------------------------------------------
+# -- test and fit of a release -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,6 @@ class JoinLayers:
 
     store: str
     layers: tuple[int, ...]
-    a_hat: tuple[float, ...]
     held_out_keys: tuple[str, ...]
     release_keys: tuple[str, ...]
     influence_keys: tuple[str, ...]
@@ -113,9 +111,8 @@ class JoinLayers:
 
 
 class Joined(NamedTuple):
-    """What the layers say together: the profile, the permutation test over layers, the fit of the last layer."""
+    """What the layers say together: the permutation test over layers, the fit of the last layer."""
 
-    profile: Profile
     permutation: PermutationResult
     frechet: FrechetFit
 
@@ -131,14 +128,12 @@ class Joiner:
         store = open_store(task.store)
         excluded = contaminated_rows(store, task.contaminated_key)
         influences = [LayerInfluence.load(store, key) for key in task.influence_keys]
-        joined = _influenced(task.a_hat, influences)
-        profile = logit_profile(joined.a_hat, joined.influence_p, joined.influence_q)
         samples = [
             layer_sample(NearestTable.load(store, p).without(excluded), NearestTable.load(store, q), one.groups)
             for p, q, one in zip(task.held_out_keys, task.release_keys, influences, strict=True)
         ]
         permutation = permutation_p(samples, permutations=PERMUTATIONS, seed=task.seed)
-        return Joined(profile, permutation, self._frechet(store, task, excluded))
+        return Joined(permutation, self._frechet(store, task, excluded))
 
     def close(self) -> None:
         """Nothing to give back."""

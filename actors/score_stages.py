@@ -26,7 +26,7 @@ class Scored(NamedTuple):
 
     @property
     def informative(self) -> list[int]:
-        """The layers that carry information: those of the profile, in its order."""
+        """The layers that carry information, in the order of what is joined."""
         return [layer for layer, result in self.layers.items() if result.score.informative]
 
 
@@ -82,18 +82,17 @@ def join_layers(
 ) -> Joined | None:
     """What the informative layers say together; None when there are none."""
     influence = influence_prefix(reference, nearest)
-    a_hat = {k: r.score.a_hat for k, r in by_layer.items() if r.score.a_hat is not None}
-    if not a_hat:
+    layers = [layer for layer, result in by_layer.items() if result.score.informative]
+    if not layers:
         return None
     join = JoinLayers(
         store=bench.store.uri,
-        layers=tuple(a_hat),
-        a_hat=tuple(a_hat.values()),
-        held_out_keys=tuple(layer_key(reference.nearest, layer, "parquet") for layer in a_hat),
-        release_keys=tuple(layer_key(nearest, layer, "parquet") for layer in a_hat),
-        influence_keys=tuple(layer_key(influence, layer, "npz") for layer in a_hat),
+        layers=tuple(layers),
+        held_out_keys=tuple(layer_key(reference.nearest, layer, "parquet") for layer in layers),
+        release_keys=tuple(layer_key(nearest, layer, "parquet") for layer in layers),
+        influence_keys=tuple(layer_key(influence, layer, "npz") for layer in layers),
         contaminated_key=reference.contaminated,
-        partition_key=layer_key(reference.partition, max(a_hat), "npz"),
+        partition_key=layer_key(reference.partition, max(layers), "npz"),
         tables=[(t.name, t.version) for t in (reference.train, reference.held_out, table)],
         seed=reference.seed,
     )

@@ -1,90 +1,168 @@
-"""The flow `attribute_images`: which enrolled release is nearest to an unlabelled set of images?"""
+"""The flow `attribute_images`: which enrolled release made an unlabelled set of images, if any?"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import datetime as dt
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from prefect import flow
 
-from flows.audit import embed_set, known_reference, list_set, score_release, search_set
+from flows.audit import embed_set, known_reference, list_set, profile_set, search_set
 from flows.checks import FileFacts, check_counts, check_rejects, check_same_files
 from flows.identity import Reference, scoring_digest
-from flows.runtime import running
+from flows.profiles import Enrolled, enrolled_runs
+from flows.runtime import Runtime, running
 from flows.spec import AuditSpec
-from scoring.profile import Match, Profile, nearest_profile
+from scoring.attribution import REJECT, UNKNOWN, Attribution, attribute
+from scoring.enrolment import Enrolment, enrol
+from storage.digest import digest, short
 from storage.errors import InputError
 from storage.objects import ObjectStore
-from storage.results import read_result
+from storage.results import write_result
+from storage.vectors import EmbeddingTable
+
+AS_THEY_ARE = ""
+"""The perturbation of images that were not perturbed."""
 
 
 @dataclass(frozen=True)
-class Attribution:
-    """The enrolled releases by the distance of their profile, nearest first.
+class AttributedImages:
+    """The answer for one set of images.
 
-    ``matches[i].d2`` is the squared Mahalanobis distance D² of METHOD §5, and ``p_value`` the chance that two
-    image sets of one maker differ by as much; when even the nearest is small, none of them made the images.
+    Attributes:
+        images_uri: The set.
+        images: Its images that could be read.
+        answer: See :class:`scoring.attribution.Attribution`.
+        trials: Sets of the enrolled releases that stood trial.
+        trials_right: How many of them were attributed rightly.
+        runs_compared: Whether between-run variation could be measured.
     """
 
     images_uri: str
     images: int
-    matches: list[Match]
+    answer: Attribution
+    trials: int
+    trials_right: int
+    runs_compared: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        plain = asdict(self)
+        return {**plain.pop("answer"), **plain}
+
+
+@dataclass(frozen=True, eq=False)
+class OpenAttribution:
+    """What every set of a command is compared with."""
+
+    spec: AuditSpec
+    reference: Reference
+    runs: list[Enrolled]
+    enrolment: Enrolment
+    reject: float
+    unknown: float
 
 
 @flow(name="attribute_images", persist_result=False, validate_parameters=False)
-def attribute_images(spec: AuditSpec, images: str, label: str = "images") -> Attribution:
-    """Compare a set of images with every release audited in the spec's store under the same digests.
+def attribute_images(
+    spec: AuditSpec, images: str, label: str = "images", *, reject: float = REJECT, unknown: float = UNKNOWN
+) -> AttributedImages:
+    """Compare a set of images with every release enrolled in the spec's store, and write the result.
+
+    Args:
+        spec: Reference, encoder, scoring and store.
+        images: The set.
+        label: What progress calls it.
+        reject: Level at which a maker is refused.
+        unknown: Prior probability that the maker is not enrolled.
 
     Raises:
         InputError: unusable images, or nothing is enrolled to compare with.
     """
     with running() as runtime:
-        store = runtime.bench(spec.store).store
-        reference = known_reference(spec)
-        enrolled = enrolled_profiles(store, spec, reference)
-        manifest = list_set(runtime, images)
-        check_counts({label: manifest}, spec.scoring.cells)
-        table = embed_set(spec, reference.facts, manifest, label)
-        check_rejects(table, label, spec.gate.max_rejected)
-        check_same_files(FileFacts.of(reference.tables.train), FileFacts.of(table), label)
-        nearest = search_set(spec, reference, table, label)
-        scored = score_release(spec, reference, table, nearest, label)
-        if scored.joined is None:
-            raise InputError("no layer of this encoder carries information", "set encoder.pooling: mean")
-        return Attribution(images, table.rows, nearest_profile(*scored.joined.profile, enrolled))
+        opened = open_attribution(runtime, spec, reject, unknown)
+        table = embed_suspect(runtime, opened, images, label)
+        return answer(runtime, opened, images, table, label)
 
 
-def enrolled_profiles(store: ObjectStore, spec: AuditSpec, reference: Reference) -> dict[str, Profile]:
-    """The latest profile of every release that was audited under the same reference, encoder and scoring.
+def open_attribution(runtime: Runtime, spec: AuditSpec, reject: float, unknown: float) -> OpenAttribution:
+    """Read the enrolled profiles and learn from them, once per command."""
+    store = runtime.bench(spec.store).store
+    reference = known_reference(spec)
+    runs = enrolled_runs(store, spec, reference)
+    key = digest(profiles=[run.profile_id for run in runs])
+    enrolment = runtime.once("enrolment", key, lambda: enrol([one.run for one in runs]))
+    return OpenAttribution(spec, reference, runs, enrolment, reject, unknown)
+
+
+def embed_suspect(runtime: Runtime, opened: OpenAttribution, images: str, label: str) -> EmbeddingTable:
+    """List, check and embed the images.
 
     Raises:
-        InputError: there is none; the message says what the store holds instead.
+        InputError: too few or unreadable images, or files of another kind than the train images.
     """
-    audits = {row["audit_id"]: row for row in read_result(store, "audits").to_pylist()}
-    rows = [row for row in read_result(store, "profiles").to_pylist() if row["audit_id"] in audits]
-    same = [row for row in rows if _comparable(row, spec, reference)]
-    if not same:
-        other = len({row["audit_id"] for row in rows})
-        raise InputError(
-            f"store: {store.uri} has no profile to compare with"
-            + (f" ({other} were made under another encoder, reference or scoring)" if other else ""),
-            "audit the releases first: layerprint audit SPEC",
-        )
-    newest = sorted(same, key=lambda row: audits[row["audit_id"]]["created_at"])
-    by_release = {(row["release"], row["version"]): row["audit_id"] for row in newest}
-    return {
-        f"{release}@{version}": _profile([row for row in same if row["audit_id"] == audit_id])
-        for (release, version), audit_id in by_release.items()
+    spec, reference = opened.spec, opened.reference
+    manifest = list_set(runtime, images)
+    check_counts({label: manifest}, spec.scoring.cells)
+    table = embed_set(spec, reference.facts, manifest, label)
+    check_rejects(table, label, spec.gate.max_rejected)
+    check_same_files(FileFacts.of(reference.tables.train), FileFacts.of(table), label)
+    return table
+
+
+def answer(
+    runtime: Runtime,
+    opened: OpenAttribution,
+    images: str,
+    table: EmbeddingTable,
+    label: str,
+    perturbation: str = AS_THEY_ARE,
+) -> AttributedImages:
+    """Profile an embedded set, compare it, and write the rows of `attributions`."""
+    spec, reference, enrolment = opened.spec, opened.reference, opened.enrolment
+    nearest = search_set(spec, reference, table, label)
+    made = profile_set(spec, reference, table, nearest, label)
+    if made is None:
+        raise InputError("no layer of this encoder carries information", "set encoder.pooling: mean")
+    found = attribute(made.whole, enrolment, reject=opened.reject, unknown=opened.unknown)
+    result = AttributedImages(
+        images_uri=images,
+        images=table.rows,
+        answer=found,
+        trials=enrolment.trials,
+        trials_right=enrolment.right,
+        runs_compared=enrolment.spread is not None,
+    )
+    _save(runtime.bench(spec.store).store, opened, table, result, perturbation)
+    return result
+
+
+def _save(
+    store: ObjectStore, opened: OpenAttribution, table: EmbeddingTable, result: AttributedImages, perturbation: str
+) -> None:
+    found = result.answer
+    common = {
+        "images_uri": result.images_uri,
+        "images_digest": table.name,
+        "perturbation": perturbation,
+        "images": result.images,
+        "verdict": found.verdict,
+        "sentence": found.sentence,
+        "unknown": found.unknown,
+        "reject": opened.reject,
+        "unknown_prior": opened.unknown,
+        "chance": found.chance,
+        "needed": found.needed,
+        "trials": result.trials,
+        "trials_right": result.trials_right,
+        "reference_digest": opened.reference.digest,
+        "encoder_digest": opened.reference.facts.digest,
+        "scoring_digest": scoring_digest(opened.spec),
+        "layerprint_version": version("layerprint"),
     }
-
-
-def _comparable(row: dict[str, Any], spec: AuditSpec, reference: Reference) -> bool:
-    return (row["reference_digest"], row["scoring_digest"]) == (reference.digest, scoring_digest(spec))
-
-
-def _profile(rows: list[dict[str, Any]]) -> Profile:
-    ordered = sorted(rows, key=lambda row: row["layer"])
-    x: NDArray[np.float64] = np.array([row["logit_a"] for row in ordered])
-    return Profile(x, np.array([row["covariance"] for row in ordered]))
+    code = digest(**common, profiles=[run.profile_id for run in opened.runs])
+    common |= {"attribution_id": short(code), "created_at": dt.datetime.now(dt.UTC)}
+    rows = [{**common, "rank": rank, **asdict(one)} for rank, one in enumerate(found.candidates, start=1)]
+    write_result(store, "attributions", short(code), rows)

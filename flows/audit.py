@@ -17,6 +17,8 @@ from prefect.cache_policies import NO_CACHE
 
 from actors import reference_stages, score_stages, stages
 from actors.encoder_config import EncoderFacts
+from actors.profile_stage import profile as make_profile
+from actors.profiler import SetProfile
 from flows.checks import (
     FileFacts,
     check_counts,
@@ -28,6 +30,7 @@ from flows.checks import (
 )
 from flows.identity import Reference, audit_identity
 from flows.outcome import AuditOutcome, load_outcome
+from flows.profiles import save_profile
 from flows.result_rows import FinishedAudit, save_outcome
 from flows.runtime import Runtime, running
 from flows.spec import AuditSpec, ReleaseSpec
@@ -110,6 +113,15 @@ def score_release(
     """Score a release in every layer and join the layers."""
     with running() as runtime:
         return score_stages.score(runtime.bench(spec.store), reference.tables, table, nearest, label)
+
+
+@_stage
+def profile_set(
+    spec: AuditSpec, reference: Reference, table: EmbeddingTable, nearest: str, label: str
+) -> SetProfile | None:
+    """Make the profile of an image set."""
+    with running() as runtime:
+        return make_profile(runtime.bench(spec.store), reference.tables, table, nearest, label)
 
 
 # -- checks before the work ------------------------------------------------------------------------------------
@@ -225,8 +237,11 @@ def audit_release(spec: AuditSpec, release: ReleaseSpec) -> AuditOutcome:
         check_rejects(table, release.label, spec.gate.max_rejected)
         nearest = search_set(spec, reference, table, release.label)
         scored = score_release(spec, reference, table, nearest, release.label)
+        profile = profile_set(spec, reference, table, nearest, release.label)
+        profile_id = save_profile(store, spec, release, reference, table, profile)
         seconds, forward = time.monotonic() - began, runtime.forward_images - before
-        save_outcome(store, FinishedAudit(spec, release, reference, table, manifest.digest, scored, seconds, forward))
+        done = FinishedAudit(spec, release, reference, table, manifest.digest, scored, profile_id, seconds, forward)
+        save_outcome(store, done)
         outcome = load_outcome(store, audit_id)
         if outcome is None:
             raise StageError(f"audit {audit_id} was written but cannot be read back", "run the audit again")

@@ -26,7 +26,7 @@ from flows.console import ProgressBoard
 from storage.errors import InputError, LayerprintError
 
 if TYPE_CHECKING:
-    from flows.spec import AuditSpec
+    from flows.spec import AuditSpec, ReleaseSpec
 
 EXIT_GATE = 3
 EXIT_INTERRUPTED = 130
@@ -169,28 +169,77 @@ def reference(spec: Spec, harmonise: Harmonise = None, as_json: Json = False) ->
 
 
 @app.command()
-def attribute(
+def enrol(
     spec: Spec,
-    images: Annotated[str, typer.Argument(metavar="IMAGES", help="folder, s3:// prefix or file.npz#array")],
+    release: Annotated[
+        str | None, typer.Argument(metavar="[NAME[@VERSION]]", help="a release; left out: all of the spec")
+    ] = None,
+    images: Annotated[
+        str | None, typer.Argument(metavar="[IMAGES]", help="its images, when the spec does not list it")
+    ] = None,
+    run: Annotated[str, typer.Option(help="which training run the images are of")] = "1",
     harmonise: Harmonise = None,
     as_json: Json = False,
 ) -> None:
-    """Which audited release is nearest to an unlabelled set of images?
+    """Make releases known to `attribute`: store their profiles, without judging them.
 
-    Compares the set's profile (logit Â of all layers with its covariance) with those of the releases audited in the
-    spec's store. A tiny p on every line means: none of them made these images.
+    An audit enrols its release by itself. Enrol several training runs of one model where you can: only then is it known
+    how far runs differ, and a new run of the same model is not taken for a stranger.
+    """
+    loaded = _load(spec, harmonise)
+    chosen = _to_enrol(loaded, release, images, run)
+
+    from flows.enrol import enrol_releases
+
+    with _working(as_json):
+        found = enrol_releases(loaded, chosen)
+    if as_json:
+        screen.print_json({"enrolled": [asdict(one) for one in found]})
+        return
+    screens.show_enrolled(found)
+
+
+def _to_enrol(loaded: AuditSpec, release: str | None, images: str | None, run: str) -> list[ReleaseSpec]:
+    from flows.spec import absolute_uri
+
+    if release is None:
+        return loaded.releases
+    if images is None:
+        return [loaded.release(release)]
+    name, _, version = release.partition("@")
+    return [loaded.new_release(name, version or "1", run, absolute_uri(images, Path.cwd()))]
+
+
+@app.command()
+def attribute(
+    spec: Spec,
+    images: Annotated[str, typer.Argument(metavar="IMAGES", help="folder, s3:// prefix or file.npz#array")],
+    reject: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="refuse a maker below this p; refused by all = unknown")
+    ] = 0.05,
+    unknown: Annotated[
+        float, typer.Option(min=0.0, max=0.99, help="prior probability that the maker is not enrolled")
+    ] = 0.5,
+    harmonise: Harmonise = None,
+    as_json: Json = False,
+) -> None:
+    """Which enrolled release made an unlabelled set of images, if any?
+
+    Compares the set's profile (memorization curve and moment signature) with those of all releases audited or enrolled
+    in the spec's store. Says `unknown` when every release is refused, and how many images a sure answer needs.
     """
     from flows.spec import absolute_uri
 
     loaded = _load(spec, harmonise)
+    if not 0 < reject < 1:
+        raise InputError(f"--reject {reject:g} is no level", "give a number between 0 and 1, such as 0.05")
 
     from flows.attribute import attribute_images
 
     with _working(as_json):
-        found = attribute_images(loaded, absolute_uri(images, Path.cwd()))
+        found = attribute_images(loaded, absolute_uri(images, Path.cwd()), reject=reject, unknown=unknown)
     if as_json:
-        matches = [match._asdict() for match in found.matches]
-        screen.print_json({"images_uri": found.images_uri, "images": found.images, "matches": matches})
+        screen.print_json(found.to_json())
         return
     screens.show_attribution(found)
 

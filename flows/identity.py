@@ -10,7 +10,7 @@ from flows.spec import AuditSpec, ReleaseSpec
 from scoring.check import Check
 from storage.digest import digest, short
 
-METHOD_VERSION = 2
+METHOD_VERSION = 3
 """Raised when a change of the method changes numbers: audits by different methods are different audits."""
 
 
@@ -36,10 +36,21 @@ def scoring_digest(spec: AuditSpec) -> str:
 def audit_identity(spec: AuditSpec, release: ReleaseSpec, reference: Reference, table: str) -> str:
     """The name of an audit: release, images, encoder, reference, scoring and gate decide it."""
     code = digest(
-        release=[release.name, release.version, release.family],
+        release=[release.name, release.version, release.run, release.family],
         images=table,
         reference=[spec.reference.name, reference.digest],
         scoring=scoring_digest(spec),
         gate=spec.gate.model_dump(),
+    )
+    return short(code)
+
+
+def profile_identity(spec: AuditSpec, release: ReleaseSpec, reference: Reference, table: str) -> str:
+    """The name of a profile: as that of an audit, but for the gate."""
+    code = digest(
+        release=[release.name, release.version, release.run, release.family],
+        images=table,
+        reference=reference.digest,
+        scoring=scoring_digest(spec),
     )
     return short(code)

@@ -31,8 +31,9 @@ class AuditOutcome:
 
     @property
     def label(self) -> str:
-        """Release and version."""
-        return f"{self.audit['release']}@{self.audit['version']}"
+        """Release and version, and the run when it is not the only one."""
+        run = self.audit["run"] or "1"
+        return f"{self.audit['release']}@{self.audit['version']}" + ("" if run == "1" else f"#{run}")
 
     @property
     def verdict(self) -> str:

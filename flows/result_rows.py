@@ -13,7 +13,7 @@ from actors.joiner import Joined
 from actors.score_stages import Scored
 from actors.scorer import LayerResult
 from flows.checks import FileFacts, parity_checks
-from flows.identity import Reference, audit_identity, scoring_digest
+from flows.identity import Reference, audit_identity
 from flows.outcome import COPYING, INCONCLUSIVE, INVALID, NO_COPYING, NOT_JUDGED
 from flows.spec import AuditSpec, ReleaseSpec
 from scoring.authenticity import Authenticity
@@ -38,6 +38,7 @@ class FinishedAudit:
     table: EmbeddingTable
     images_digest: str
     scored: Scored
+    profile_id: str | None
     seconds: float
     forward_images: int
 
@@ -77,7 +78,6 @@ def save_outcome(store: ObjectStore, done: FinishedAudit) -> None:
     """Write all result tables of one audit; `audits` last."""
     tables = {
         "scores": [_score_row(done, result) for result in done.scored.layers.values()],
-        "profiles": _profile_rows(done),
         "evidence": _evidence_rows(store, done),
         "checks": [{**done.who, **asdict(check)} for check in done.checks],
         "rejects": _reject_rows(done),
@@ -158,6 +158,8 @@ def _audit_row(done: FinishedAudit) -> dict[str, Any]:
         "sentence": verdict.sentence,
         "settings": settings.model_dump_json(),
         "layerprint_version": version("layerprint"),
+        "run": done.release.run,
+        "profile_id": done.profile_id,
         "created_at": dt.datetime.now(dt.UTC),
         "seconds": done.seconds,
         "forward_images": done.forward_images,
@@ -215,28 +217,6 @@ def _tail_columns(at_01: CopyRate | None, at_001: CopyRate | None) -> dict[str, 
             "copy_rate_001_high": at_001.high,
         }
     return columns
-
-
-def _profile_rows(done: FinishedAudit) -> list[dict[str, Any]]:
-    if done.scored.joined is None:
-        return []
-    profile = done.scored.joined.profile
-    return [
-        {
-            **done.who,
-            "family": done.release.family or "",
-            "layer": layer,
-            "logit_a": float(profile.x[i]),
-            "variance": float(profile.covariance[i, i]),
-            "covariance": profile.covariance[i].tolist(),
-            "m": done.table.rows,
-            "n": done.reference.tables.held_out_images,
-            "reference_digest": done.reference.digest,
-            "encoder_digest": done.reference.facts.digest,
-            "scoring_digest": scoring_digest(done.spec),
-        }
-        for i, layer in enumerate(done.scored.informative)
-    ]
 
 
 def _evidence_rows(store: ObjectStore, done: FinishedAudit) -> list[dict[str, Any]]:

@@ -15,11 +15,12 @@ from flows.console import printable
 if TYPE_CHECKING:  # what is shown; importing it would load Ray and Prefect for --help
     import pyarrow as pa
 
-    from flows.attribute import Attribution
+    from flows.attribute import AttributedImages
     from flows.audit import AuditReport
     from flows.compare import ReleaseComparison
     from flows.demo.run import DemoResult
     from flows.doctor import Finding
+    from flows.enrol import EnrolledRelease
     from flows.outcome import AuditOutcome
     from flows.selfcheck import SelfCheck
     from flows.status import StoreStatus
@@ -135,17 +136,54 @@ def show_reference(facts: dict[str, Any]) -> None:
         _out().print(f"{mark} {safe(check['name'])}: {safe(check['sentence'])}")
 
 
-def show_attribution(found: Attribution, most: int = 10) -> None:
-    """What `layerprint attribute` found: the nearest enrolled releases."""
-    table = _table("enrolled release", "distance D²|", "p|")
-    for match in found.matches[:most]:
-        table.add_row(safe(match.name), f"{match.d2:,.1f}", f"{match.p_value:.2g}")
-    out = _out()
+def show_enrolled(found: Sequence[EnrolledRelease]) -> None:
+    """What `layerprint enrol` stored."""
+    table = _table("release", "run", "images|", "parts|", "layers|")
+    for one in found:
+        table.add_row(safe(one.release), safe(one.run), f"{one.images:,}", str(one.parts), str(one.layers))
+    _out().print(table)
+
+
+def show_attribution(found: AttributedImages, most: int = 10) -> None:
+    """What `layerprint attribute` found: the answer, and the most probable makers."""
+    answer, out = found.answer, _out()
+    style = {"attributed": "bold green", "unknown": "bold yellow", "undecided": "bold"}[answer.verdict]
+    out.print(f"[{style}]{safe(answer.sentence)}[/]\n")
+    table = _table("enrolled release", "probability|", "curve alone|", "signature alone|", "p|")
+    for one in answer.candidates[:most]:
+        numbers = (one.posterior, one.curve_posterior, one.signature_posterior)
+        table.add_row(safe(one.maker), *(_percent(number) for number in numbers), f"{one.p_value:.2g}")
+    table.add_row("[dim]none of these[/]", _percent(answer.unknown), "", "", "")
     out.print(table)
-    out.print(
-        f"\n[dim]{found.images:,} images. D²: squared distance of the profiles. p: chance of one as large when one "
-        "model made both sets; tiny on every line = none of these made the images.[/]"
+    if len(answer.candidates) > most:
+        out.print(f"[dim]and {len(answer.candidates) - most} less probable ones (--json shows all)[/]")
+    out.print(f"\n[dim]{_explained(found)}[/]")
+
+
+def _explained(found: AttributedImages) -> str:
+    answer = found.answer
+    trials = (
+        f"{found.trials_right} of {found.trials} sets of the enrolled releases were attributed rightly. "
+        if found.trials
+        else "No release has enough images to be cut into parts: nothing is known about how sure this is. "
     )
+    enough = "no number of images is enough" if answer.needed is None else f"{answer.needed:,} images are enough"
+    runs = "" if found.runs_compared else " Each release has one run: how far training runs differ is not known."
+    return (
+        f"{trials}p: share of them that lay as far from their own maker; tiny on every line = unknown. "
+        f"To tell {safe(answer.candidates[0].maker)} from the others with 95 % probability {enough}.{runs}"
+    )
+
+
+def _percent(number: float) -> str:
+    """A probability: never 0 or 100 % unless it is.
+
+    >>> _percent(0.5), _percent(0.99996), _percent(1e-9), _percent(0.0)
+    ('50.0 %', '> 99.9 %', '< 0.1 %', '0.0 %')
+    """
+    if 0 < number < 0.0005:
+        return "< 0.1 %"
+    return "> 99.9 %" if 0.9995 <= number < 1 else f"{100 * number:.1f} %"
 
 
 def show_selfcheck(found: SelfCheck) -> None:

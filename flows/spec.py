@@ -88,12 +88,20 @@ class ReleaseSpec(_Part):
 
     name: Name
     version: Annotated[Name, Field(coerce_numbers_to_str=True)] = "1"
+    run: Annotated[
+        Name, Field(coerce_numbers_to_str=True, description="which training run, when there are several")
+    ] = "1"
     family: Name | None = Field(None, description="for example gan, flow, diffusion")
     images: Uri = Field(description="folder, s3:// prefix or file.npz#array")
 
     @property
     def label(self) -> str:
-        """Name and version, as people write them."""
+        """Name and version, and the run when it is not the only one, as people write them."""
+        return self.maker if self.run == "1" else f"{self.maker}#{self.run}"
+
+    @property
+    def maker(self) -> str:
+        """Name and version: what attribution names."""
         return f"{self.name}@{self.version}"
 
 
@@ -133,7 +141,9 @@ class AuditSpec(_Part):
         seen: set[str] = set()
         for release in self.releases:
             if release.label in seen:
-                raise ValueError(f"releases: {release.label} stands there twice; give each its own name or version")
+                raise ValueError(
+                    f"releases: {release.label} stands there twice; give each its own name, version or run"
+                )
             seen.add(release.label)
         return self
 
@@ -143,13 +153,26 @@ class AuditSpec(_Part):
         Raises:
             InputError: none or several have it.
         """
-        found = [r for r in self.releases if name in (r.label, r.name)]
+        found = [r for r in self.releases if name in (r.label, r.maker, r.name)]
         if len(found) == 1:
             return found[0]
         known = ", ".join(r.label for r in self.releases)
         if found:
-            raise InputError(f"--release {name} is ambiguous: {len(found)} versions", f"say one of: {known}")
+            raise InputError(f"--release {name} is ambiguous: {len(found)} versions or runs", f"say one of: {known}")
         raise InputError(f"--release {name} is not in the spec", f"say one of: {known}")
+
+    def new_release(self, name: str, version: str, run: str, images: str) -> ReleaseSpec:
+        """A release that the spec does not list.
+
+        Raises:
+            InputError: a name that cannot be one.
+        """
+        try:
+            return ReleaseSpec(name=name, version=version, run=run, images=images)
+        except ValidationError as error:
+            raise InputError(
+                f"{name}@{version}:\n" + "\n".join(_explain(item) for item in error.errors()), "give NAME@VERSION"
+            ) from None
 
 
 def load_spec(path: Path, harmonise: str | None = None) -> AuditSpec:

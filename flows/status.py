@@ -9,9 +9,10 @@ from storage.objects import open_store
 from storage.sql import run_sql
 
 _LATEST = """
-SELECT release, version, verdict, copy_rate, copy_rate_low, copy_rate_high, images, rejected, created_at, audit_id
+SELECT release, version, coalesce(run, '1') AS run, verdict,
+    copy_rate, copy_rate_low, copy_rate_high, images, rejected, created_at, audit_id
 FROM audits SEMI JOIN releases USING (audit_id)
-ORDER BY release, version
+ORDER BY release, version, run
 """
 
 
@@ -37,7 +38,7 @@ def store_status(store_uri: str, spec: AuditSpec | None) -> StoreStatus:
     """
     store = open_store(store_uri)
     releases = run_sql(store_uri, _LATEST).to_pylist()
-    known = {(row["release"], row["version"]) for row in releases}
+    known = {(row["release"], row["version"], row["run"]) for row in releases}
     wanted = spec.releases if spec else []
     begun: dict[str, int] = {}
     for info in store.list("receipts/"):
@@ -46,6 +47,6 @@ def store_status(store_uri: str, spec: AuditSpec | None) -> StoreStatus:
     finished = {info.key.removeprefix("tables/").removesuffix(".json") for info in store.list("tables/")}
     return StoreStatus(
         releases=releases,
-        not_audited=[release.label for release in wanted if (release.name, release.version) not in known],
+        not_audited=[release.label for release in wanted if (release.name, release.version, release.run) not in known],
         unfinished=[f"{table} ({count} shards done)" for table, count in begun.items() if table not in finished],
     )

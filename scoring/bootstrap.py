@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
 
+from scoring.curve import LogitCurve
 from scoring.effect import half_count
 from scoring.permutation import LayerSample
 from scoring.placements import by_cell
-from scoring.profile import Profile
 
 _ENTRIES = 2_000_000
 
@@ -24,7 +24,7 @@ def bootstrap_logits(layers: Sequence[LayerSample], *, draws: int = 1000, seed: 
     all layers, so that the layers keep their dependence. The nearest distances stay: train is given. The
     weights w_c of the groups stay too, as in :func:`scoring.effect.effect_size`; a group of which a draw holds
     no image of one set keeps its observed Â. Â is kept half a count away from 0 and 1, as in
-    :func:`scoring.profile.logit_profile`.
+    :func:`scoring.curve.logit_curve`.
 
     Args:
         layers: One sample a layer, all of the same images in the same order.
@@ -58,7 +58,7 @@ def bootstrap_logits(layers: Sequence[LayerSample], *, draws: int = 1000, seed: 
     return drawn
 
 
-def bootstrap_profile(layers: Sequence[LayerSample], *, draws: int = 1000, seed: int) -> Profile:
+def bootstrap_curve(layers: Sequence[LayerSample], *, draws: int = 1000, seed: int) -> LogitCurve:
     """Logit Â with its covariance from :func:`bootstrap_logits`.
 
     Args:
@@ -67,7 +67,7 @@ def bootstrap_profile(layers: Sequence[LayerSample], *, draws: int = 1000, seed:
         seed: Seed.
 
     >>> rng, one = np.random.default_rng(0), np.zeros(50, int)
-    >>> profile = bootstrap_profile([LayerSample(rng.random(50), one, rng.random(50), one)], draws=400, seed=0)
+    >>> profile = bootstrap_curve([LayerSample(rng.random(50), one, rng.random(50), one)], draws=400, seed=0)
     >>> 0.03 < profile.covariance.item() < 0.3
     True
     """
@@ -75,7 +75,7 @@ def bootstrap_profile(layers: Sequence[LayerSample], *, draws: int = 1000, seed:
     ones = (np.ones((1, layers[0].dist_p.size)), np.ones((1, layers[0].dist_q.size)))
     edge = half_count(0.0, min(ones[0].size, ones[1].size))
     observed = np.array([_a_hat(_groups(layer), *ones)[0] for layer in layers])
-    return Profile(logit(np.clip(observed, edge, 1 - edge)), np.atleast_2d(np.cov(drawn, rowvar=False)))
+    return LogitCurve(logit(np.clip(observed, edge, 1 - edge)), np.atleast_2d(np.cov(drawn, rowvar=False)))
 
 
 class _Group(NamedTuple):

@@ -33,11 +33,11 @@ class Moments:
     scatter: NDArray[np.float64]
 
     @classmethod
-    def of(cls, x: NDArray[np.float32]) -> Moments:
+    def of(cls, x: NDArray[np.floating]) -> Moments:
         """Moments of one block of vectors.
 
         Args:
-            x: (n, d) float32; n may be 0.
+            x: (n, d) float32 or float64; n may be 0.
 
         Raises:
             ValueError: ``x`` is not two-dimensional or holds a NaN or an infinity.

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from storage.errors import InputError, StoreError
 from storage.object_store import ObjectMissingError, ObjectStore
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
+"""2: runs and parts in `profiles`, `attributions`, search; files of version 1 are read, what they lack is null."""
 
 _TYPES = {
     "string": pa.string(),
@@ -41,6 +42,7 @@ _COLUMNS = {
         int32?   fit_layer
         float64? fit_p frechet frechet_low frechet_high frechet_baseline
         string   settings layerprint_version
+        string?  run profile_id
         time     created_at
         float64  seconds
         int64    forward_images
@@ -61,12 +63,34 @@ _COLUMNS = {
         string   preset
     """,
     "profiles": """
-        string   audit_id release version family
+        string?  profile_id
+        string   release version family
+        string?  run
+        int32?   part
         int32    layer
         float64? logit_a variance
         floats?  covariance
+        float64? c_t placement
+        floats?  placement_scatter mean scatter
         int64    m n
+        int64?   seed table_version
+        string?  table images_uri
         string   reference_digest encoder_digest scoring_digest
+        time?    created_at
+    """,
+    "attributions": """
+        string   attribution_id images_uri images_digest perturbation
+        int64    images
+        string   verdict sentence
+        int32    rank
+        string   maker
+        float64  posterior curve_posterior signature_posterior p_value d2 d2_p t2
+        float64? published_similarity frechet mean_distance probe_log_p
+        float64  unknown reject unknown_prior chance
+        int64?   needed
+        int64    trials trials_right
+        string   reference_digest encoder_digest scoring_digest layerprint_version
+        time     created_at
     """,
     "evidence": """
         string   audit_id release version
@@ -101,11 +125,13 @@ SCHEMAS: dict[str, pa.Schema] = {table: _schema(columns) for table, columns in _
 """The columns of every table, with the version of the schema in the metadata.
 
 `audits` has one row an audit (``images`` counts the release's, ``forward_images`` those that went through
-the encoder for this audit; ``settings`` is the resolved spec as JSON); `scores` and `profiles` one row a
-layer (``covariance`` is the layer's row of the covariance of logit Â over layers; ``copies_below`` is K of
-the tail at ``tail_alpha``); `evidence` the closest pairs of a layer; `checks` what must hold for the audit to be
-valid; `rejects` one row an image that could
-not be read (``role`` is train, held_out or release).
+the encoder for this audit; ``settings`` is the resolved spec as JSON); `scores` one row a layer (``copies_below`` is
+K of the tail at ``tail_alpha``); `profiles` one row a layer of a set of images and of each of its disjoint parts
+(``part`` 0 is the whole set: ``logit_a``, its ``variance`` and row of the ``covariance`` over layers; 1, 2, … parts
+with the moments of placements and projected embeddings, ``scatter`` as lower triangle by rows); `evidence` the
+closest pairs of a layer; `checks` what must hold for the audit to be valid; `rejects` one row an image that could
+not be read (``role`` is train, held_out or release); `attributions` one row an enrolled release that a set of images
+was compared with.
 """
 
 
@@ -131,7 +157,7 @@ def write_result(store: ObjectStore, table: str, audit_id: str, rows: Sequence[M
     Args:
         store: Where results live.
         table: A name in `SCHEMAS`.
-        audit_id: The audit's name.
+        audit_id: The audit's name (the profile's or attribution's, for those tables).
         rows: Records by column name, or a table. A nullable column may be left out.
 
     Returns:
@@ -170,12 +196,20 @@ def _read(store: ObjectStore, table: str, key: str) -> pa.Table | None:
     except ObjectMissingError:
         return None
     try:
-        return pq.read_table(pa.BufferReader(data)).cast(SCHEMAS[table])
-    except ValueError as error:  # ArrowInvalid is one
+        return _current(pq.read_table(pa.BufferReader(data)), SCHEMAS[table])
+    except (ValueError, KeyError) as error:  # ArrowInvalid and a missing column
         raise StoreError(
-            f"{store.child_uri(key)}: not a {table} file of schema {SCHEMA_VERSION}",
+            f"{store.child_uri(key)}: not a {table} file of schema {SCHEMA_VERSION} or older",
             "read it with the layerprint that wrote it, or move it out of the store",
         ) from error
+
+
+def _current(found: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table of an older version: columns that it lacks are null."""
+    for field in schema:
+        if field.name not in found.column_names and field.nullable:
+            found = found.append_column(field, pa.nulls(len(found), field.type))
+    return found.select(schema.names).cast(schema)
 
 
 def _conform(table: str, rows: Sequence[Mapping[str, object]] | pa.Table) -> pa.Table:

@@ -28,12 +28,12 @@ _RELEASES = """
 CREATE TEMP VIEW releases AS
 WITH latest AS (
     SELECT * FROM audits
-    QUALIFY row_number() OVER (PARTITION BY release, version ORDER BY created_at DESC, audit_id DESC) = 1
+    QUALIFY row_number() OVER (PARTITION BY release, version, run ORDER BY created_at DESC, audit_id DESC) = 1
 ), ends AS (
     SELECT audit_id, arg_min(a_hat, layer) AS a_hat_first, arg_max(a_hat, layer) AS a_hat_last
     FROM scores WHERE informative GROUP BY audit_id
 )
-SELECT release, version, family, reference, preset, verdict,
+SELECT release, version, run, family, reference, preset, verdict,
     copy_rate, copy_rate_low, copy_rate_high, a_hat_first, a_hat_last, images AS m, created_at, audit_id
 FROM latest LEFT JOIN ends USING (audit_id)
 """

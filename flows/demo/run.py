@@ -75,7 +75,7 @@ def run_demo(folder: Path, *, local: bool, seed: int, say: Callable[[str], None]
         spec_path.write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
         outcomes = audit(spec).outcomes
         attributed = [
-            attribute_images(spec, f"{root}/fresh/{release.name}/", f"fresh {release.name}").matches[0].name
+            attribute_images(spec, f"{root}/fresh/{release.name}/", f"fresh {release.name}").answer.candidates[0].maker
             for release in spec.releases
         ]
         store = open_store(spec.store)

@@ -13,7 +13,6 @@ from scoring.distances import in_cell_nearest
 from scoring.layer_score import PRESETS, LayerScore, ScoredLayer, score_layer, uninformative_layer
 from scoring.moments import Moments
 from scoring.partition import fit_partition
-from scoring.profile import logit_profile
 from storage.vectors import VectorStore, vector_matrix
 from tests.actors.conftest import Lab
 from tests.scoring import oracle
@@ -124,11 +123,10 @@ def test_equal_distances_are_in_the_order_of_the_manifest() -> None:
     assert {(pair.ratio, pair.ratio_p, pair.near_duplicate) for pair in pairs} == {(None, None, False)}
 
 
-def test_layers_are_joined_to_the_profile(lab: Lab) -> None:
+def test_layers_are_tested_together(lab: Lab) -> None:
     for layer in (1, 2):
         _score(lab, layer, "euclidean")
     expected = [_plain(lab, layer, "euclidean") for layer in (1, 2)]
-    a_hat = [scored.score.a_hat or 0.0 for scored in expected]
     keys = tuple(_influence(layer, "euclidean") for layer in (1, 2))
     nearest = {
         name: tuple(f"scorer/{name}-{layer}-euclidean.parquet" for layer in (1, 2)) for name in ("held_out", "release")
@@ -136,7 +134,6 @@ def test_layers_are_joined_to_the_profile(lab: Lab) -> None:
     task = JoinLayers(
         store=lab.store.uri,
         layers=(1, 2),
-        a_hat=tuple(a_hat),
         held_out_keys=nearest["held_out"],
         release_keys=nearest["release"],
         influence_keys=keys,
@@ -145,20 +142,8 @@ def test_layers_are_joined_to_the_profile(lab: Lab) -> None:
         tables=[(lab.tables[name].name, lab.tables[name].version) for name in ("train", "held_out", "release")],
         seed=0,
     )
-    profile, permutation, frechet = Joiner().process(task)
+    permutation, frechet = Joiner().process(task)
     z_s = [scored.score.z_s for scored in expected]
     assert permutation.z == pytest.approx(np.array(z_s))
     assert (permutation.p_adjusted < 0.01).all()
     assert frechet.low <= max(0.0, frechet.distance) <= frechet.high
-    p = np.stack([scored.influence_p for scored in expected], axis=1)
-    q = np.stack([scored.influence_q for scored in expected], axis=1)
-    plain = logit_profile(np.array(a_hat), p, q)
-    assert np.allclose(profile.x, plain.x)
-    assert np.allclose(profile.covariance, plain.covariance)
-    assert np.allclose(np.diag(profile.covariance)[0] ** 0.5, _logit_se(expected[0].score), rtol=1e-6)
-
-
-def _logit_se(score: LayerScore) -> float:
-    assert score.a_hat is not None
-    assert score.se is not None
-    return score.se / (score.a_hat * (1 - score.a_hat))

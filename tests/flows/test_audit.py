@@ -38,7 +38,10 @@ def test_every_result_table_is_written(runtime: Runtime, spec: AuditSpec) -> Non
     scores = read_result(store, "scores", outcome.audit_id)
     assert scores["layer"].to_pylist() == list(range(7))
     assert set(scores["m"].to_pylist()) == {COPIES}
-    profile = read_result(store, "profiles", outcome.audit_id).to_pylist()
+    rows = read_result(store, "profiles", outcome.audit["profile_id"]).to_pylist()
+    assert {row["part"] for row in rows} == {0, 1, 2, 3}  # 80 images: three parts of at least 25
+    assert sum(row["m"] for row in rows if row["layer"] == 0 and row["part"] > 0) == COPIES
+    profile = [row for row in rows if row["part"] == 0]
     covariance = np.array([row["covariance"] for row in profile])
     assert np.allclose(covariance, covariance.T)
     assert (np.linalg.eigvalsh(covariance) > -1e-12).all()
@@ -125,14 +128,20 @@ def test_fresh_copies_are_attributed_to_the_memorizer(runtime: Runtime, spec: Au
     audit(spec)
     found = attribute_images(spec, f"{lab}/fresh/")
     assert found.images == TRAIN - COPIES
-    assert [match.name for match in found.matches] == ["copies@1", "unseen@2"]
-    assert found.matches[0].p_value > 0.01 > found.matches[1].p_value
+    copies, unseen = found.answer.candidates
+    assert (copies.maker, unseen.maker) == ("copies@1", "unseen@2")
+    assert copies.curve_posterior > 0.99
+    assert copies.d2_p > 0.01 > unseen.d2_p
+    assert (found.trials, found.trials_right) == (3 + 4, 7)
+    rows = read_result(open_store(spec.store), "attributions").to_pylist()
+    assert [(row["rank"], row["maker"]) for row in rows] == [(1, "copies@1"), (2, "unseen@2")]
+    assert sum(row["posterior"] for row in rows) + rows[0]["unknown"] == pytest.approx(1)
 
 
 def test_profiles_of_another_encoder_are_not_compared(runtime: Runtime, spec: AuditSpec, lab: str) -> None:
     audit(spec)
     other = spec.model_copy(update={"encoder": spec.encoder.model_copy(update={"layers": [0, 3]})})
-    with pytest.raises(InputError, match="2 were made under another encoder"):
+    with pytest.raises(InputError, match="2 profiles were made with another encoder"):
         attribute_images(other, f"{lab}/fresh/")
 
 

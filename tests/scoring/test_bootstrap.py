@@ -5,10 +5,10 @@ import pytest
 from scipy.special import expit
 
 import scoring.bootstrap as module
-from scoring.bootstrap import bootstrap_logits, bootstrap_profile
+from scoring.bootstrap import bootstrap_curve, bootstrap_logits
+from scoring.curve import LogitCurve, covariance_of, logit_curve
 from scoring.effect import effect_size
 from scoring.permutation import LayerSample
-from scoring.profile import Profile, logit_profile
 
 
 def layers(seed: int = 0, n: int = 600, m: int = 400, count: int = 4) -> list[LayerSample]:
@@ -26,18 +26,17 @@ def layers(seed: int = 0, n: int = 600, m: int = 400, count: int = 4) -> list[La
     ]
 
 
-def closed_form(samples: list[LayerSample]) -> Profile:
+def closed_form(samples: list[LayerSample]) -> LogitCurve:
     effects = [effect_size(*sample) for sample in samples]
-    return logit_profile(
-        np.array([effect.a_hat for effect in effects]),
-        np.stack([effect.influence_p for effect in effects], axis=1),
-        np.stack([effect.influence_q for effect in effects], axis=1),
-    )
+    influence_p = np.stack([effect.influence_p for effect in effects], axis=1)
+    influence_q = np.stack([effect.influence_q for effect in effects], axis=1)
+    count = min(len(influence_p), len(influence_q))
+    return logit_curve(np.array([effect.a_hat for effect in effects]), covariance_of(influence_p, influence_q), count)
 
 
 def test_agrees_with_the_closed_form_covariance() -> None:
     samples, draws = layers(), 4000
-    drawn, closed = bootstrap_profile(samples, draws=draws, seed=1), closed_form(samples)
+    drawn, closed = bootstrap_curve(samples, draws=draws, seed=1), closed_form(samples)
     np.testing.assert_allclose(drawn.x, closed.x, atol=1e-12)
     sd_drawn, sd_closed = np.sqrt(np.diag(drawn.covariance)), np.sqrt(np.diag(closed.covariance))
     np.testing.assert_allclose(sd_drawn, sd_closed, rtol=4 / np.sqrt(2 * draws) + 0.01)
@@ -74,7 +73,7 @@ def test_a_group_without_images_in_a_draw_keeps_its_observed_value() -> None:
 
 
 def closed_form_x(sample: LayerSample) -> float:
-    return float(bootstrap_profile([sample], draws=2, seed=0).x[0])
+    return float(bootstrap_curve([sample], draws=2, seed=0).x[0])
 
 
 def test_perfect_separation_stays_finite() -> None:

@@ -30,10 +30,9 @@ def row(table: str, *, full: bool = True, **values: object) -> dict[str, object]
 
 
 def test_the_tables() -> None:
-    assert set(SCHEMAS) == {"audits", "scores", "profiles", "evidence", "rejects", "checks"}
+    assert set(SCHEMAS) == {"audits", "scores", "profiles", "evidence", "rejects", "checks", "attributions"}
     for schema in SCHEMAS.values():
-        assert schema.metadata == {b"schema_version": b"1"}
-        assert schema.names[:3] == ["audit_id", "release", "version"]
+        assert schema.metadata == {b"schema_version": b"2"}
         assert len(set(schema.names)) == len(schema.names)
     assert SCHEMAS["profiles"].field("covariance").type == pa.list_(pa.float64())
     assert SCHEMAS["audits"].field("created_at").type == pa.timestamp("us", tz="UTC")
@@ -42,14 +41,15 @@ def test_the_tables() -> None:
 @pytest.mark.parametrize("table", SCHEMAS)
 @pytest.mark.parametrize("full", [True, False])
 def test_round_trip(store: ObjectStore, table: str, full: bool) -> None:
-    rows = [row(table, full=full, release="a"), row(table, full=full, release="b")]
+    name = "maker" if table == "attributions" else "release"
+    rows = [row(table, full=full, **{name: "a"}), row(table, full=full, **{name: "b"})]
     uri = write_result(store, table, "run-1", rows)
     assert uri == f"{store.uri}/results/{table}/run-1.parquet"
     found = read_result(store, table, "run-1")
     assert found.schema.equals(SCHEMAS[table], check_metadata=True)
     every = dict.fromkeys(SCHEMAS[table].names)
     assert found.to_pylist() == [every | one for one in rows]
-    assert pq.read_schema(io.BytesIO(store.get(f"results/{table}/run-1.parquet"))).metadata[b"schema_version"] == b"1"
+    assert pq.read_schema(io.BytesIO(store.get(f"results/{table}/run-1.parquet"))).metadata[b"schema_version"] == b"2"
 
 
 def test_a_table_is_as_good_as_rows(store: ObjectStore) -> None:
@@ -95,6 +95,17 @@ def test_wrong_names_are_refused(store: ObjectStore) -> None:
     for audit_id in ("", "a/b", "..", ".hidden", "a b"):
         with pytest.raises(InputError, match="not the name of an audit"):
             read_result(store, "scores", audit_id)
+
+
+def test_a_file_of_version_1_is_read(store: ObjectStore) -> None:
+    """What an older version did not have is null."""
+    old = pa.Table.from_pylist([row("profiles", full=False, release="glow")]).drop_columns(["n"])
+    old = old.append_column("n", pa.array([7], pa.int32()))
+    sink = io.BytesIO()
+    pq.write_table(old, sink)
+    store.put("results/profiles/old.parquet", sink.getvalue())
+    (found,) = read_result(store, "profiles").to_pylist()
+    assert (found["release"], found["n"], found["run"], found["part"]) == ("glow", 7, None, None)
 
 
 def test_a_foreign_file_is_named(store: ObjectStore) -> None:

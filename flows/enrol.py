@@ -1,0 +1,52 @@
+"""The flow `enrol`: profiles of releases whose maker is known, for attribution, without judging them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prefect import flow
+
+from flows.audit import check_release, embed_set, known_reference, profile_set, search_set
+from flows.checks import check_rejects
+from flows.profiles import save_profile
+from flows.runtime import running
+from flows.spec import AuditSpec, ReleaseSpec
+from storage.errors import InputError
+
+
+@dataclass(frozen=True)
+class EnrolledRelease:
+    """A run that attribution knows from now on."""
+
+    release: str
+    run: str
+    images: int
+    parts: int
+    layers: int
+    profile_id: str
+
+
+@flow(name="enrol", persist_result=False, validate_parameters=False)
+def enrol_releases(spec: AuditSpec, releases: Sequence[ReleaseSpec]) -> list[EnrolledRelease]:
+    """Profile every release and store the profiles; what was enrolled or audited before is found.
+
+    Raises:
+        InputError: images that cannot be compared with the reference, or no layer that carries information.
+    """
+    with running() as runtime:
+        store = runtime.bench(spec.store).store
+        manifests = [check_release(spec, release) for release in releases]
+        reference = known_reference(spec)
+        enrolled = []
+        for release, manifest in zip(releases, manifests, strict=True):
+            table = embed_set(spec, reference.facts, manifest, release.label)
+            check_rejects(table, release.label, spec.gate.max_rejected)
+            nearest = search_set(spec, reference, table, release.label)
+            profile = profile_set(spec, reference, table, nearest, release.label)
+            profile_id = save_profile(store, spec, release, reference, table, profile)
+            if profile is None or profile_id is None:
+                raise InputError("no layer of this encoder carries information", "set encoder.pooling: mean")
+            counts = (table.rows, len(profile.parts), len(profile.layers))
+            enrolled.append(EnrolledRelease(release.maker, release.run, *counts, profile_id))
+        return enrolled
