@@ -1,4 +1,4 @@
-"""The flow `compare`: two releases on one reference, paired on the held-out images."""
+"""The flow `compare`: two releases on one reference, paired on the held-out images, and how far apart they are."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 from prefect import flow
 
 from actors.score_stages import compare_releases
-from flows.audit import audit_release, embed_set, known_reference, list_set, search_set
+from flows.audit import audit_release, embed_set, known_reference, list_set, profile_set, search_set
 from flows.outcome import AuditOutcome
 from flows.runtime import running
 from flows.spec import AuditSpec, ReleaseSpec
+from scoring.drift import Drift, drift
 from scoring.paired import Comparison
 from storage.errors import InputError
 
@@ -20,23 +21,31 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class ReleaseComparison:
-    """Two audits, and the differences of Â (first minus second) in the layers that both inform."""
+    """Two audits, the differences of Â (first minus second) in the layers that both inform, and their drift."""
 
     first: AuditOutcome
     second: AuditOutcome
     layers: list[int]
     comparison: Comparison
+    drift: Drift
 
     def to_json(self) -> dict[str, Any]:
         """Differences per layer and the joint test, with both audits."""
         found = self.comparison
         names = ("difference", "se", "low", "high", "p", "p_adjusted")
         layers = [
-            {"layer": layer, **{name: float(getattr(found, name)[i]) for name in names}}
+            {
+                "layer": layer,
+                **{name: float(getattr(found, name)[i]) for name in names},
+                "drift": float(self.drift.distance[i]),
+                "drift_p": float(self.drift.layer_p[i]),
+            }
             for i, layer in enumerate(self.layers)
         ]
         audits = {"first": self.first.audit, "second": self.second.audit}
-        return {**audits, "layers": layers, "p_joint": found.p_joint, "sentence": self.sentence}
+        joint = {"p_joint": found.p_joint, "drift_p": self.drift.p, "curve_d2": self.drift.curve_d2}
+        sentences = {"sentence": self.sentence, "drift_sentence": self.drift_sentence}
+        return {**audits, "layers": layers, **joint, **sentences}
 
     @property
     def sentence(self) -> str:
@@ -51,6 +60,18 @@ class ReleaseComparison:
             f"differs by {abs(found.difference[strongest]):.3f} (joint p = {p:.2g} over {len(self.layers)} layers)"
         )
 
+    @property
+    def drift_sentence(self) -> str:
+        """How far apart the images are, in words."""
+        found, first, second = self.drift, self.first.label, self.second.label
+        if found.p > LEVEL:
+            return f"{first} and {second} may be one model: their mean embeddings and curves agree (p = {found.p:.2g})"
+        at = int(found.distance.argmax())
+        return (
+            f"{first} and {second} make different images: most at layer {self.layers[at]}, where their mean embeddings "
+            f"lie {found.distance[at]:.2f} standard deviations apart (p = {found.p:.2g})"
+        )
+
 
 @flow(name="compare", persist_result=False, validate_parameters=False)
 def compare(spec: AuditSpec, first: ReleaseSpec, second: ReleaseSpec) -> ReleaseComparison:
@@ -63,14 +84,16 @@ def compare(spec: AuditSpec, first: ReleaseSpec, second: ReleaseSpec) -> Release
         outcomes = [audit_release(spec, release) for release in (first, second)]
         reference = known_reference(spec)
         bench = runtime.bench(spec.store)
-        prefixes = []
+        prefixes, profiles = [], []
         for release in (first, second):
             manifest = list_set(runtime, release.images)
             table = embed_set(spec, reference.facts, manifest, release.label)
             prefixes.append(search_set(spec, reference, table, release.label))
+            profiles.append(profile_set(spec, reference, table, prefixes[-1], release.label))
         a_hats = [{row["layer"]: row["a_hat"] for row in outcome.informative} for outcome in outcomes]
         layers = [layer for layer in a_hats[0] if layer in a_hats[1]]
-        if not layers:
+        if not layers or profiles[0] is None or profiles[1] is None:
             raise InputError("no layer of this encoder carries information", "set encoder.pooling: mean")
         found = compare_releases(bench, reference.tables, layers, (prefixes[0], prefixes[1]), (a_hats[0], a_hats[1]))
-        return ReleaseComparison(outcomes[0], outcomes[1], layers, found)
+        apart = drift(profiles[0].whole, profiles[1].whole)
+        return ReleaseComparison(outcomes[0], outcomes[1], layers, found, apart)

@@ -213,18 +213,29 @@ def show_selfcheck(found: SelfCheck) -> None:
 def show_comparison(found: ReleaseComparison) -> None:
     """What `layerprint compare` found."""
     first, second = safe(found.first.label), safe(found.second.label)
-    table = _table("layer", f"Â {first}|", f"Â {second}|", "difference|", "95 %|", "p|")
+    table = _table("layer", f"Â {first}|", f"Â {second}|", "difference|", "95 %|", "p|", "apart|")
     rows = [{row["layer"]: row["a_hat"] for row in outcome.scores} for outcome in (found.first, found.second)]
     result = found.comparison
     for i, layer in enumerate(found.layers):
         interval = f"{result.low[i]:+.3f}…{result.high[i]:+.3f}"
         ends = [_number(row[layer]) for row in rows]
-        table.add_row(str(layer), *ends, f"{result.difference[i]:+.3f}", interval, f"{result.p_adjusted[i]:.2g}")
+        table.add_row(
+            str(layer),
+            *ends,
+            f"{result.difference[i]:+.3f}",
+            interval,
+            f"{result.p_adjusted[i]:.2g}",
+            _number(found.drift.distance[i]),
+        )
     out = _out()
     out.print(table)
     for outcome in (found.first, found.second):
         out.print(f"{safe(outcome.label)}: {verdict_text(outcome.verdict)}, copy rate {rate_text(outcome.audit)} %")
-    out.print(f"\n{safe(found.sentence)}")
+    out.print(f"\n{safe(found.sentence)}\n{safe(found.drift_sentence)}")
+    out.print(
+        "\n[dim]Difference: of Â, with its interval and p over all layers. Apart: distance of the mean embeddings in "
+        "standard deviations of one image.[/]"
+    )
 
 
 def show_rows(found: pa.Table) -> None:

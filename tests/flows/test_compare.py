@@ -23,6 +23,9 @@ def test_the_memorizer_lies_closer(runtime: Runtime, spec: AuditSpec) -> None:
     assert (found.comparison.high < 0).all()
     assert found.comparison.p_joint < 0.01
     assert found.sentence.startswith("copies@1 lies closer to the training images")
+    assert found.drift.curve_p < 1e-6
+    assert found.drift.p < 0.01
+    assert found.drift_sentence.startswith("copies@1 and unseen@2 make different images")
 
 
 def test_a_release_is_like_itself(runtime: Runtime, write_spec: Write, capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,6 +33,8 @@ def test_a_release_is_like_itself(runtime: Runtime, write_spec: Write, capsys: p
     assert run(["compare", path, "unseen", "unseen", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["p_joint"] > 0.9
+    assert document["drift_p"] > 0.9
+    assert all(layer["drift"] == 0 for layer in document["layers"])
     assert all(layer["difference"] == 0 for layer in document["layers"])
     assert run(["compare", path, "copies", "unseen"]) == 0
     shown = capsys.readouterr().out
