@@ -15,7 +15,7 @@ from actors.encoder_config import EncoderConfig, EncoderFacts
 from actors.weights import weights_identity
 from actors.workbench import Progress, Workbench
 from storage.digest import digest, short
-from storage.image_sets import Manifest
+from storage.manifest import Manifest
 from storage.objects import ObjectStore
 from storage.vectors import EmbeddingTable, VectorStore, embedding_schema
 

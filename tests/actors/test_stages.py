@@ -18,7 +18,8 @@ from actors.score_stages import Scored
 from actors.stages import EmbedSettings
 from actors.workbench import Progress, Workbench
 from storage.errors import InputError
-from storage.image_sets import Manifest, list_images
+from storage.image_sets import list_images
+from storage.manifest import Manifest
 from storage.objects import ObjectStore, open_store
 from storage.vectors import EmbeddingTable, VectorStore, embedding_schema, vector_matrix
 from tests.actors.conftest import TINY, pictures, png
