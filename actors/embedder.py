@@ -18,6 +18,7 @@ from PIL import Image
 
 from actors.decode import UnreadableImageError, decode, harmonised, to_square
 from actors.encoder_config import EncoderConfig
+from storage.earlier import EarlierTable, unchanged_rows
 from storage.errors import StageError
 from storage.image_ref import ImageReader, ImageRef, Kind
 from storage.image_sets import open_reader
@@ -33,7 +34,7 @@ _CHANGED = "listed, but changed when it was read"
 
 @dataclass(frozen=True, slots=True)
 class EmbedShard:
-    """One shard to embed: rows ``start`` to ``stop`` of a manifest in the store."""
+    """One shard to embed: rows ``start`` to ``stop`` of a manifest; what did not change is in the earlier table."""
 
     store: str
     table: str
@@ -44,6 +45,7 @@ class EmbedShard:
     index: int
     start: int
     stop: int
+    earlier: EarlierTable | None = None
 
 
 class _Listed(NamedTuple):
@@ -116,10 +118,14 @@ class Embedder:
         store = open_store(task.store)
         manifest = load_manifest(store, task.manifest_key)
         reader = _reader(task.set_uri, task.kind, task.manifest_key)
-        listed = list(map(_Listed, range(task.start, task.stop), manifest.images(task.start, task.stop)))
-        rejects: list[dict[str, str]] = []
-        rows = pa.concat_tables([self._table(batch) for batch in self._batches(listed, reader, rejects)])
         vectors = VectorStore(store)
+        kept = self._kept(vectors, task, manifest)
+        known = set(kept["row"].to_pylist())
+        rows_listed = map(_Listed, range(task.start, task.stop), manifest.images(task.start, task.stop))
+        listed = [image for image in rows_listed if image.row not in known]
+        rejects: list[dict[str, str]] = []
+        rows = pa.concat_tables([kept, *(self._table(batch) for batch in self._batches(listed, reader, rejects))])
+        rows = rows.sort_by("row") if known else rows
         receipt = Receipt(
             shard=task.index,
             rows=rows.num_rows,
@@ -129,6 +135,7 @@ class Embedder:
             sizes=dict(Counter(map("{}×{}".format, rows["width"].to_pylist(), rows["height"].to_pylist()))),
             bytes_read=sum(image.size for _, image in listed),
             seconds=time.monotonic() - began,
+            reused=kept.num_rows,
         )
         vectors.leave_receipt(task.receipts, receipt)
         return receipt
@@ -138,10 +145,19 @@ class Embedder:
             self._threads.shutdown(cancel_futures=True)
         self._encoder = self._threads = None
 
+    def _kept(self, vectors: VectorStore, task: EmbedShard, manifest: Manifest) -> pa.Table:
+        """The rows of images that have not changed since the set was embedded before."""
+        encoder, _ = self._ready()
+        schema = embedding_schema(encoder.facts.dims)
+        if task.earlier is None:
+            return schema.empty_table()
+        before = load_manifest(vectors.store, task.earlier.manifest_key)
+        return unchanged_rows(vectors, task.earlier, before, manifest, task.start, task.stop).cast(schema)
+
     def _batches(
         self, listed: list[_Listed], reader: ImageReader, rejects: list[dict[str, str]]
     ) -> Iterator[list[_Read]]:
-        """Batches of readable images, full up to the last; at least one, maybe empty, for the table's schema."""
+        """Batches of readable images, full up to the last one, which may be empty."""
         batch: list[_Read] = []
         for read in self._read_ahead(listed, reader):
             if isinstance(read, _Reject):
