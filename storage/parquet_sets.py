@@ -30,6 +30,7 @@ from storage.range_file import RangeFile
 MAX_GROUP_BYTES = 512 * 2**20
 """A row group whose images unpack to more is refused; row groups of together as much are kept in memory."""
 
+_ROWS_BEYOND_DOUBT = 1_000_000
 _LEAST_ROW_BYTES = 16
 _BATCH_ROWS = 64
 _KEPT_GROUPS = 8
@@ -121,7 +122,7 @@ def _read_footer(store: ObjectStore, info: ObjectInfo, column: str) -> _Footer:
     stops = list(accumulate(group.num_rows for group in groups))
     if max(sizes, default=0) > MAX_GROUP_BYTES:
         raise _too_large(uri, max(sizes))
-    if stops and stops[-1] * _LEAST_ROW_BYTES > info.size:
+    if stops and stops[-1] > max(_ROWS_BEYOND_DOUBT, info.size // _LEAST_ROW_BYTES):
         raise InputError(f"{uri}: {stops[-1]:,} rows in {info.size:,} bytes", "these are no images: give another file")
     return _Footer(info, metadata, leaf, sizes, stops)
 

@@ -20,7 +20,7 @@ from storage.manifest import manifest_table
 from storage.object_store import ObjectChangedError, ObjectInfo, ObjectStore, checked_key
 from storage.range_file import RangeFile
 
-MAX_HEADER_BYTES = 64 * 2**10
+MAX_HEADER_BYTES = 16 * 2**10
 """Longer headers (long names, extended attributes) of one member are refused."""
 
 _BROKEN = (tarfile.TarError, ArithmeticError, RecursionError, ValueError)
@@ -103,8 +103,8 @@ def _members(store: ObjectStore, shard: ObjectInfo) -> Iterator[tarfile.TarInfo]
         archive = tarfile.TarFile(fileobj=file, mode="r", encoding="utf-8", errors="surrogateescape")
         place = 0
         while (member := archive.next()) is not None:
-            if archive.offset <= place or member.size < 0:
-                raise tarfile.ReadError(f"a member of impossible size at byte {place:,}")
+            if not place < archive.offset <= shard.size or not _fits(member, archive.offset):
+                raise tarfile.ReadError(f"a member at byte {place:,} that does not end, is it cut off?")
             place = archive.offset
             archive.members.clear()  # type: ignore[attr-defined]  # it would keep them all
             file.allowed = MAX_HEADER_BYTES
@@ -115,6 +115,12 @@ def _members(store: ObjectStore, shard: ObjectInfo) -> Iterator[tarfile.TarInfo]
             f"{store.child_uri(shard.key)}: not a tar shard that can be read ({error})",
             "write it anew, uncompressed, with tar or webdataset.ShardWriter, and check its upload",
         ) from error
+
+
+def _fits(member: tarfile.TarInfo, stop: int) -> bool:
+    """Whether a member's bytes lie before the next header: its size has several places to say something else."""
+    plain = member.isreg() and not member.issparse()
+    return member.size >= 0 and (not plain or member.offset_data + member.size <= stop)
 
 
 def _check_end(file: _HeaderFile, end: int, size: int) -> None:
