@@ -123,7 +123,10 @@ def _read(store: ObjectStore, folder: str) -> ReleaseSpec:
         release = ReleaseSpec.model_validate({"images": ".", **content})
     except ValidationError as error:
         raise InputError(f"{uri}:\n{explain(error)}", _REMEDY) from None
-    return release.model_copy(update={"images": _images_uri(store, folder, release.images)})
+    try:
+        return release.model_copy(update={"images": _images_uri(store, folder, release.images)})
+    except InputError as error:
+        raise InputError(f"{uri}:\n  images: {error.found}", _REMEDY) from None
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -136,14 +139,13 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def _images_uri(store: ObjectStore, folder: str, images: str) -> str:
-    """The image set that a release file names, when it lies where that may point to."""
-    uri = store.child_uri(folder + RELEASE_FILE)
+    """The image set that a release file names, when that lies where it may."""
     if ".." in re.split(r"[/\\]", images) or not images.isprintable():
-        raise InputError(f"{uri}:\n  images: {images!r} is not a plain path", _REMEDY)
+        raise InputError(f"{images!r} is not a plain path", _REMEDY)
     if not images.startswith("/") and "://" not in images:
         return f"{store.child_uri(folder.removesuffix('/'))}/{images.removeprefix('.').removeprefix('/')}"
     place, hash_mark, array = images.partition("#")
     absolute = open_store(place).uri
     if not absolute.startswith(f"{store.uri.rstrip('/')}/"):
-        raise InputError(f"{uri}:\n  images: {images!r} lies outside {store.uri}", _REMEDY)
+        raise InputError(f"{absolute} lies outside {store.uri}", _REMEDY)
     return absolute + hash_mark + array

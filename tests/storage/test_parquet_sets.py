@@ -114,11 +114,11 @@ class TestTags:
 
     def test_on_s3_by_their_file_and_column(self, s3_prefix: str) -> None:
         store = S3Store(*s3_prefix.removeprefix("s3://").split("/"))
-        store.put("x.parquet", parquet(plain(images(20, 3000)), compression="none", use_dictionary=False))
+        store.put("x.parquet", parquet(plain(images(20, 10_000)), compression="none", use_dictionary=False))
         (info,) = store.list()
         table = list_images(f"{store.uri}/x.parquet#image").table
         assert set(table["etag"].to_pylist()) == {f"{info.etag}#image"}
-        assert sum(table["size"].to_pylist()) == pytest.approx(sum(map(len, images(20, 3000))), rel=0.05)
+        assert sum(table["size"].to_pylist()) == pytest.approx(sum(map(len, images(20, 10_000))), rel=0.01)
 
     def test_a_rewritten_file_is_noticed_on_s3(self, s3_prefix: str) -> None:
         store = S3Store(*s3_prefix.removeprefix("s3://").split("/"))
