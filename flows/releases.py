@@ -143,7 +143,7 @@ def _images_uri(store: ObjectStore, folder: str, images: str) -> str:
     if ".." in re.split(r"[/\\]", images) or not images.isprintable():
         raise InputError(f"{images!r} is not a plain path", _REMEDY)
     if not images.startswith("/") and "://" not in images:
-        return f"{store.child_uri(folder.removesuffix('/'))}/{images.removeprefix('.').removeprefix('/')}"
+        return f"{store.child_uri(folder.removesuffix('/'))}/{'' if images == '.' else images.removeprefix('./')}"
     place, hash_mark, array = images.partition("#")
     absolute = open_store(place).uri
     if not absolute.startswith(f"{store.uri.rstrip('/')}/"):

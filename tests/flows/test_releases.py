@@ -40,6 +40,7 @@ def test_each_sub_folder_with_a_file_is_a_release(store: ObjectStore, end: str) 
     put(store, "glow-80", name="glow", version=80, family="flow")
     put(store, "b", name="b", images="./png/")
     put(store, "c", name="c", images="out.npz#c")
+    put(store, "e", name="e", images=".kept")
     put(store, "d", name="d", images=f"{store.uri}/shared/d.tar")
     put(store, "too/deep", name="deep")
     store.put("other/a.png", b"1")
@@ -48,6 +49,7 @@ def test_each_sub_folder_with_a_file_is_a_release(store: ObjectStore, end: str) 
         ("b@1", None, f"{store.uri}/b/png/"),
         ("c@1", None, f"{store.uri}/c/out.npz#c"),
         ("d@1", None, f"{store.uri}/shared/d.tar"),
+        ("e@1", None, f"{store.uri}/e/.kept"),
         ("glow@80", "flow", f"{store.uri}/glow-80/"),
     ]
 

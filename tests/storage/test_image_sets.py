@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from storage.errors import InputError, StoreError
 from storage.image_ref import ImageRef
 from storage.image_sets import list_images, open_reader
-from storage.manifest import Manifest, Shard
-from storage.objects import ObjectMissingError, ObjectStore, open_store
+from storage.manifest import Manifest
+from storage.objects import ObjectChangedError, ObjectMissingError, ObjectStore, open_store
 
 IMAGES = {"b.PNG": b"1", "a/c.jpg": b"22", "a/ü d.jpeg": b"333", "e.webp": b"", "z/z/f.BmP": b"55555"}
 OTHERS = ("notes.txt", "a/labels.csv", ".hidden.png", "a/._b.png", "png")
@@ -90,20 +90,35 @@ def test_a_touch_does_not_change_a_local_digest(tmp_path: Path) -> None:
     assert before.table["etag"].to_pylist() == [hashlib.sha256(b"a").hexdigest()]
 
 
-def test_shards_cover_the_rows_once(tmp_path: Path) -> None:
-    for i in range(7):
-        (tmp_path / f"{i}.png").write_bytes(b"")
-    manifest = list_images(str(tmp_path))
-    assert manifest.shards(3) == [Shard(0, 0, 3), Shard(1, 3, 6), Shard(2, 6, 7)]
-    assert manifest.shards(7) == manifest.shards(100) == [Shard(0, 0, 7)]
-    with pytest.raises(ValueError, match="not 0"):
-        manifest.shards(0)
-
-
 @pytest.mark.parametrize("data", [b"", b"not parquet"])
 def test_a_broken_manifest_is_named(data: bytes) -> None:
     with pytest.raises(StoreError, match="manifest cannot be read"):
         Manifest.from_bytes(data)
+
+
+def test_many_objects_in_no_order(s3_prefix: str) -> None:
+    store = open_store(s3_prefix)
+    keys = [f"{i % 7}/{i * 7919 % 3100:05d}.png" for i in range(3_100)]  # more than three pages
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: store.put(key, key.encode()), keys))
+    manifest = list_images(store.uri)
+    assert manifest.table["key"].to_pylist() == sorted(keys)
+    assert manifest.table["etag"].to_pylist() == [hashlib.md5(key.encode()).hexdigest() for key in sorted(keys)]
+
+
+def test_an_object_that_was_rewritten_is_not_read_as_the_listed_one(s3_prefix: str) -> None:
+    store = open_store(s3_prefix)
+    store.put("a.png", b"1")
+    manifest = list_images(store.uri)
+    store.put("a.png", b"2")
+    with pytest.raises(ObjectChangedError, match=r"a\.png: written again"):
+        open_reader(manifest.uri, "objects").read(manifest.image(0))
+
+
+def test_a_release_s_description_is_no_other_file(store: ObjectStore) -> None:
+    store.put("release.yaml", b"name: x")
+    with pytest.raises(InputError, match="nothing at all"):
+        list_images(store.uri)
 
 
 class TestArrays:

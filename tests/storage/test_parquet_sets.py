@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from storage import parquet_sets
@@ -18,8 +16,7 @@ from storage.image_ref import ImageRef
 from storage.image_sets import list_images, open_reader
 from storage.local_store import LocalStore
 from storage.objects import ObjectChangedError, ObjectMissingError, ObjectStore, S3Store
-
-Images = list[bytes]
+from tests.storage.packing import Images, hugging_face, parquet, plain
 
 
 def images(n: int, size: int = 100, seed: int = 0) -> Images:
@@ -28,31 +25,13 @@ def images(n: int, size: int = 100, seed: int = 0) -> Images:
     return [rng.bytes(size + i) for i in range(n)]
 
 
-def plain(found: Images) -> pa.Table:
-    return pa.table({"label": range(len(found)), "image": pa.array(found, pa.binary())})
-
-
-def hugging_face(found: Images) -> pa.Table:
-    """The layout of an Image feature of the ``datasets`` library."""
-    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    rows = [{"bytes": data, "path": f"{i}.png"} for i, data in enumerate(found)]
-    return pa.table({"image": pa.array(rows, kind), "label": range(len(found))})
-
-
-def parquet(table: pa.Table, rows: int = 7, **options: Any) -> bytes:
-    """A file with row groups of so many rows."""
-    sink = io.BytesIO()
-    pq.write_table(table, sink, row_group_size=rows, **options)
-    return sink.getvalue()
-
-
 def read_all(uri: str) -> dict[str, bytes]:
     manifest = list_images(uri)
     reader = open_reader(manifest.uri, manifest.kind)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(reader.read, manifest.images()))
     assert all(isinstance(data, bytes) for data in found)
-    return dict(zip(manifest.table["key"].to_pylist(), found, strict=True))  # type: ignore[arg-type]
+    return dict(zip(manifest.table["key"].to_pylist(), found, strict=True))
 
 
 def keys(name: str, found: Images) -> dict[str, bytes]:
@@ -144,7 +123,7 @@ class TestTags:
 
 class TestReading:
     @pytest.fixture
-    def read(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    def read(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         """The lengths of the ranges that were got."""
         lengths: list[int] = []
         get_range = LocalStore.get_range

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import random
 import tarfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,28 +13,9 @@ from storage.image_sets import list_images, open_reader
 from storage.local_store import LocalStore
 from storage.objects import ObjectChangedError, ObjectStore, S3Store
 from storage.range_file import FAR_WINDOW, NEAR_WINDOW
+from tests.storage.packing import Member, info, tar
 
 LONG = "a/" * 80 + "long name ü.png"  # longer than the 100 bytes of a plain header
-Member = tuple[str | tarfile.TarInfo, bytes]
-
-
-def info(name: str, **fields: object) -> tarfile.TarInfo:
-    """A header with these fields."""
-    found = tarfile.TarInfo(name)
-    for field, value in fields.items():
-        setattr(found, field, value)
-    return found
-
-
-def tar(*members: Member, form: int = tarfile.PAX_FORMAT) -> bytes:
-    """An archive as the standard library writes it."""
-    sink = io.BytesIO()
-    with tarfile.open(fileobj=sink, mode="w", format=form) as archive:
-        for name, data in members:
-            member = info(name) if isinstance(name, str) else name
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return sink.getvalue()
 
 
 def samples(n: int, size: int = 50, seed: int = 0) -> list[Member]:
@@ -123,7 +102,7 @@ class TestReading:
 
 class TestReadAhead:
     @pytest.fixture
-    def gets(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    def gets(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         """The lengths of the ranges that were got."""
         lengths: list[int] = []
         get_range = LocalStore.get_range
