@@ -7,8 +7,8 @@ import io
 from storage.object_store import ObjectInfo, ObjectStore
 
 NEAR = 64 * 2**10
-FAR_WINDOW = 8 * 2**10
-NEAR_WINDOW = 2**20
+LEAST_WINDOW = 8 * 2**10
+LARGEST_WINDOW = 2**20
 
 
 class RangeFile(io.RawIOBase):
@@ -17,14 +17,15 @@ class RangeFile(io.RawIOBase):
     Args:
         store: Where the object is.
         info: The object as listed; on S3, one that was written since is refused.
-        read_ahead: Fetch more than is asked for. Where one read follows within `NEAR` bytes of the last, `NEAR_WINDOW`
-            bytes are fetched, since a GET costs about as much time as their transfer; else `FAR_WINDOW` bytes.
+        read_ahead: Fetch more than is asked for: `LEAST_WINDOW` bytes, and twice as many each time while one read
+            follows within `NEAR` bytes of the last, up to `LARGEST_WINDOW`, whose transfer takes about as long as
+            the answer to a GET.
     """
 
     def __init__(self, store: ObjectStore, info: ObjectInfo, *, read_ahead: bool = False) -> None:
         self._store, self._info, self._read_ahead = store, info, read_ahead
         self._position = self._last = self._start = 0
-        self._window = b""
+        self._window, self._ahead = b"", LEAST_WINDOW
 
     def readable(self) -> bool:
         return True
@@ -52,8 +53,9 @@ class RangeFile(io.RawIOBase):
     def _bytes(self, start: int, length: int) -> bytes:
         inside = start - self._start
         if inside < 0 or inside + length > len(self._window):
-            ahead = NEAR_WINDOW if abs(start - self._last) <= NEAR else FAR_WINDOW
-            wanted = max(length, ahead) if self._read_ahead else length
+            near = abs(start - self._last) <= NEAR
+            self._ahead = min(2 * self._ahead, LARGEST_WINDOW) if near else LEAST_WINDOW
+            wanted = max(length, self._ahead) if self._read_ahead else length
             self._window = self._store.get_range(self._info.key, start, wanted, self._info.etag)
             self._start, inside = start, 0
         return self._window[inside : inside + length]
