@@ -241,7 +241,7 @@ def load_manifest(store: ObjectStore, key: str) -> Manifest:
 
 
 def _read(reader: ImageReader, listed: _Listed, config: EncoderConfig, resample: Image.Resampling) -> _Read | _Reject:
-    row, (key, _, etag, _) = listed
+    row, key, expected = listed.row, listed.image.key, listed.image.sha256
     try:
         image = harmonised(decode(reader.read(listed.image)), config.harmonise)
     except UnreadableImageError as error:
@@ -250,7 +250,7 @@ def _read(reader: ImageReader, listed: _Listed, config: EncoderConfig, resample:
         return _Reject(key, "listed, but gone when it was read")
     except ObjectChangedError:
         return _Reject(key, _CHANGED)
-    if len(etag) == len(image.sha256) and etag != image.sha256:
+    if expected not in (None, image.sha256):
         return _Reject(key, _CHANGED)
     pixels = to_square(image.rgb, config.image_size, resample)
     return _Read(row, key, pixels, image.sha256, image.codec, image.width, image.height)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
@@ -29,6 +30,17 @@ class ImageRef(NamedTuple):
     size: int
     etag: str
     offset: int = 0
+
+    @property
+    def sha256(self) -> str | None:
+        """The SHA-256 of its bytes, where the etag is that.
+
+        >>> ImageRef("a", 3, 64 * "1").sha256 == 64 * "1", ImageRef("a", 3, f"{32 * '1'}#{31 * '1'}").sha256
+        (True, None)
+        >>> ImageRef("a.png", 3, "d41d8cd98f00b204e9800998ecf8427e").sha256 is None
+        True
+        """
+        return self.etag if re.fullmatch("[0-9a-f]{64}", self.etag) else None
 
 
 class ImageReader(ABC):
