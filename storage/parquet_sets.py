@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import accumulate
-from threading import Lock
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -26,6 +24,7 @@ from storage.manifest import manifest_table
 from storage.object_store import ObjectChangedError, ObjectInfo, ObjectMissingError, ObjectStore
 from storage.objects import S3Store, open_parent, open_store
 from storage.range_file import RangeFile
+from storage.shared_cache import SharedCache
 
 MAX_GROUP_BYTES = 512 * 2**20
 """A row group whose images unpack to more is refused; row groups of together as much are kept in memory."""
@@ -208,7 +207,7 @@ class ParquetReader(ImageReader):
         place, _, self._column = uri.rpartition("#")
         self._store, _ = _open(place)
         self._footer = lru_cache(maxsize=32)(self._read_footer)
-        self._groups = _GroupCache(lambda footer, group: _read_group(self._store, footer, group))
+        self._groups: SharedCache[pa.ChunkedArray] = SharedCache(_KEPT_GROUPS, MAX_GROUP_BYTES)
 
     def read(self, image: ImageRef) -> bytes:
         name, row = split_item_key(image.key) or ("", 0)
@@ -221,37 +220,8 @@ class ParquetReader(ImageReader):
                 f"{self._store.child_uri(name)}: written again since it was listed", "list the image set again"
             )
         group = bisect_right(footer.stops, row)
-        return _content(self._groups.get(footer, group)[row - ([0, *footer.stops])[group]])
+        images = self._groups.get((name, group), footer.sizes[group], lambda: _read_group(self._store, footer, group))
+        return _content(images[row - (footer.stops[group - 1] if group else 0)])
 
     def _read_footer(self, key: str) -> _Footer:
         return _read_footer(self._store, self._store.info(key), self._column)
-
-
-class _GroupCache:
-    """The row groups read last: each is read once, even when several threads want it at the same time."""
-
-    def __init__(self, load: Callable[[_Footer, int], pa.ChunkedArray]) -> None:
-        self._load, self._lock = load, Lock()
-        self._kept: OrderedDict[tuple[str, int], tuple[int, Future[pa.ChunkedArray]]] = OrderedDict()
-
-    def get(self, footer: _Footer, group: int) -> pa.ChunkedArray:
-        key = footer.info.key, group
-        with self._lock:
-            size, found = self._kept.pop(key, (footer.sizes[group], None))
-            future: Future[pa.ChunkedArray] = found or Future()
-            self._kept[key] = size, future
-            self._forget()
-        if found is None:
-            try:
-                future.set_result(self._load(footer, group))
-            except Exception as error:  # handed to all threads that wait for it; the next one tries again
-                future.set_exception(error)
-                with self._lock:
-                    self._kept.pop(key, None)
-        return future.result()
-
-    def _forget(self) -> None:
-        while len(self._kept) > _KEPT_GROUPS or (
-            len(self._kept) > 1 and sum(size for size, _ in self._kept.values()) > MAX_GROUP_BYTES
-        ):
-            self._kept.popitem(last=False)
