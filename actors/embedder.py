@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,36 +18,41 @@ from PIL import Image
 
 from actors.decode import UnreadableImageError, decode, harmonised, to_square
 from actors.encoder_config import EncoderConfig
+from storage.earlier import EarlierTable, unchanged_rows
 from storage.errors import StageError
-from storage.image_sets import ImageReader, Manifest, open_reader
-from storage.objects import ObjectMissingError, ObjectStore, open_store
+from storage.image_ref import ImageReader, ImageRef, Kind
+from storage.image_sets import open_reader
+from storage.manifest import Manifest
+from storage.objects import ObjectChangedError, ObjectMissingError, ObjectStore, open_store
 from storage.vectors import FACT_FIELDS, Receipt, VectorStore, embedding_schema, layer_column, vector_array
 
 if TYPE_CHECKING:
     from actors.encoder import Encoder
 
+_CHANGED = "listed, but changed when it was read"
+
 
 @dataclass(frozen=True, slots=True)
 class EmbedShard:
-    """One shard to embed: rows ``start`` to ``stop`` of a manifest in the store."""
+    """One shard to embed: rows ``start`` to ``stop`` of a manifest; what did not change is in the earlier table."""
 
     store: str
     table: str
     receipts: str
     manifest_key: str
     set_uri: str
-    kind: Literal["objects", "array"]
+    kind: Kind
     index: int
     start: int
     stop: int
+    earlier: EarlierTable | None = None
 
 
 class _Listed(NamedTuple):
-    """One image of a shard as its manifest has it."""
+    """One image of a shard, at its row of the manifest."""
 
     row: int
-    key: str
-    etag: str
+    image: ImageRef
 
 
 class _Read(NamedTuple):
@@ -113,11 +118,14 @@ class Embedder:
         store = open_store(task.store)
         manifest = load_manifest(store, task.manifest_key)
         reader = _reader(task.set_uri, task.kind, task.manifest_key)
-        part = manifest.table.slice(task.start, task.stop - task.start)
-        listed = list(map(_Listed, range(task.start, task.stop), part["key"].to_pylist(), part["etag"].to_pylist()))
-        rejects: list[dict[str, str]] = []
-        rows = pa.concat_tables([self._table(batch) for batch in self._batches(listed, reader, rejects)])
         vectors = VectorStore(store)
+        kept = self._kept(vectors, task, manifest)
+        known = set(kept["row"].to_pylist())
+        rows_listed = map(_Listed, range(task.start, task.stop), manifest.images(task.start, task.stop))
+        listed = [image for image in rows_listed if image.row not in known]
+        rejects: list[dict[str, str]] = []
+        rows = pa.concat_tables([kept, *(self._table(batch) for batch in self._batches(listed, reader, rejects))])
+        rows = rows.sort_by("row") if known else rows
         receipt = Receipt(
             shard=task.index,
             rows=rows.num_rows,
@@ -125,8 +133,9 @@ class Embedder:
             rejects=rejects,
             codecs=dict(Counter(rows["codec"].to_pylist())),
             sizes=dict(Counter(map("{}×{}".format, rows["width"].to_pylist(), rows["height"].to_pylist()))),
-            bytes_read=sum(part["size"].to_pylist()),
+            bytes_read=sum(image.size for _, image in listed),
             seconds=time.monotonic() - began,
+            reused=kept.num_rows,
         )
         vectors.leave_receipt(task.receipts, receipt)
         return receipt
@@ -136,10 +145,19 @@ class Embedder:
             self._threads.shutdown(cancel_futures=True)
         self._encoder = self._threads = None
 
+    def _kept(self, vectors: VectorStore, task: EmbedShard, manifest: Manifest) -> pa.Table:
+        """The rows of images that have not changed since the set was embedded before."""
+        encoder, _ = self._ready()
+        schema = embedding_schema(encoder.facts.dims)
+        if task.earlier is None:
+            return schema.empty_table()
+        before = load_manifest(vectors.store, task.earlier.manifest_key)
+        return unchanged_rows(vectors, task.earlier, before, manifest, task.start, task.stop).cast(schema)
+
     def _batches(
         self, listed: list[_Listed], reader: ImageReader, rejects: list[dict[str, str]]
     ) -> Iterator[list[_Read]]:
-        """Batches of readable images, full up to the last; at least one, maybe empty, for the table's schema."""
+        """Batches of readable images, full up to the last one, which may be empty."""
         batch: list[_Read] = []
         for read in self._read_ahead(listed, reader):
             if isinstance(read, _Reject):
@@ -212,7 +230,7 @@ def _manifest(store_uri: str, key: str) -> Manifest:
 
 
 @lru_cache(maxsize=2)
-def _reader(uri: str, kind: Literal["objects", "array"], _manifest_key: str) -> ImageReader:
+def _reader(uri: str, kind: Kind, _manifest_key: str) -> ImageReader:
     """A reader of a set; one that was listed anew is opened anew."""
     return open_reader(uri, kind)
 
@@ -223,13 +241,16 @@ def load_manifest(store: ObjectStore, key: str) -> Manifest:
 
 
 def _read(reader: ImageReader, listed: _Listed, config: EncoderConfig, resample: Image.Resampling) -> _Read | _Reject:
+    row, key, expected = listed.row, listed.image.key, listed.image.sha256
     try:
-        image = harmonised(decode(reader.read(listed.key)), config.harmonise)
+        image = harmonised(decode(reader.read(listed.image)), config.harmonise)
     except UnreadableImageError as error:
-        return _Reject(listed.key, str(error))
+        return _Reject(key, str(error))
     except ObjectMissingError:
-        return _Reject(listed.key, "listed, but gone when it was read")
-    if len(listed.etag) == len(image.sha256) and listed.etag != image.sha256:
-        return _Reject(listed.key, "listed, but changed when it was read")
+        return _Reject(key, "listed, but gone when it was read")
+    except ObjectChangedError:
+        return _Reject(key, _CHANGED)
+    if expected not in (None, image.sha256):
+        return _Reject(key, _CHANGED)
     pixels = to_square(image.rgb, config.image_size, resample)
-    return _Read(listed.row, listed.key, pixels, image.sha256, image.codec, image.width, image.height)
+    return _Read(row, key, pixels, image.sha256, image.codec, image.width, image.height)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from actors.decode import decode, jpeg_bytes
+from storage.image_ref import ImageRef, Kind
 from storage.image_sets import open_reader
 from storage.objects import open_store
 
@@ -15,7 +15,7 @@ LOSSLESS_QUALITY = 95
 
 @dataclass(frozen=True, slots=True)
 class Reencode:
-    """Images of one set, by key, to re-encode under a prefix of the store as ``00000000.jpg`` and so on.
+    """Images of one set to re-encode under a prefix of the store as ``00000000.jpg`` and so on.
 
     A JPEG keeps its own quality and subsampling, anything else is saved at `LOSSLESS_QUALITY`, 4:4:4.
     """
@@ -23,8 +23,8 @@ class Reencode:
     store: str
     prefix: str
     set_uri: str
-    kind: Literal["objects", "array"]
-    keys: tuple[str, ...]
+    kind: Kind
+    images: tuple[ImageRef, ...]
 
 
 @dataclass(unsafe_hash=True)
@@ -37,10 +37,10 @@ class Reencoder:
     def process(self, task: Reencode) -> int:
         """Re-encode all images; returns their number."""
         store, reader = open_store(task.store), open_reader(task.set_uri, task.kind)
-        for i, key in enumerate(task.keys):
-            image = decode(reader.read(key))
+        for i, listed in enumerate(task.images):
+            image = decode(reader.read(listed))
             store.put(f"{task.prefix}/{i:08d}.jpg", jpeg_bytes(image.rgb, *_settings(image.codec)))
-        return len(task.keys)
+        return len(task.images)
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -15,7 +15,8 @@ from actors.encoder_config import EncoderConfig, EncoderFacts
 from actors.weights import weights_identity
 from actors.workbench import Progress, Workbench
 from storage.digest import digest, short
-from storage.image_sets import Manifest
+from storage.earlier import EarlierTable, recall, remember
+from storage.manifest import Manifest
 from storage.objects import ObjectStore
 from storage.vectors import EmbeddingTable, VectorStore, embedding_schema
 
@@ -73,7 +74,14 @@ def table_name(facts: EncoderFacts, manifest: Manifest) -> str:
     return f"images-{short(digest(encoder=facts.digest, images=manifest.digest))}"
 
 
-def plan_shards(store: ObjectStore, manifest: Manifest, table: str) -> tuple[str, list[EmbedShard]]:
+def manifest_key(manifest: Manifest) -> str:
+    """Where a manifest lies in the store."""
+    return f"manifests/{short(manifest.digest)}.parquet"
+
+
+def plan_shards(
+    store: ObjectStore, manifest: Manifest, table: str, earlier: EarlierTable | None = None
+) -> tuple[str, list[EmbedShard]]:
     """All shards of a set, and the prefix of their receipts."""
     size = shard_size(len(manifest))
     receipts = f"receipts/{table}/{size}"
@@ -82,12 +90,13 @@ def plan_shards(store: ObjectStore, manifest: Manifest, table: str) -> tuple[str
             store=store.uri,
             table=table,
             receipts=receipts,
-            manifest_key=f"manifests/{short(manifest.digest)}.parquet",
+            manifest_key=manifest_key(manifest),
             set_uri=manifest.uri,
             kind=manifest.kind,
             index=shard.index,
             start=shard.start,
             stop=shard.stop,
+            earlier=earlier,
         )
         for shard in manifest.shards(size)
     ]
@@ -109,20 +118,30 @@ def embed(
     settings: EmbedSettings,
     label: str,
 ) -> Embedded:
-    """Embed an image set: every image once, whatever was interrupted before.
+    """Embed an image set: every image once, whatever was interrupted before; of a changed set what changed.
 
     Raises:
         InputError: the set or the encoder cannot be used.
         StageError: workers failed after their restarts.
     """
-    name = table_name(facts, manifest)
-    vectors = VectorStore(bench.store)
     stage, total = f"embed {label}", len(manifest)
-    done = vectors.committed(name)
+    done = VectorStore(bench.store).committed(table_name(facts, manifest))
     if done is not None:
         bench.report(Progress(stage, "images", total, total, skipped=total))
         return Embedded(done, 0)
-    receipts, shards = plan_shards(bench.store, manifest, name)
+    worker = Embedder(config, facts.digest, settings.device, settings.threads, settings.readers, settings.batch_size)
+    table, forward = _embed_missing(bench, worker, facts, manifest, stage)
+    latest = EarlierTable(manifest_key(manifest), table.name, table.version)
+    remember(bench.store, facts.digest, manifest.uri, latest)
+    return Embedded(table, forward)
+
+
+def _embed_missing(bench: Workbench, worker: Embedder, facts: EncoderFacts, manifest: Manifest, stage: str) -> Embedded:
+    """Embed the shards that have no receipt, and commit all of them."""
+    name, total = table_name(facts, manifest), len(manifest)
+    vectors = VectorStore(bench.store)
+    earlier = recall(bench.store, facts.digest, manifest.uri)
+    receipts, shards = plan_shards(bench.store, manifest, name, earlier)
     bench.store.put_if_absent(shards[0].manifest_key, manifest.to_bytes())
     schema = embedding_schema(facts.dims)
     vectors.create(name, schema)
@@ -131,12 +150,11 @@ def embed(
     skipped = total - sum(shard.stop - shard.start for shard in missing)
     forward = 0
     bench.report(Progress(stage, "images", skipped, total, skipped))
-    worker = Embedder(config, facts.digest, settings.device, settings.threads, settings.readers, settings.batch_size)
     if missing:
         handled = skipped
         for index, receipt in bench.cluster.pool("embed").run(worker, missing):
             handled += missing[index].stop - missing[index].start
-            forward += receipt.rows
+            forward += receipt.rows - receipt.reused
             bench.report(Progress(stage, "images", handled, total, skipped))
         found = vectors.receipts(receipts)
     return Embedded(vectors.commit(name, schema, [found[shard.index] for shard in shards]), forward)

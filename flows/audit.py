@@ -38,7 +38,8 @@ from scoring.cells import MIN_HELD_OUT
 from scoring.layer_score import PRESETS
 from storage.digest import digest
 from storage.errors import InputError, LayerprintError, StageError
-from storage.image_sets import Manifest, list_images
+from storage.image_sets import list_images
+from storage.manifest import Manifest
 from storage.vectors import EmbeddingTable, VectorStore
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 
 from actors.decode import DecodedImage, UnreadableImageError, decode, harmonised
 from flows.spec import AuditSpec
@@ -17,7 +18,8 @@ from scoring.cells import MIN_HELD_OUT, MIN_RELEASE
 from scoring.check import Check
 from scoring.parity import parity
 from storage.errors import InputError
-from storage.image_sets import Manifest, open_reader
+from storage.image_sets import open_reader
+from storage.manifest import Manifest
 from storage.objects import ObjectStore
 from storage.vectors import EmbeddingTable
 
@@ -97,8 +99,7 @@ def check_held_out(train: Manifest, held_out: Manifest) -> None:
 
     A few images that stand in both are another matter (contamination).
     """
-    shared = set(train.table["etag"].to_pylist()) & set(held_out.table["etag"].to_pylist())
-    inside = sum(tag in shared for tag in held_out.table["etag"].to_pylist())
+    inside = pc.sum(pc.is_in(held_out.table["etag"], value_set=train.table["etag"])).as_py()
     if inside > len(held_out) / 2:
         raise InputError(
             f"reference.held_out: {inside} of {len(held_out)} images of {held_out.uri} are in reference.train too",
@@ -116,11 +117,10 @@ def sniff(manifest: Manifest, quality: int | None = None, seed: int = 0) -> File
     """
     reader = open_reader(manifest.uri, manifest.kind)
     rows = np.random.default_rng(seed).permutation(len(manifest))[:SNIFFED]
-    keys = manifest.table["key"].take(rows).to_pylist()
     readable: list[DecodedImage] = []
-    for key in keys:
+    for row in rows.tolist():
         with suppress(UnreadableImageError):
-            readable.append(harmonised(decode(reader.read(key)), quality))
+            readable.append(harmonised(decode(reader.read(manifest.image(row))), quality))
     return FileFacts.of_images(readable)
 
 

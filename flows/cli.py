@@ -213,7 +213,7 @@ def _to_enrol(loaded: AuditSpec, release: str | None, images: str | None, run: s
 @app.command()
 def attribute(
     spec: Spec,
-    images: Annotated[str, typer.Argument(metavar="IMAGES", help="folder, s3:// prefix or file.npz#array")],
+    images: Annotated[str, typer.Argument(metavar="IMAGES", help="a set of images, as in the spec")],
     reject: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="refuse a maker below this p; refused by all = unknown")
     ] = 0.05,

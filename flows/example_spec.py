@@ -13,7 +13,7 @@ reference:
   name: cifar10
   train: s3://data/cifar10/train/      # what the model was trained on
   held_out: s3://data/cifar10/test/    # the same distribution, never trained on
-releases:
+releases:                          # or {from: s3://releases/*/*}, with a release.yaml in each folder
   - {name: glow, version: "80", family: flow, images: s3://releases/glow/80/}
 scoring: {preset: default, components: 64, cells: 10, seed: 0}   # default | meehan | paper
 gate: {max_copy_rate: 0.01, detectable_copy_rate: 0.1, max_rejected: 0.05}

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+from PIL import Image
 
 from actors.decode import decode
+from flows.audit import list_set
 from flows.outcome import COPYING, AuditOutcome
 from flows.pictures import Curve, Pair, draw_curves, draw_pairs
+from flows.runtime import running
 from flows.spec import AuditSpec
 from storage.digest import digest, short
-from storage.image_sets import ImageReader, list_images, open_reader
+from storage.image_ref import ImageReader
+from storage.image_sets import open_reader
+from storage.manifest import Manifest
 from storage.objects import ObjectStore
 from storage.results import read_result
 
@@ -49,8 +55,8 @@ def save_pairs(store: ObjectStore, spec: AuditSpec, outcome: AuditOutcome) -> st
     key = f"pictures/pairs-{file_name(outcome.label)}-{outcome.audit_id}.png"
     if not store.exists(key):
         evidence = read_result(store, "evidence", outcome.audit_id).to_pylist()
-        release = _reader(str(outcome.audit["images_uri"]))
-        train = _reader(spec.reference.train)
+        release = _ListedSet.of(str(outcome.audit["images_uri"]))
+        train = _ListedSet.of(spec.reference.train)
         shown = {
             layer: [
                 _pair(row, release, train)
@@ -79,14 +85,25 @@ def _shown_layers(outcome: AuditOutcome) -> list[int]:
     return sorted(ends if decisive is None else ends | {int(decisive)})
 
 
-def _reader(uri: str) -> ImageReader:
-    return open_reader(uri, list_images(uri).kind)
+class _ListedSet(NamedTuple):
+    """An image set as this command listed it."""
+
+    manifest: Manifest
+    reader: ImageReader
+
+    @classmethod
+    def of(cls, uri: str) -> _ListedSet:
+        with running() as runtime:
+            return cls(manifest := list_set(runtime, uri), open_reader(uri, manifest.kind))
+
+    def picture(self, key: str) -> Image.Image:
+        return decode(self.reader.read(self.manifest.find(key))).rgb
 
 
-def _pair(row: dict[str, Any], release: ImageReader, train: ImageReader) -> Pair:
+def _pair(row: dict[str, Any], release: _ListedSet, train: _ListedSet) -> Pair:
     return Pair(
-        image=decode(release.read(row["image_key"])).rgb,
-        train=decode(train.read(row["train_key"])).rgb,
+        image=release.picture(row["image_key"]),
+        train=train.picture(row["train_key"]),
         distance=row["distance"],
         p_value=row["p_value"],
         identical=row["identical"],

@@ -28,7 +28,7 @@ from scoring.power import POWER, smallest_detectable_rate
 from scoring.verdict import CopyingVerdict, copying_verdict
 from storage.digest import digest, short
 from storage.errors import InputError
-from storage.image_sets import Manifest
+from storage.manifest import Manifest
 from storage.vectors import VectorStore
 
 PLANTED_SHARES = (0.01, 0.05)
@@ -150,9 +150,9 @@ def _reencoded(
 
 def _reencode(spec: AuditSpec, runtime: Runtime, manifest: Manifest, rows: Sequence[int], prefix: str) -> Manifest:
     bench = runtime.bench(spec.store)
-    keys = tuple(manifest.table["key"].take(list(rows)).to_pylist())
-    if sum(1 for _ in bench.store.list(f"{prefix}/")) < len(keys):
-        bench.run_one(Reencoder(), Reencode(spec.store, prefix, manifest.uri, manifest.kind, keys))
+    if sum(1 for _ in bench.store.list(f"{prefix}/")) < len(rows):
+        images = tuple(map(manifest.image, rows))
+        bench.run_one(Reencoder(), Reencode(spec.store, prefix, manifest.uri, manifest.kind, images))
     return list_set(runtime, f"{bench.store.child_uri(prefix)}/")
 
 

@@ -8,28 +8,26 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from actors.encoder_config import EncoderConfig, Pooling
+from flows.releases import ReleasePattern, ReleaseSpec, find_releases
+from flows.spec_fields import IMAGE_SET, Name, SpecPart, Uri, explain
 from storage.errors import InputError
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Uri = Annotated[str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
+__all__ = [
+    "AuditSpec",
+    "EncoderSpec",
+    "GateSpec",
+    "ReferenceSpec",
+    "ReleaseSpec",
+    "ScoringSpec",
+    "absolute_uri",
+    "load_spec",
+]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EncoderSpec(_Part):
+class EncoderSpec(SpecPart):
     """The model whose layers measure the images."""
 
     model: Name = Field(description="any timm model, for example vit_small_patch14_dinov2.lvd142m")
@@ -67,12 +65,12 @@ class EncoderSpec(_Part):
         )
 
 
-class ReferenceSpec(_Part):
+class ReferenceSpec(SpecPart):
     """The real data set: train images, and held-out images that the model never saw."""
 
     name: Name
-    train: Uri = Field(description="folder, s3:// prefix or file.npz#array")
-    held_out: Uri = Field(description="folder, s3:// prefix or file.npz#array")
+    train: Uri = Field(description=IMAGE_SET)
+    held_out: Uri = Field(description=IMAGE_SET)
 
     @model_validator(mode="after")
     def _two_sets(self) -> ReferenceSpec:
@@ -83,29 +81,7 @@ class ReferenceSpec(_Part):
         return self
 
 
-class ReleaseSpec(_Part):
-    """One version of one generative model, known by the images it generated."""
-
-    name: Name
-    version: Annotated[Name, Field(coerce_numbers_to_str=True)] = "1"
-    run: Annotated[
-        Name, Field(coerce_numbers_to_str=True, description="which training run, when there are several")
-    ] = "1"
-    family: Name | None = Field(None, description="for example gan, flow, diffusion")
-    images: Uri = Field(description="folder, s3:// prefix or file.npz#array")
-
-    @property
-    def label(self) -> str:
-        """Name and version, and the run when it is not the only one, as people write them."""
-        return self.maker if self.run == "1" else f"{self.maker}#{self.run}"
-
-    @property
-    def maker(self) -> str:
-        """Name and version: what attribution names."""
-        return f"{self.name}@{self.version}"
-
-
-class ScoringSpec(_Part):
+class ScoringSpec(SpecPart):
     """How distances become scores."""
 
     preset: Literal["default", "meehan", "paper"] = Field(
@@ -116,7 +92,7 @@ class ScoringSpec(_Part):
     seed: int = Field(0, ge=0, lt=2**32)
 
 
-class GateSpec(_Part):
+class GateSpec(SpecPart):
     """What a release must keep to pass."""
 
     max_copy_rate: float = Field(0.01, ge=0.0, lt=1.0, description="share of generated images that may be copies")
@@ -126,13 +102,15 @@ class GateSpec(_Part):
     max_rejected: float = Field(0.05, ge=0.0, le=1.0, description="share of a set's images that may be unreadable")
 
 
-class AuditSpec(_Part):
+class AuditSpec(SpecPart):
     """The whole spec file."""
 
     store: Uri = Field(description="folder or s3:// prefix: everything the audit writes")
     encoder: EncoderSpec
     reference: ReferenceSpec
-    releases: list[ReleaseSpec] = Field(min_length=1)
+    releases: list[ReleaseSpec] = Field(
+        min_length=1, description="a list; in the file also {from: s3://bucket/releases/*}, see ReleasePattern"
+    )
     scoring: ScoringSpec = ScoringSpec()
     gate: GateSpec = GateSpec()
 
@@ -170,13 +148,14 @@ class AuditSpec(_Part):
         try:
             return ReleaseSpec(name=name, version=version, run=run, images=images)
         except ValidationError as error:
-            raise InputError(
-                f"{name}@{version}:\n" + "\n".join(_explain(item) for item in error.errors()), "give NAME@VERSION"
-            ) from None
+            raise InputError(f"{name}@{version}:\n{explain(error)}", "give NAME@VERSION") from None
 
 
 def load_spec(path: Path, harmonise: str | None = None) -> AuditSpec:
     """Read and check a spec file. Relative paths in it are relative to the file's own folder.
+
+    Releases given as a pattern are found here and now: what follows, from ``--release`` to a retried flow, works on
+    one list, and its labels are checked together.
 
     Args:
         path: The file.
@@ -199,32 +178,22 @@ def load_spec(path: Path, harmonise: str | None = None) -> AuditSpec:
     if harmonise and isinstance(content.get("encoder"), dict):
         content["encoder"] = {**content["encoder"], "harmonise": harmonise}
     try:
-        return AuditSpec.model_validate(_with_paths_from(content, path.resolve().parent))
+        resolved = _with_paths_from(content, path.resolve().parent)
+        if isinstance(resolved.get("releases"), dict):
+            resolved["releases"] = _found(path, resolved["releases"])
+        return AuditSpec.model_validate(resolved)
     except ValidationError as error:
-        raise InputError(f"{path}:\n" + "\n".join(_explain(item) for item in error.errors()), _REMEDY) from None
+        raise InputError(f"{path}:\n{explain(error)}", _REMEDY) from None
 
 
 _REMEDY = "mend these fields; `layerprint init` writes a whole spec with every field explained"
 
 
-def _explain(item: Any) -> str:
-    where = ".".join(str(part) for part in item["loc"]) or "spec"
-    if item["type"] == "missing":
-        return f"  {where}: missing"
-    if item["type"] == "extra_forbidden":
-        return f"  {where}: unknown field (found {_shown(item['input'])})"
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "value_error" and where == "spec":
-        return f"  {message}"
-    found = (
-        "" if item["type"] == "value_error" and isinstance(item["input"], dict) else f" (found {_shown(item['input'])})"
-    )
-    return f"  {where}: {message}{found}"
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "…"
+def _found(path: Path, releases: dict[str, Any]) -> list[ReleaseSpec]:
+    try:
+        return find_releases(ReleasePattern.model_validate(releases).from_)
+    except ValidationError as error:
+        raise InputError(f"{path}:\n{explain(error, 'releases')}", _REMEDY) from None
 
 
 def _with_paths_from(content: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -237,12 +206,15 @@ def _with_paths_from(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     encoder = content.get("encoder")
     if isinstance(encoder, dict) and encoder.get("weights") not in (None, "hub", "random"):
         resolved["encoder"] = {**encoder, "weights": absolute_uri(encoder["weights"], folder)}
-    if isinstance(content.get("releases"), list):
+    releases = content.get("releases")
+    if isinstance(releases, dict) and "from" in releases:
+        resolved["releases"] = {**releases, "from": absolute_uri(releases["from"], folder)}
+    if isinstance(releases, list):
         resolved["releases"] = [
             {**release, "images": absolute_uri(release["images"], folder)}
             if isinstance(release, dict) and "images" in release
             else release
-            for release in content["releases"]
+            for release in releases
         ]
     return {key: value for key, value in resolved.items() if key in content}
 

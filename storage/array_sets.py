@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zipfile
 import zlib
 from pathlib import PurePosixPath
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from storage.errors import InputError
-from storage.objects import open_store
+from storage.image_ref import ImageReader, ImageRef, item_key, split_item_key
+from storage.manifest import manifest_table
+from storage.object_store import ObjectMissingError
+from storage.objects import open_parent
 
 MAX_ARRAY_BYTES = 16 * 2**30
 """An array that unpacks to more is refused: its items belong in objects of their own."""
@@ -33,6 +38,15 @@ def split_array_uri(uri: str) -> tuple[str, str] | None:
     return (file, name) if file.lower().endswith(".npz") else None
 
 
+def list_array(uri: str) -> pa.Table:
+    """The items of ``file.npz#array`` as the table of a manifest; raises what `load_array` does."""
+    name = uri.rpartition("#")[2]
+    items = enumerate(load_array(uri))
+    return manifest_table(
+        "array", (ImageRef(item_key(name, i), x.nbytes, hashlib.sha256(x).hexdigest()) for i, x in items)
+    )
+
+
 def load_array(uri: str) -> NDArray[np.uint8]:
     """The images of ``file.npz#array``.
 
@@ -47,8 +61,8 @@ def load_array(uri: str) -> NDArray[np.uint8]:
     if parts is None:
         raise InputError(f"{uri} is not an array of a .npz file", "write file.npz#array")
     file, name = parts
-    folder, slash, key = file.rpartition("/")
-    data = open_store(folder or slash or ".").get(key)
+    store, key = open_parent(file)
+    data = store.get(key)
     try:
         array = _unpack(file, name, data)
     except _BROKEN as error:
@@ -92,3 +106,24 @@ def _check_images(uri: str, array: NDArray[np.uint8]) -> None:
         )
     if array.size == 0:
         raise InputError(f"{uri} has shape {array.shape}: no image here", "give an array with images")
+
+
+class ArrayReader(ImageReader):
+    """Images of an array, loaded once.
+
+    Args:
+        uri: ``file.npz#array``.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._array = load_array(uri)
+
+    def read(self, image: ImageRef) -> NDArray[np.uint8]:
+        name, index = split_item_key(image.key) or ("", 0)
+        if name != self._uri.rpartition("#")[2] or index >= len(self._array):
+            raise ObjectMissingError(
+                f"{self._uri}: no image {image.key!r} among {len(self._array)}", "list the image set again"
+            )
+        found: NDArray[np.uint8] = self._array[index]
+        return found

@@ -48,9 +48,25 @@ class LocalStore(ObjectStore):
                     if info is not None:
                         yield info
 
-    def get(self, key: str) -> bytes:
+    def info(self, key: str) -> ObjectInfo:
+        with _local_errors(self.child_uri(key), reading=True):
+            if not self._path(key).is_file():
+                raise FileNotFoundError
+            return _stat_info(key, self._path(key).stat())
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        folder = self._path(prefix.removesuffix("/")) if prefix else self.root
+        with _local_errors(str(folder)), suppress(*_NOT_A_FILE), os.scandir(folder) as entries:
+            yield from (entry.name for entry in entries if entry.is_dir())
+
+    def get(self, key: str, etag: str | None = None) -> bytes:
         with _local_errors(self.child_uri(key), reading=True):
             return self._path(key).read_bytes()
+
+    def get_range(self, key: str, start: int, length: int, etag: str | None = None) -> bytes:
+        with _local_errors(self.child_uri(key), reading=True), self._path(key).open("rb") as file:
+            file.seek(start)
+            return file.read(length)
 
     def put(self, key: str, data: bytes) -> None:
         with _local_errors(self.child_uri(key)), self._written(key, data) as temporary:
@@ -86,10 +102,12 @@ class LocalStore(ObjectStore):
         with _local_errors(self.child_uri(key)), suppress(*_NOT_A_FILE):
             self._path(key).unlink()
 
-    def content_tag(self, info: ObjectInfo) -> str:
-        where = self.child_uri(info.key)
-        with _local_errors(where, reading=True), self._path(info.key).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+    def content_tag(self, info: ObjectInfo, start: int = 0, length: int | None = None) -> str:
+        with _local_errors(self.child_uri(info.key), reading=True), self._path(info.key).open("rb") as file:
+            if length is None:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(start)
+            return hashlib.sha256(file.read(length)).hexdigest()
 
     def _path(self, key: str) -> Path:
         return self.root / checked_key(key)
@@ -107,7 +125,11 @@ def _local_info(entry: os.DirEntry[str], base: str) -> ObjectInfo | None:
         raise InputError(f"{base}{entry.name!a}: the file name is not UTF-8", "rename the file") from error
     except FileNotFoundError:  # deleted while the folder was read
         return None
-    return ObjectInfo(base + entry.name, stat.st_size, f"{stat.st_size}-{stat.st_mtime_ns}")
+    return _stat_info(base + entry.name, stat)
+
+
+def _stat_info(key: str, stat: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(key, stat.st_size, f"{stat.st_size}-{stat.st_mtime_ns}")
 
 
 @contextmanager

@@ -18,6 +18,10 @@ class ObjectMissingError(StoreError):
     """An object that was asked for by its key does not exist."""
 
 
+class ObjectChangedError(StoreError):
+    """An object was written again since it was listed."""
+
+
 class ObjectInfo(NamedTuple):
     """One object of a listing.
 
@@ -51,13 +55,35 @@ class ObjectStore(ABC):
         """All objects whose key begins with ``prefix``, at any depth, in no promised order."""
 
     @abstractmethod
-    def get(self, key: str) -> bytes:
-        """The bytes of an object.
+    def info(self, key: str) -> ObjectInfo:
+        """One object as `list` gives it.
 
         Raises:
             ObjectMissingError: There is none of that key.
+        """
+
+    @abstractmethod
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        """The names of the folders directly under ``prefix`` (empty, or ending with ``/``), in no promised order."""
+
+    @abstractmethod
+    def get(self, key: str, etag: str | None = None) -> bytes:
+        """The bytes of an object.
+
+        Args:
+            key: The object.
+            etag: What `content_tag` said of it. S3 refuses an object with another one; a local file is read as it
+                is, since there the tag is the SHA-256 of the bytes returned.
+
+        Raises:
+            ObjectMissingError: There is none of that key.
+            ObjectChangedError: It has another ETag now.
             StoreError: The store cannot be read.
         """
+
+    @abstractmethod
+    def get_range(self, key: str, start: int, length: int, etag: str | None = None) -> bytes:
+        """``length`` bytes of an object from ``start`` on, fewer where it ends; otherwise like `get`."""
 
     @abstractmethod
     def put(self, key: str, data: bytes) -> None:
@@ -80,8 +106,11 @@ class ObjectStore(ABC):
         """Removes an object; one that does not exist is no error."""
 
     @abstractmethod
-    def content_tag(self, info: ObjectInfo) -> str:
-        """A name for the object's content that survives a copy: sha256 (local) or the ETag (S3)."""
+    def content_tag(self, info: ObjectInfo, start: int = 0, length: int | None = None) -> str:
+        """A name for the content of an object, or of a range of it, that survives a copy.
+
+        Local it is the SHA-256 of the bytes, which are read for it; on S3 the ETag of the object.
+        """
 
 
 def checked_key(key: str) -> str:

@@ -10,18 +10,20 @@ from pyarrow import fs as arrow_fs
 
 from storage.errors import InputError, StoreError
 from storage.local_store import LocalStore
-from storage.object_store import ObjectInfo, ObjectMissingError, ObjectStore, checked_key
+from storage.object_store import ObjectChangedError, ObjectInfo, ObjectMissingError, ObjectStore, checked_key
 from storage.s3_client import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, connection, s3_errors
 from storage.s3_store import S3Store
 
 __all__ = [
     "LocalStore",
+    "ObjectChangedError",
     "ObjectInfo",
     "ObjectMissingError",
     "ObjectStore",
     "S3Store",
     "arrow_filesystem",
     "lance_storage_options",
+    "open_parent",
     "open_store",
 ]
 
@@ -48,6 +50,12 @@ def open_store(uri: str) -> ObjectStore:
                 f"{_redacted(uri)}: this place cannot be opened",
                 "give a folder, file:///path or s3://bucket/prefix",
             )
+
+
+def open_parent(uri: str) -> tuple[ObjectStore, str]:
+    """The store that holds the object of this URI, and its key there."""
+    folder, slash, name = uri.rpartition("/")
+    return open_store(folder or slash or "."), name
 
 
 def _s3_store(rest: str) -> S3Store:

@@ -18,7 +18,7 @@ import botocore.exceptions as aws
 from botocore.config import Config
 
 from storage.errors import StoreError
-from storage.object_store import ObjectMissingError
+from storage.object_store import ObjectChangedError, ObjectMissingError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -154,6 +154,8 @@ def _client_error(where: str, error: aws.ClientError) -> StoreError:
     code = str(error.response.get("Error", {}).get("Code", "unknown"))
     if code in _MISSING:
         return ObjectMissingError(f"{where}: no such object", "was it deleted or renamed since it was listed?")
+    if code == "PreconditionFailed":
+        return ObjectChangedError(f"{where}: written again since it was listed", "list the image set again")
     found, remedy = _CLIENT_ERRORS.get(code, (f"S3 answered {code} to {error.operation_name}", _OTHER))
     return StoreError(f"{where}: {found}", remedy)
 

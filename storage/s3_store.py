@@ -14,6 +14,7 @@ from storage.s3_client import s3_client, s3_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 
 class S3Store(ObjectStore):
@@ -37,9 +38,39 @@ class S3Store(ObjectStore):
                         key = item["Key"].removeprefix(self._root)
                         yield ObjectInfo(key, item["Size"], item["ETag"].strip('"'))
 
-    def get(self, key: str) -> bytes:
+    def info(self, key: str) -> ObjectInfo:
         with s3_errors(self.child_uri(key)):
-            return self._client.get_object(Bucket=self.bucket, Key=self._key(key))["Body"].read()
+            answer = self._get(key)
+            answer["Body"].close()
+            return ObjectInfo(key, answer["ContentLength"], answer["ETag"].strip('"'))
+
+    def folders(self, prefix: str = "") -> Iterator[str]:
+        under = self._root + prefix
+        with s3_errors(f"{self.uri}/{prefix}"):
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.bucket, Prefix=under, Delimiter="/"):
+                for item in page.get("CommonPrefixes", []):
+                    yield item["Prefix"].removeprefix(under).removesuffix("/")
+
+    def get(self, key: str, etag: str | None = None) -> bytes:
+        with s3_errors(self.child_uri(key)):
+            return self._get(key, etag)["Body"].read()
+
+    def get_range(self, key: str, start: int, length: int, etag: str | None = None) -> bytes:
+        if not length:  # HTTP has no empty range
+            return b""
+        with s3_errors(self.child_uri(key)):
+            try:
+                return self._get(key, etag, f"bytes={start}-{start + length - 1}")["Body"].read()
+            except ClientError as error:
+                if _status(error) != 416:  # it starts behind the object's end
+                    raise
+                return b""
+
+    def _get(self, key: str, etag: str | None = None, span: str | None = None) -> GetObjectOutputTypeDef:
+        options = {"IfMatch": etag and f'"{etag}"', "Range": span}
+        asked = {name: value for name, value in options.items() if value}
+        return self._client.get_object(Bucket=self.bucket, Key=self._key(key), **asked)  # type: ignore[arg-type]
 
     def put(self, key: str, data: bytes) -> None:
         with s3_errors(self.child_uri(key)):
@@ -74,7 +105,7 @@ class S3Store(ObjectStore):
         # Not HEAD: its answer has no body, and so cannot tell a missing bucket or a wrong secret apart.
         with s3_errors(self.child_uri(key)):
             try:
-                self._client.get_object(Bucket=self.bucket, Key=self._key(key), Range="bytes=0-0")
+                self._get(key, span="bytes=0-0")
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") == "NoSuchKey":
                     return False
@@ -86,7 +117,7 @@ class S3Store(ObjectStore):
         with s3_errors(self.child_uri(key)):
             self._client.delete_object(Bucket=self.bucket, Key=self._key(key))
 
-    def content_tag(self, info: ObjectInfo) -> str:
+    def content_tag(self, info: ObjectInfo, start: int = 0, length: int | None = None) -> str:
         return info.etag
 
     @property

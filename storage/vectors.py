@@ -76,7 +76,8 @@ def vector_matrix(column: pa.ChunkedArray | pa.Array) -> NDArray[np.float32]:
 class Receipt:
     """What a worker says about one embedded shard; small, and all that the driver sees of it.
 
-    ``sizes`` and ``codecs`` count the images by "width×height" and by codec.
+    ``sizes`` and ``codecs`` count the images by "width×height" and by codec; ``reused`` of the rows came from an
+    earlier table.
     """
 
     shard: int
@@ -87,6 +88,7 @@ class Receipt:
     sizes: dict[str, int]
     bytes_read: int
     seconds: float
+    reused: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from actors.encoder import Encoder
 from actors.encoder_config import EncoderFacts
 from storage.digest import short
 from storage.errors import StageError, StoreError
-from storage.image_sets import Manifest, list_images
+from storage.image_sets import list_images
+from storage.manifest import Manifest
 from storage.objects import ObjectStore, open_store
 from storage.vectors import Receipt, VectorStore, embedding_schema, vector_matrix
 from tests.actors.conftest import TINY, pictures, png
@@ -239,7 +240,7 @@ class TestFailures:
     def test_a_store_that_fails_is_no_reject(
         self, store: ObjectStore, images: ObjectStore, worker: Worker, tiny: Encoder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def failing(self: object, key: str) -> bytes:
+        def failing(self: object, image: object) -> bytes:
             raise StoreError("the disk is gone", "mount it")
 
         manifest = list_images(images.uri)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from actors import reference_stages, score_stages, stages
 from actors.cluster import Cluster, Pool
@@ -18,10 +21,12 @@ from actors.score_stages import Scored
 from actors.stages import EmbedSettings
 from actors.workbench import Progress, Workbench
 from storage.errors import InputError
-from storage.image_sets import Manifest, list_images
+from storage.image_sets import list_images
+from storage.manifest import Manifest
 from storage.objects import ObjectStore, open_store
 from storage.vectors import EmbeddingTable, VectorStore, embedding_schema, vector_matrix
 from tests.actors.conftest import TINY, pictures, png
+from tests.storage.packing import hugging_face, parquet, tar
 
 SETTINGS = EmbedSettings(threads=1, readers=2, batch_size=16)
 PARTITION = PartitionSettings(components=8, cells=2, seed=0)
@@ -261,6 +266,94 @@ class TestInterrupted:
         table, forward = stages.embed(bench, TINY, tiny.facts, manifest, SETTINGS, "x")
         assert forward == 0
         self._check(begun, table, tiny)
+
+
+class TestChangedSet:
+    """What one change of a set costs; the set lies on S3, the etags are its server's."""
+
+    def _rows(self, store: ObjectStore, embedded: stages.Embedded, tiny: Encoder, images: dict[str, bytes]) -> None:
+        """Check a table against the encoder, image by image."""
+        rows = VectorStore(store).dataset(embedded.table.name, embedded.table.version).to_table()
+        readable = {key: data for key, data in sorted(images.items()) if data != b"broken"}
+        assert rows["key"].to_pylist() == list(readable)
+        assert rows["row"].to_pylist() == [sorted(images).index(key) for key in readable]
+        assert rows["sha256"].to_pylist() == [hashlib.sha256(data).hexdigest() for data in readable.values()]
+        pixels = np.stack([np.asarray(Image.open(io.BytesIO(data))) for data in readable.values()])
+        for layer, expected in tiny.embed(pixels).items():
+            assert np.abs(vector_matrix(rows[f"layer_{layer:02d}"]) - expected).max() <= 1e-5
+
+    def test_only_what_changed_is_embedded(
+        self, s3_prefix: str, tmp_path: Path, cluster: Cluster, tiny: Encoder, small_shards: None
+    ) -> None:
+        store, place = open_store(str(tmp_path / "store")), open_store(s3_prefix)
+        bench, reports = _bench(store, cluster)
+        images = {f"{i:03d}.png": png(image) for i, image in enumerate(pictures(60))} | {"007b.png": b"broken"}
+        other = png(pictures(1, seed=9)[0])
+        changes: list[tuple[dict[str, bytes | None], int]] = [
+            (dict(images), 60),
+            ({"031.png": other}, 1),
+            ({"000a.png": other, "059.png": None}, 1),  # nearly all rows move
+            ({"031.png": images["031.png"]}, 1),  # as it was at first, but no longer at the last time
+            ({"007b.png": other}, 1),
+            ({}, 0),
+        ]
+        for change, expected in changes:
+            for key, data in change.items():
+                if data is None:
+                    place.delete(key)
+                    del images[key]
+                else:
+                    place.put(key, data)
+                    images[key] = data
+            found = stages.embed(bench, TINY, tiny.facts, list_images(s3_prefix), SETTINGS, "x")
+            assert found.forward_images == expected
+            assert len(found.table.rejects) == (images["007b.png"] == b"broken")
+            assert found.table.sizes == {"32×32": found.table.rows}
+            self._rows(store, found, tiny, images)
+            assert reports[-1].done == len(images)
+
+    def test_an_interrupted_change_goes_on(
+        self, tmp_path: Path, cluster: Cluster, tiny: Encoder, small_shards: None
+    ) -> None:
+        store, place = open_store(str(tmp_path / "store")), open_store(str(tmp_path / "images"))
+        images = {f"{i:03d}.png": png(image) for i, image in enumerate(pictures(60))}
+        for key, data in images.items():
+            place.put(key, data)
+        bench, _ = _bench(store, cluster)
+        stages.embed(bench, TINY, tiny.facts, list_images(place.uri), SETTINGS, "x")
+        for key in ("005.png", "050.png"):
+            images[key] = png(pictures(1, seed=5)[0])
+            place.put(key, images[key])
+        manifest = list_images(place.uri)
+        TestInterrupted._embed(store, manifest, tiny, {0})  # one shard, without a look at the earlier table
+        found = stages.embed(bench, TINY, tiny.facts, manifest, SETTINGS, "x")
+        assert found.forward_images == 1
+        self._rows(store, found, tiny, images)
+
+
+class TestForms:
+    def test_the_rows_of_an_image_do_not_depend_on_where_it_lies(
+        self, s3_prefix: str, tmp_path: Path, cluster: Cluster, tiny: Encoder, small_shards: None
+    ) -> None:
+        place, store = open_store(s3_prefix), open_store(str(tmp_path / "store"))
+        images = {f"{i:03d}.png": png(image) for i, image in enumerate(pictures(60))} | {"060.png": b"broken"}
+        for key, data in images.items():
+            place.put(f"objects/{key}", data)
+        for shard in range(2):
+            part = dict(list(images.items())[shard * 40 : shard * 40 + 40])
+            place.put(f"tar/{shard}.tar", tar(*part.items()))
+            place.put(f"parquet/{shard}.parquet", parquet(hugging_face(list(part.values()))))
+        bench, _ = _bench(store, cluster)
+        found = {}
+        for form in ("objects", "tar", "parquet#image"):
+            manifest = list_images(place.child_uri(form))
+            embedded = stages.embed(bench, TINY, tiny.facts, manifest, SETTINGS, form)
+            assert embedded.forward_images == 60
+            assert [reject["reason"] for reject in embedded.table.rejects] == ["not a png, jpg, webp or bmp file"]
+            rows = VectorStore(store).dataset(embedded.table.name, embedded.table.version).to_table()
+            found[form] = rows.drop_columns(["key"])
+            assert rows["key"].to_pylist() == manifest.table["key"].to_pylist()[:60]
+        assert found["objects"] == found["tar"] == found["parquet#image"]
 
 
 class TestConstantLayers:

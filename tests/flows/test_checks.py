@@ -13,7 +13,8 @@ from PIL import Image
 from flows.checks import FileFacts, check_held_out, check_rejects, check_same_files, claim_store, parity_checks, sniff
 from flows.spec import AuditSpec
 from storage.errors import InputError
-from storage.image_sets import Manifest, list_images
+from storage.image_sets import list_images
+from storage.manifest import Manifest
 from storage.objects import open_store
 from storage.vectors import EmbeddingTable
 

@@ -11,8 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from storage.errors import InputError, StoreError
-from storage.image_sets import Manifest, Shard, list_images, open_reader
-from storage.objects import ObjectMissingError, ObjectStore, open_store
+from storage.image_ref import ImageRef
+from storage.image_sets import list_images, open_reader
+from storage.manifest import Manifest
+from storage.objects import ObjectChangedError, ObjectMissingError, ObjectStore, open_store
 
 IMAGES = {"b.PNG": b"1", "a/c.jpg": b"22", "a/ü d.jpeg": b"333", "e.webp": b"", "z/z/f.BmP": b"55555"}
 OTHERS = ("notes.txt", "a/labels.csv", ".hidden.png", "a/._b.png", "png")
@@ -45,9 +47,10 @@ class TestObjects:
         assert len(manifest) == len(IMAGES)
         reader = open_reader(manifest.uri, manifest.kind)
         with ThreadPoolExecutor(4) as pool:
-            assert list(pool.map(reader.read, sorted(IMAGES))) == [IMAGES[key] for key in sorted(IMAGES)]
-        with pytest.raises(ObjectMissingError, match="gone"):
-            reader.read("gone.png")
+            assert list(pool.map(reader.read, manifest.images())) == [IMAGES[key] for key in sorted(IMAGES)]
+        store.delete("b.PNG")
+        with pytest.raises(ObjectMissingError, match=r"b\.PNG"):
+            reader.read(manifest.find("b.PNG"))
 
     def test_bytes_and_back(self, store: ObjectStore) -> None:
         _fill(store)
@@ -87,20 +90,35 @@ def test_a_touch_does_not_change_a_local_digest(tmp_path: Path) -> None:
     assert before.table["etag"].to_pylist() == [hashlib.sha256(b"a").hexdigest()]
 
 
-def test_shards_cover_the_rows_once(tmp_path: Path) -> None:
-    for i in range(7):
-        (tmp_path / f"{i}.png").write_bytes(b"")
-    manifest = list_images(str(tmp_path))
-    assert manifest.shards(3) == [Shard(0, 0, 3), Shard(1, 3, 6), Shard(2, 6, 7)]
-    assert manifest.shards(7) == manifest.shards(100) == [Shard(0, 0, 7)]
-    with pytest.raises(ValueError, match="not 0"):
-        manifest.shards(0)
-
-
 @pytest.mark.parametrize("data", [b"", b"not parquet"])
 def test_a_broken_manifest_is_named(data: bytes) -> None:
     with pytest.raises(StoreError, match="manifest cannot be read"):
         Manifest.from_bytes(data)
+
+
+def test_many_objects_in_no_order(s3_prefix: str) -> None:
+    store = open_store(s3_prefix)
+    keys = [f"{i % 7}/{i * 7919 % 3100:05d}.png" for i in range(3_100)]  # more than three pages
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: store.put(key, key.encode()), keys))
+    manifest = list_images(store.uri)
+    assert manifest.table["key"].to_pylist() == sorted(keys)
+    assert manifest.table["etag"].to_pylist() == [hashlib.md5(key.encode()).hexdigest() for key in sorted(keys)]
+
+
+def test_an_object_that_was_rewritten_is_not_read_as_the_listed_one(s3_prefix: str) -> None:
+    store = open_store(s3_prefix)
+    store.put("a.png", b"1")
+    manifest = list_images(store.uri)
+    store.put("a.png", b"2")
+    with pytest.raises(ObjectChangedError, match=r"a\.png: written again"):
+        open_reader(manifest.uri, "objects").read(manifest.image(0))
+
+
+def test_a_release_s_description_is_no_other_file(store: ObjectStore) -> None:
+    store.put("release.yaml", b"name: x")
+    with pytest.raises(InputError, match="nothing at all"):
+        list_images(store.uri)
 
 
 class TestArrays:
@@ -115,8 +133,8 @@ class TestArrays:
         assert {row["size"] for row in rows} == {images[0].nbytes}
         assert [row["etag"] for row in rows] == [hashlib.sha256(x.tobytes()).hexdigest() for x in images]
         reader = open_reader(manifest.uri, manifest.kind)
-        for row, image in zip(rows, images, strict=True):
-            np.testing.assert_array_equal(np.asarray(reader.read(row["key"])), image)
+        for listed, image in zip(manifest.images(), images, strict=True):
+            np.testing.assert_array_equal(np.asarray(reader.read(listed)), image)
 
     def test_a_fortran_array_has_the_digest_of_its_images(self, tmp_path: Path) -> None:
         images = _images()
@@ -128,7 +146,7 @@ class TestArrays:
     def test_other_keys_are_missing(self, tmp_path: Path, key: str) -> None:
         (tmp_path / "x.npz").write_bytes(_npz(a=_images(5)))
         with pytest.raises(ObjectMissingError, match="no image"):
-            open_reader(f"{tmp_path}/x.npz#a", "array").read(key)
+            open_reader(f"{tmp_path}/x.npz#a", "array").read(ImageRef(key, 0, ""))
 
     @pytest.mark.parametrize(
         ("name", "found"),

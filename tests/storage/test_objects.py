@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import threading
@@ -77,6 +78,39 @@ class TestEveryStore:
         assert store.get("markers/done") == b"%d" % won.index(True)
         assert store.put_if_absent("markers/done", b"late") is False
         assert _keys(store) == {"markers/done"}
+
+    def test_a_range_is_what_a_slice_of_the_object_is(self, store: ObjectStore) -> None:
+        data = bytes(range(256)) * 3
+        store.put("a", data)
+        for start, length in ((0, 1), (5, 100), (0, 768), (700, 500), (767, 1), (768, 1), (5000, 2), (3, 0)):
+            assert store.get_range("a", start, length) == data[start : start + length]
+        store.put("empty", b"")
+        assert store.get_range("empty", 0, 10) == b""
+        with pytest.raises(ObjectMissingError, match="gone"):
+            store.get_range("gone", 0, 1)
+
+    def test_the_info_is_that_of_the_listing(self, store: ObjectStore) -> None:
+        store.put("a/b", b"12345")
+        store.put("a/empty", b"")
+        assert {store.info(info.key) for info in store.list()} == set(store.list())
+        for key in ("gone", "a", "a/b/c"):
+            with pytest.raises(ObjectMissingError):
+                store.info(key)
+
+    def test_the_folders_of_a_folder(self, store: ObjectStore) -> None:
+        for key in ("top", "a/x", "a/b/y", "a/c c/z", "ab/x"):
+            store.put(key, b"")
+        assert set(store.folders()) == {"a", "ab"}
+        assert set(store.folders("a/")) == {"b", "c c"}
+        assert set(store.folders("a/b/")) == set(store.folders("gone/")) == set()
+        assert set(open_store(store.child_uri("a")).folders()) == {"b", "c c"}
+
+    def test_a_content_tag_is_that_of_the_range(self, store: ObjectStore) -> None:
+        store.put("a", b"0123456789")
+        (info,) = store.list()
+        local = isinstance(store, LocalStore)
+        assert store.content_tag(info) == (hashlib.sha256(b"0123456789").hexdigest() if local else info.etag)
+        assert store.content_tag(info, 2, 3) == (hashlib.sha256(b"234").hexdigest() if local else info.etag)
 
     def test_an_empty_object_exists(self, store: ObjectStore) -> None:
         store.put("empty", b"")
@@ -194,6 +228,9 @@ class TestS3Trouble:
         calls = (
             lambda: list(store.list()),
             lambda: store.get("k"),
+            lambda: store.get_range("k", 0, 1),
+            lambda: store.info("k"),
+            lambda: list(store.folders()),
             lambda: store.exists("k"),
             lambda: store.put("k", b"x"),
             lambda: store.put_if_absent("k", b"x"),
