@@ -102,7 +102,7 @@ class LayerProfiler:
         held_out = NearestTable.load(store, task.held_out_key).without(contaminated_rows(store, task.contaminated_key))
         release = NearestTable.load(store, task.release_key)
         part = cut(len(release.row), task.seed)[np.argsort(np.argsort(release.row))]
-        groups = _held_out_groups(partition, held_out)
+        groups = held_out_groups(partition, held_out)
         placed = mean_placement(held_out.distance, groups[held_out.cell], release.distance, groups[release.cell])
         moments = self._moments(store, task, partition, dict(zip(release.row.tolist(), part.tolist(), strict=True)))
         sets = [np.ones(len(part), np.bool_), *(part == i for i in range(len(moments)))]
@@ -140,7 +140,7 @@ def _nothing() -> LayerProfile:
     return LayerProfile(np.empty(0, np.int32), none, none, none, np.empty(0, np.int64), none, none, none)
 
 
-def _held_out_groups(partition: Partition, held_out: NearestTable) -> NDArray[np.int32]:
+def held_out_groups(partition: Partition, held_out: NearestTable) -> NDArray[np.int32]:
     """Groups of cells with enough held-out images, whatever a release generates."""
     counts = np.bincount(held_out.cell, minlength=len(partition.centroids))
     return merge_small_cells(partition.centroids, counts, counts, min_m=MIN_HELD_OUT)

@@ -1,0 +1,277 @@
+"""How well releases are told apart: on the published curves, and on real generators through the whole pipeline.
+
+    python -m benchmarks.attribution --curves published_ct_curves.csv
+    python -m benchmarks.attribution --images DATA [--encoder digits|random|PATH] [--out FOLDER] [--pictures FOLDER]
+
+It prints Markdown. DATA holds the MNIST and CIFAR-10 archives; CIFAR-10 is run with a real encoder (PATH) only.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from benchmarks.attribution_curves import compare_on_curves
+from benchmarks.attribution_pictures import draw_confusion, draw_reliability, draw_sizes
+from benchmarks.attribution_sets import Generator, cifar_spec, load_generators, mnist_spec
+from scoring.attribution import attribute
+from scoring.baselines import frechet_rule, linear_probe, mean_rule, published_rule
+from scoring.enrolment import enrol
+from scoring.open_set import auroc, oscr, reliability, wilson
+from scoring.profile import Profile, Run, merged
+
+Rows = NDArray[np.intp]
+Scores = dict[str, float]
+"""Enrolled maker → how alike; the highest is the answer."""
+
+OURS = "curve and signature"
+
+
+def main(
+    curves: Annotated[Path | None, typer.Option(help="published_ct_curves.csv")] = None,
+    images: Annotated[Path | None, typer.Option(help="folder with the MNIST and CIFAR-10 archives")] = None,
+    encoder: Annotated[str, typer.Option(help="digits, random, or the path of a ViT-S/14 state dict")] = "digits",
+    out: Annotated[Path | None, typer.Option(help="keep stores and weights here")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="draw pictures into this folder")] = None,
+) -> None:
+    """Run what was asked for."""
+    if curves:
+        compare_on_curves(curves)
+    if images:
+        folder = (out or Path(tempfile.mkdtemp(prefix="layerprint-bench-"))).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        compare_on_images(
+            "MNIST", load_generators(mnist_spec(images.resolve(), encoder, folder)), mnist_trials, pictures
+        )
+        if encoder not in ("digits", "random"):
+            cifar = load_generators(cifar_spec(images.resolve(), encoder, folder))
+            compare_on_images("CIFAR-10", cifar, cifar_trials, pictures)
+
+
+# -- images ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Suspect batches, (generator, rows), and the batches of each generator that are enrolled meanwhile."""
+
+    suspects: list[tuple[int, Rows]]
+    enrolled: list[list[Rows]]
+
+
+@dataclass
+class Tally:
+    """The answers of one method."""
+
+    truth: list[str] = field(default_factory=list)
+    named: list[str] = field(default_factory=list)
+    images: list[int] = field(default_factory=list)
+    confidence: list[float] = field(default_factory=list)
+
+    def pairs(self, images: int | None = None) -> tuple[list[str], list[str]]:
+        """Who made each batch of so many images (None: any number), and who was named."""
+        kept = [i for i, size in enumerate(self.images) if images in (None, size)]
+        return [self.truth[i] for i in kept], [self.named[i] for i in kept]
+
+    def right(self, images: int | None = None) -> NDArray[np.bool_]:
+        """Whether each of those batches was named rightly."""
+        return np.array([truth == named for truth, named in zip(*self.pairs(images), strict=True)])
+
+
+def mnist_trials(generators: Sequence[Generator]) -> tuple[int, list[Trial]]:
+    """5 batches of 100, each left out of all generators in turn and cut into 25 and 50; then halves of 250."""
+    rng = np.random.default_rng(0)
+    batches = [np.array_split(rng.permutation(one.images), 5) for one in generators]
+    trials = []
+    for fold in range(5):
+        suspects = [
+            (g, part)
+            for size in (25, 50, 100)
+            for g, cut in enumerate(batches)
+            for part in np.array_split(cut[fold], len(cut[fold]) // size)
+        ]
+        trials.append(Trial(suspects, [cut[:fold] + cut[fold + 1 :] for cut in batches]))
+    halves = [np.array_split(rng.permutation(one.images), 2) for one in generators]
+    trials += [
+        Trial([(g, half[i]) for g, half in enumerate(halves)], [np.array_split(half[1 - i], 5) for half in halves])
+        for i in (0, 1)
+    ]
+    return 100, trials
+
+
+def cifar_trials(generators: Sequence[Generator]) -> tuple[int, list[Trial]]:
+    """Batches of 30, each left out in turn while all others stay enrolled."""
+    rng = np.random.default_rng(0)
+    batches = [
+        np.array_split(rng.permutation(one.images)[: one.images // 30 * 30], one.images // 30) for one in generators
+    ]
+    trials = [
+        Trial([(g, batch)], [[b for j, b in enumerate(cut) if (k, j) != (g, i)] for k, cut in enumerate(batches)])
+        for g, mine in enumerate(batches)
+        for i, batch in enumerate(mine)
+    ]
+    return 30, trials
+
+
+def compare_on_images(
+    title: str,
+    generators: Sequence[Generator],
+    plan: Callable[[Sequence[Generator]], tuple[int, list[Trial]]],
+    pictures: Path | None,
+) -> None:
+    """Every method on the same batches; each generator unknown in turn."""
+    size, trials = plan(generators)
+    tallies = run_closed(generators, trials)
+    areas = run_open(generators, trials, size)
+    typer.echo(f"\n### {title}: {len(generators)} generators, batches of {size}\n")
+    typer.echo("| method | accuracy (95 %) | AUROC | OSCR | only ours right : only it right (p) |")
+    typer.echo("|---|---|---:|---:|---|")
+    ours = tallies[OURS].right(size)
+    for name, tally in tallies.items():
+        right = tally.right(size)
+        share = wilson(int(right.sum()), len(right))
+        area = " | ".join(f"{value:.2f}" for value in areas[name]) if name in areas else "– | –"
+        only_ours, only_it = int((ours & ~right).sum()), int((right & ~ours).sum())
+        p = binomtest(only_ours, only_ours + only_it).pvalue if only_ours + only_it else 1.0
+        paired = "" if name == OURS else f"{only_ours} : {only_it} ({p:.2g})"
+        accuracy = f"{right.sum()}/{len(right)} = {share.value:.3f} ({share.low:.2f}–{share.high:.2f})"
+        typer.echo(f"| {name} | {accuracy} | {area} | {paired} |")
+    sizes = sorted(set(tallies[OURS].images))
+    if len(sizes) > 1:
+        typer.echo("\n| accuracy at | " + " | ".join(f"{m} images" for m in sizes) + " |")
+        typer.echo("|---" + "|---:" * len(sizes) + "|")
+        for name, tally in tallies.items():
+            typer.echo(f"| {name} | " + " | ".join(f"{tally.right(m).mean():.2f}" for m in sizes) + " |")
+    confidence, every = np.array(tallies[OURS].confidence), tallies[OURS].right()
+    found = reliability(confidence, every)
+    typer.echo(
+        f"\nStated confidence {confidence.mean():.3f}, accuracy {every.mean():.3f} over {len(every)} answers of all "
+        f"sizes; ECE {found.ece:.3f}"
+    )
+    if pictures:
+        pictures.mkdir(parents=True, exist_ok=True)
+        slug = title.lower().replace("-", "")
+        names = [one.name for one in generators]
+        draw_confusion(names, *tallies[OURS].pairs(size), title, pictures / f"attribution-confusion-{slug}.png")
+        draw_reliability(found, title, pictures / f"attribution-reliability-{slug}.png")
+        if len(sizes) > 1:
+            curves = {
+                name: [wilson(int(tally.right(m).sum()), len(tally.right(m))) for m in sizes]
+                for name, tally in tallies.items()
+            }
+            draw_sizes(sizes, curves, title, pictures / f"attribution-images-{slug}.png")
+
+
+def run_closed(generators: Sequence[Generator], trials: Sequence[Trial]) -> dict[str, Tally]:
+    """Every suspect of every trial by every method; the probe by its best layer in hindsight, which favours it."""
+    tallies: dict[str, Tally] = defaultdict(Tally)
+    for trial in trials:
+        profiles = [generators[g].profile(rows) for g, rows in trial.suspects]
+        for (g, rows), by_method in zip(trial.suspects, answers(generators, trial, profiles), strict=True):
+            for name, (scores, confidence) in by_method.items():
+                tally = tallies[name]
+                tally.truth.append(generators[g].name)
+                tally.named.append(_best(scores))
+                tally.images.append(len(rows))
+                tally.confidence.append(confidence)
+    probes = [name for name in tallies if name.startswith("probe")]
+    best = max(
+        probes,
+        key=lambda name: float(
+            np.mean([a == b for a, b in zip(tallies[name].truth, tallies[name].named, strict=True)])
+        ),
+    )
+    kept = {name: tally for name, tally in tallies.items() if name not in probes}
+    return kept | {f"per-image {best} (best in hindsight)": tallies[best]}
+
+
+def answers(
+    generators: Sequence[Generator], trial: Trial, profiles: Sequence[Profile], without: int | None = None
+) -> list[dict[str, tuple[Scores, float]]]:
+    """For each suspect: method → scores and stated confidence (0 where a method states none).
+
+    Args:
+        generators: All of them.
+        trial: Who is suspect and what is enrolled.
+        profiles: Of the suspects.
+        without: A generator that is not enrolled; then there is no probe, to save time.
+    """
+    runs = _runs(generators, trial, without)
+    enrolment = enrol(runs)
+    found: list[dict[str, tuple[Scores, float]]] = []
+    for profile in profiles:
+        result = attribute(profile, enrolment)
+        curve, signature = enrolment.distances([profile])
+        fused = enrolment.weights @ np.stack([curve[0], signature[0]])
+        makers = [maker.name for maker in enrolment.makers]
+        stated = result.candidates[0].posterior / (1 - result.unknown)
+        found.append(
+            {
+                OURS: (dict(zip(makers, -fused, strict=True)), stated),
+                "signature alone": (dict(zip(makers, -signature[0], strict=True)), 0.0),
+                "curve alone": (dict(zip(makers, -curve[0], strict=True)), 0.0),
+                "published rule": (published_rule(profile, runs), 0.0),
+                "one Fréchet distance": (frechet_rule(profile, runs), 0.0),
+                "nearest mean": (mean_rule(profile, runs), 0.0),
+            }
+        )
+    for layer in range(len(generators[0].layers)) if without is None else ():
+        enrolled = {
+            one.name: one.layers[layer].projected[np.concatenate(trial.enrolled[g])] for g, one in enumerate(generators)
+        }
+        suspects = [generators[g].layers[layer].projected[rows] for g, rows in trial.suspects]
+        for by_method, scores in zip(found, linear_probe(enrolled, suspects), strict=True):
+            by_method[f"probe of layer {layer}"] = (scores, 0.0)
+    return found
+
+
+def run_open(generators: Sequence[Generator], trials: Sequence[Trial], size: int) -> dict[str, tuple[float, float]]:
+    """Mean AUROC and OSCR of each method, each generator unknown in turn; the score is that of the best maker."""
+    areas: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    sized = [Trial([one for one in trial.suspects if len(one[1]) == size], trial.enrolled) for trial in trials]
+    sized = [trial for trial in sized if trial.suspects]
+    profiles = [[generators[g].profile(rows) for g, rows in trial.suspects] for trial in sized]
+    for stranger in range(len(generators)):
+        known: dict[str, list[tuple[float, bool]]] = defaultdict(list)
+        unknown: dict[str, list[float]] = defaultdict(list)
+        for trial, of_trial in zip(sized, profiles, strict=True):
+            found = answers(generators, trial, of_trial, stranger)
+            for (g, _), by_method in zip(trial.suspects, found, strict=True):
+                for name, (scores, _) in by_method.items():
+                    if g == stranger:
+                        unknown[name].append(max(scores.values()))
+                    else:
+                        known[name].append((max(scores.values()), _best(scores) == generators[g].name))
+        for name, pairs in known.items():
+            likeness, right = np.array([one for one, _ in pairs]), np.array([one for _, one in pairs])
+            strange = np.array(unknown[name])
+            areas[name].append((auroc(likeness, strange), oscr(likeness, right, strange)))
+    return {name: (float(np.mean(found, axis=0)[0]), float(np.mean(found, axis=0)[1])) for name, found in areas.items()}
+
+
+def _runs(generators: Sequence[Generator], trial: Trial, without: int | None) -> list[Run]:
+    runs = []
+    for g, one in enumerate(generators):
+        if g != without:
+            parts = tuple(one.profile(rows) for rows in trial.enrolled[g])
+            whole = merged(parts)
+            c_t = one.profile(np.concatenate(trial.enrolled[g])).c_t
+            runs.append(Run(one.name, "1", Profile(whole.placed, whole.signature, c_t), parts))
+    return runs
+
+
+def _best(scores: Scores) -> str:
+    return max(scores, key=lambda maker: scores[maker])
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,114 @@
+"""The material of the attribution benchmark: generators seen through the pipeline, profiles of any of their images."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.contaminated import contaminated_rows
+from actors.partitioner import StoredPartition
+from actors.profiler import held_out_groups, merged_ct
+from actors.reference_stages import layer_key
+from actors.searcher import NearestTable
+from benchmarks.mnist_generators import encoder_part, generator_spec
+from flows.audit import embed_set, known_reference, list_set, search_set
+from flows.console import ProgressBoard
+from flows.runtime import running
+from flows.spec import AuditSpec
+from scoring.mean_placement import mean_placement
+from scoring.moments import Moments
+from scoring.partition import Partition
+from scoring.profile import Profile
+from storage.vectors import VectorStore, layer_column
+
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One informative layer of one generator's m images."""
+
+    partition: Partition
+    held_out: NearestTable
+    release: NearestTable
+    placement: NDArray[np.float64]
+    projected: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Generator:
+    """All images of one generator, layer by layer."""
+
+    name: str
+    layers: list[Layer]
+
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return len(self.layers[0].placement)
+
+    def profile(self, rows: Rows) -> Profile:
+        """The profile of some of the images; that of a set of its own would be the same."""
+        chosen = np.isin(np.arange(self.images), rows)
+        return Profile(
+            Moments.of(np.stack([layer.placement[rows] for layer in self.layers], axis=1)),
+            tuple(Moments.of(layer.projected[rows]) for layer in self.layers),
+            np.array([merged_ct(layer.partition, layer.held_out, layer.release, chosen) for layer in self.layers]),
+        )
+
+
+def mnist_spec(data: Path, encoder: str, out: Path) -> AuditSpec:
+    """14 MNIST generators, 500 images each."""
+    return generator_spec(data, encoder, out)
+
+
+def cifar_spec(data: Path, encoder: str, out: Path) -> AuditSpec:
+    """14 CIFAR-10 generators, 64-144 images each, all images JPEG of quality 75."""
+    images = out / "cifar10"
+    for name in ("cifar10_train10k_test5k_jpeg", "cifar10_generated_extra14_q75"):
+        if not (images / f".{name}").exists():
+            with tarfile.open(data / f"{name}.tar.xz") as archive:
+                archive.extractall(images, filter="data")
+            (images / f".{name}").touch()
+    names = sorted(path.name for path in images.iterdir() if path.is_dir() and path.name not in ("train", "test"))
+    return AuditSpec.model_validate(
+        {
+            "store": str(out / f"cifar10-{re.sub(r'[^A-Za-z0-9]+', '-', encoder)[-40:]}"),
+            "encoder": encoder_part(encoder, out),
+            "reference": {"name": "cifar10", "train": str(images / "train"), "held_out": str(images / "test")},
+            "releases": [{"name": name, "images": str(images / name)} for name in names],
+        }
+    )
+
+
+def load_generators(spec: AuditSpec) -> list[Generator]:
+    """Every release of a spec, embedded and searched by the pipeline (found in the store when it was before)."""
+    with ProgressBoard() as board, running(board.report) as runtime:
+        reference = known_reference(spec)
+        store = runtime.bench(spec.store).store
+        excluded = contaminated_rows(store, reference.tables.contaminated)
+        generators = []
+        for release in spec.releases:
+            table = embed_set(spec, reference.facts, list_set(runtime, release.images), release.label)
+            nearest = search_set(spec, reference, table, release.label)
+            layers = []
+            for number in reference.tables.layers:
+                key = layer_key(reference.tables.partition, number, "npz")
+                partition = StoredPartition.load(store, key).partition
+                if not partition.informative:
+                    continue
+                held_out = NearestTable.load(store, layer_key(reference.tables.nearest, number, "parquet"))
+                held_out = held_out.without(excluded)
+                mine = NearestTable.load(store, layer_key(nearest, number, "parquet"))
+                groups = held_out_groups(partition, held_out)
+                placed = mean_placement(held_out.distance, groups[held_out.cell], mine.distance, groups[mine.cell])
+                blocks = VectorStore(store).scan(table.name, table.version, layer_column(number))
+                projected = np.concatenate([partition.project(x) for _, x in blocks])
+                layers.append(Layer(partition, held_out, mine, placed.placement, projected))
+            generators.append(Generator(release.name, layers))
+        return generators
