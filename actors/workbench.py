@@ -34,15 +34,23 @@ class Workbench:
     cluster: Cluster
     report: Report
 
-    def run(self, pool: str, worker: Worker[T, R], tasks: Sequence[T], stage: str, skipped: int = 0) -> dict[int, R]:
+    def run(
+        self,
+        pool: str,
+        worker: Worker[T, R],
+        tasks: Sequence[T],
+        stage: str,
+        skipped: int = 0,
+        unit: str = "layers",
+    ) -> dict[int, R]:
         """Run tasks on a pool, one progress step per task; results by the index of their task."""
         results: dict[int, R] = {}
         total = len(tasks) + skipped
-        self.report(Progress(stage, "layers", skipped, total, skipped))
+        self.report(Progress(stage, unit, skipped, total, skipped))
         if tasks:
             for index, result in self.cluster.pool(pool).run(worker, tasks):
                 results[index] = result
-                self.report(Progress(stage, "layers", skipped + len(results), total, skipped))
+                self.report(Progress(stage, unit, skipped + len(results), total, skipped))
         return results
 
     def run_one(self, worker: Worker[T, R], task: T) -> R:

@@ -25,14 +25,11 @@ from benchmarks.attribution_pictures import draw_confusion, draw_reliability, dr
 from benchmarks.attribution_sets import Generator, cifar_spec, load_generators, mnist_spec
 from scoring.attribution import attribute
 from scoring.baselines import frechet_rule, linear_probe, mean_rule, published_rule
-from scoring.enrolment import enrol
+from scoring.enrolment import Enrolment, enrol
 from scoring.open_set import auroc, oscr, reliability, wilson
 from scoring.profile import Profile, Run, merged
 
 Rows = NDArray[np.intp]
-Scores = dict[str, float]
-"""Enrolled maker → how alike; the highest is the answer."""
-
 OURS = "curve and signature"
 
 
@@ -66,6 +63,29 @@ class Trial:
 
     suspects: list[tuple[int, Rows]]
     enrolled: list[list[Rows]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one method says of one batch: how alike each enrolled maker is.
+
+    ``confidence`` is the stated probability of the best among the enrolled (0: none is stated), ``known`` how surely
+    the maker is enrolled, where a method says so by other means than its best score.
+    """
+
+    scores: dict[str, float]
+    confidence: float = 0.0
+    known: float | None = None
+
+    @property
+    def maker(self) -> str:
+        """The most alike."""
+        return max(self.scores, key=lambda maker: self.scores[maker])
+
+    @property
+    def familiar(self) -> float:
+        """Score by which unknown makers are refused."""
+        return max(self.scores.values()) if self.known is None else self.known
 
 
 @dataclass
@@ -177,12 +197,12 @@ def run_closed(generators: Sequence[Generator], trials: Sequence[Trial]) -> dict
     for trial in trials:
         profiles = [generators[g].profile(rows) for g, rows in trial.suspects]
         for (g, rows), by_method in zip(trial.suspects, answers(generators, trial, profiles), strict=True):
-            for name, (scores, confidence) in by_method.items():
+            for name, one in by_method.items():
                 tally = tallies[name]
                 tally.truth.append(generators[g].name)
-                tally.named.append(_best(scores))
+                tally.named.append(one.maker)
                 tally.images.append(len(rows))
-                tally.confidence.append(confidence)
+                tally.confidence.append(one.confidence)
     probes = [name for name in tallies if name.startswith("probe")]
     best = max(
         probes,
@@ -196,8 +216,8 @@ def run_closed(generators: Sequence[Generator], trials: Sequence[Trial]) -> dict
 
 def answers(
     generators: Sequence[Generator], trial: Trial, profiles: Sequence[Profile], without: int | None = None
-) -> list[dict[str, tuple[Scores, float]]]:
-    """For each suspect: method → scores and stated confidence (0 where a method states none).
+) -> list[dict[str, Answer]]:
+    """For each suspect: method → answer.
 
     Args:
         generators: All of them.
@@ -207,21 +227,18 @@ def answers(
     """
     runs = _runs(generators, trial, without)
     enrolment = enrol(runs)
-    found: list[dict[str, tuple[Scores, float]]] = []
+    found: list[dict[str, Answer]] = []
     for profile in profiles:
-        result = attribute(profile, enrolment)
         curve, signature = enrolment.distances([profile])
-        fused = enrolment.weights @ np.stack([curve[0], signature[0]])
         makers = [maker.name for maker in enrolment.makers]
-        stated = result.candidates[0].posterior / (1 - result.unknown)
         found.append(
             {
-                OURS: (dict(zip(makers, -fused, strict=True)), stated),
-                "signature alone": (dict(zip(makers, -signature[0], strict=True)), 0.0),
-                "curve alone": (dict(zip(makers, -curve[0], strict=True)), 0.0),
-                "published rule": (published_rule(profile, runs), 0.0),
-                "one Fréchet distance": (frechet_rule(profile, runs), 0.0),
-                "nearest mean": (mean_rule(profile, runs), 0.0),
+                OURS: _ours(profile, enrolment),
+                "signature alone": Answer(dict(zip(makers, -signature[0], strict=True))),
+                "curve alone": Answer(dict(zip(makers, -curve[0], strict=True))),
+                "published rule": Answer(published_rule(profile, runs)),
+                "one Fréchet distance": Answer(frechet_rule(profile, runs)),
+                "nearest mean": Answer(mean_rule(profile, runs)),
             }
         )
     for layer in range(len(generators[0].layers)) if without is None else ():
@@ -230,12 +247,12 @@ def answers(
         }
         suspects = [generators[g].layers[layer].projected[rows] for g, rows in trial.suspects]
         for by_method, scores in zip(found, linear_probe(enrolled, suspects), strict=True):
-            by_method[f"probe of layer {layer}"] = (scores, 0.0)
+            by_method[f"probe of layer {layer}"] = Answer(scores)
     return found
 
 
 def run_open(generators: Sequence[Generator], trials: Sequence[Trial], size: int) -> dict[str, tuple[float, float]]:
-    """Mean AUROC and OSCR of each method, each generator unknown in turn; the score is that of the best maker."""
+    """Mean AUROC and OSCR of each method, each generator unknown in turn."""
     areas: dict[str, list[tuple[float, float]]] = defaultdict(list)
     sized = [Trial([one for one in trial.suspects if len(one[1]) == size], trial.enrolled) for trial in trials]
     sized = [trial for trial in sized if trial.suspects]
@@ -246,11 +263,11 @@ def run_open(generators: Sequence[Generator], trials: Sequence[Trial], size: int
         for trial, of_trial in zip(sized, profiles, strict=True):
             found = answers(generators, trial, of_trial, stranger)
             for (g, _), by_method in zip(trial.suspects, found, strict=True):
-                for name, (scores, _) in by_method.items():
+                for name, one in by_method.items():
                     if g == stranger:
-                        unknown[name].append(max(scores.values()))
+                        unknown[name].append(one.familiar)
                     else:
-                        known[name].append((max(scores.values()), _best(scores) == generators[g].name))
+                        known[name].append((one.familiar, one.maker == generators[g].name))
         for name, pairs in known.items():
             likeness, right = np.array([one for one, _ in pairs]), np.array([one for _, one in pairs])
             strange = np.array(unknown[name])
@@ -269,8 +286,10 @@ def _runs(generators: Sequence[Generator], trial: Trial, without: int | None) ->
     return runs
 
 
-def _best(scores: Scores) -> str:
-    return max(scores, key=lambda maker: scores[maker])
+def _ours(profile: Profile, enrolment: Enrolment) -> Answer:
+    closed, opened = attribute(profile, enrolment, unknown=0.0), attribute(profile, enrolment)
+    scores = {one.maker: one.posterior for one in closed.candidates}
+    return Answer(scores, closed.candidates[0].posterior, -opened.unknown)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from prefect import flow
 
 from actors.contaminated import contaminated_rows
 from actors.partitioner import StoredPartition
@@ -86,6 +87,7 @@ def cifar_spec(data: Path, encoder: str, out: Path) -> AuditSpec:
     )
 
 
+@flow(name="load_generators", persist_result=False, validate_parameters=False)
 def load_generators(spec: AuditSpec) -> list[Generator]:
     """Every release of a spec, embedded and searched by the pipeline (found in the store when it was before)."""
     with ProgressBoard() as board, running(board.report) as runtime:

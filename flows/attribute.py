@@ -9,6 +9,9 @@ from typing import Any
 
 from prefect import flow
 
+from actors.prober import Probe, Prober
+from actors.profiler import SetProfile
+from actors.reference_stages import layer_key
 from flows.audit import embed_set, known_reference, list_set, profile_set, search_set
 from flows.checks import FileFacts, check_counts, check_rejects, check_same_files
 from flows.identity import Reference, scoring_digest
@@ -16,6 +19,7 @@ from flows.profiles import Enrolled, enrolled_runs
 from flows.runtime import Runtime, running
 from flows.spec import AuditSpec
 from scoring.attribution import REJECT, UNKNOWN, Attribution, attribute
+from scoring.baselines import frechet_rule, mean_rule, published_rule
 from scoring.enrolment import Enrolment, enrol
 from storage.digest import digest, short
 from storage.errors import InputError
@@ -28,6 +32,27 @@ AS_THEY_ARE = ""
 
 
 @dataclass(frozen=True)
+class Baselines:
+    """What simpler rules say: release → likeness, higher = more alike; for each the highest is its answer.
+
+    Attributes:
+        published_similarity: He et al. 2024, of C_T curves.
+        frechet: Minus one Fréchet distance, of the last layer.
+        mean_distance: Minus the distance of mean embeddings, of the last layer.
+        probe_log_p: Log-probability by a linear probe on single images of layer ``probe_layer``; empty with fewer than
+            two releases, or when the embeddings of ``probe_missing`` are gone.
+        probe_layer: The layer whose signature alone told most of the trial sets apart.
+    """
+
+    published_similarity: dict[str, float]
+    frechet: dict[str, float]
+    mean_distance: dict[str, float]
+    probe_log_p: dict[str, float]
+    probe_layer: int
+    probe_missing: list[str]
+
+
+@dataclass(frozen=True)
 class AttributedImages:
     """The answer for one set of images.
 
@@ -35,16 +60,20 @@ class AttributedImages:
         images_uri: The set.
         images: Its images that could be read.
         answer: See :class:`scoring.attribution.Attribution`.
+        baselines: See `Baselines`.
         trials: Sets of the enrolled releases that stood trial.
         trials_right: How many of them were attributed rightly.
+        enrolled_as: Releases that were enrolled with these very images: no wonder that they are named.
         runs_compared: Whether between-run variation could be measured.
     """
 
     images_uri: str
     images: int
     answer: Attribution
+    baselines: Baselines
     trials: int
     trials_right: int
+    enrolled_as: list[str]
     runs_compared: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -131,12 +160,38 @@ def answer(
         images_uri=images,
         images=table.rows,
         answer=found,
+        baselines=_baselines(runtime, opened, made, table),
         trials=enrolment.trials,
         trials_right=enrolment.right,
+        enrolled_as=[one.run.maker for one in opened.runs if one.table[0] == table.name],
         runs_compared=enrolment.spread is not None,
     )
     _save(runtime.bench(spec.store).store, opened, table, result, perturbation)
     return result
+
+
+def _baselines(runtime: Runtime, opened: OpenAttribution, made: SetProfile, table: EmbeddingTable) -> Baselines:
+    runs = [one.run for one in opened.runs]
+    layer = made.layers[opened.enrolment.best_layer]
+    tables: dict[str, list[tuple[str, int]]] = {}
+    for one in opened.runs:
+        tables.setdefault(one.run.maker, []).append(one.table)
+    probe = Probe(
+        store=opened.spec.store,
+        layer=layer,
+        partition_key=layer_key(opened.reference.tables.partition, layer, "npz"),
+        enrolled=tuple((maker, tuple(found)) for maker, found in tables.items()),
+        suspect=(table.name, table.version),
+    )
+    probed = runtime.bench(opened.spec.store).run_one(Prober(), probe)
+    return Baselines(
+        published_similarity=published_rule(made.whole, runs),
+        frechet=frechet_rule(made.whole, runs),
+        mean_distance=mean_rule(made.whole, runs),
+        probe_log_p=probed.scores,
+        probe_layer=layer,
+        probe_missing=probed.missing,
+    )
 
 
 def _save(
@@ -164,5 +219,14 @@ def _save(
     }
     code = digest(**common, profiles=[run.profile_id for run in opened.runs])
     common |= {"attribution_id": short(code), "created_at": dt.datetime.now(dt.UTC)}
-    rows = [{**common, "rank": rank, **asdict(one)} for rank, one in enumerate(found.candidates, start=1)]
+    simpler = {name: value for name, value in asdict(result.baselines).items() if isinstance(value, dict)}
+    rows = [
+        {
+            **common,
+            "rank": rank,
+            **asdict(one),
+            **{name: likeness.get(one.maker) for name, likeness in simpler.items()},
+        }
+        for rank, one in enumerate(found.candidates, start=1)
+    ]
     write_result(store, "attributions", short(code), rows)

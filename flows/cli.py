@@ -220,6 +220,9 @@ def attribute(
     unknown: Annotated[
         float, typer.Option(min=0.0, max=0.99, help="prior probability that the maker is not enrolled")
     ] = 0.5,
+    stress: Annotated[
+        bool, typer.Option("--stress", help="again after JPEG 90 and 75, resize, crop and noise: what breaks it?")
+    ] = False,
     harmonise: Harmonise = None,
     as_json: Json = False,
 ) -> None:
@@ -235,13 +238,22 @@ def attribute(
         raise InputError(f"--reject {reject:g} is no level", "give a number between 0 and 1, such as 0.05")
 
     from flows.attribute import attribute_images
+    from flows.stress import stress_attribution
 
+    uri = absolute_uri(images, Path.cwd())
     with _working(as_json):
-        found = attribute_images(loaded, absolute_uri(images, Path.cwd()), reject=reject, unknown=unknown)
+        if stress:
+            stressed = stress_attribution(loaded, uri, reject=reject, unknown=unknown)
+            found, document = stressed.plain, stressed.to_json()
+        else:
+            found = attribute_images(loaded, uri, reject=reject, unknown=unknown)
+            document = found.to_json()
     if as_json:
-        screen.print_json(found.to_json())
+        screen.print_json(document)
         return
     screens.show_attribution(found)
+    if stress:
+        screens.show_stress(stressed)
 
 
 @app.command()

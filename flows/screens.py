@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # what is shown; importing it would load Ray and Prefect for 
     from flows.outcome import AuditOutcome
     from flows.selfcheck import SelfCheck
     from flows.status import StoreStatus
+    from flows.stress import StressedAttribution
 
 MOST_ROWS = 1000
 
@@ -148,7 +149,10 @@ def show_attribution(found: AttributedImages, most: int = 10) -> None:
     """What `layerprint attribute` found: the answer, and the most probable makers."""
     answer, out = found.answer, _out()
     style = {"attributed": "bold green", "unknown": "bold yellow", "undecided": "bold"}[answer.verdict]
-    out.print(f"[{style}]{safe(answer.sentence)}[/]\n")
+    out.print(f"[{style}]{safe(answer.sentence)}[/]")
+    if found.enrolled_as:
+        out.print(f"[yellow]{safe(', '.join(found.enrolled_as))} was enrolled with these very images.[/]")
+    out.print()
     table = _table("enrolled release", "probability|", "curve alone|", "signature alone|", "p|")
     for one in answer.candidates[:most]:
         numbers = (one.posterior, one.curve_posterior, one.signature_posterior)
@@ -157,7 +161,36 @@ def show_attribution(found: AttributedImages, most: int = 10) -> None:
     out.print(table)
     if len(answer.candidates) > most:
         out.print(f"[dim]and {len(answer.candidates) - most} less probable ones (--json shows all)[/]")
-    out.print(f"\n[dim]{_explained(found)}[/]")
+    out.print(f"\n{_simpler(found)}\n\n[dim]{_explained(found)}[/]")
+
+
+def show_stress(found: StressedAttribution) -> None:
+    """What became of the answer after each perturbation."""
+    table = _table("images", "verdict", "most probable", "probability|", "unknown|", "")
+    answers = {"as they are": found.plain.answer} | {name: one.answer for name, one in found.perturbed.items()}
+    for name, answer in answers.items():
+        best = answer.candidates[0]
+        mark = "" if name not in found.perturbed else "[green]same[/]" if found.same(name) else "[bold red]other[/]"
+        numbers = (_percent(best.posterior), _percent(answer.unknown))
+        table.add_row(name, answer.verdict, safe(best.maker), *numbers, mark)
+    out = _out()
+    out.print()
+    out.print(table)
+    out.print(f"\n{safe(found.sentence)}")
+
+
+def _simpler(found: AttributedImages) -> str:
+    """What the baselines say, in one line."""
+    simpler = found.baselines
+    rules = {
+        "published rule": simpler.published_similarity,
+        "one Fréchet distance": simpler.frechet,
+        "nearest mean": simpler.mean_distance,
+        f"per-image probe (layer {simpler.probe_layer})": simpler.probe_log_p,
+    }
+    said = [f"{name} {safe(max(scores, key=lambda one: scores[one]))}" for name, scores in rules.items() if scores]
+    gone = f"; no probe: the embeddings of {len(simpler.probe_missing)} are gone" if simpler.probe_missing else ""
+    return f"Simpler rules say: {', '.join(said)}{gone}."
 
 
 def _explained(found: AttributedImages) -> str:

@@ -16,7 +16,7 @@ from prefect import flow
 
 from actors.composer import Compose, Composer, Part
 from actors.contaminated import contaminated_rows
-from actors.reencoder import Reencode, Reencoder
+from actors.perturb_stage import perturb
 from actors.reference_stages import ReferenceTables, layer_key
 from actors.score_stages import score_layers
 from flows.audit import embed_set, known_reference, list_set, open_reference, search_set
@@ -28,7 +28,6 @@ from scoring.power import POWER, smallest_detectable_rate
 from scoring.verdict import CopyingVerdict, copying_verdict
 from storage.digest import digest, short
 from storage.errors import InputError
-from storage.manifest import Manifest
 from storage.vectors import VectorStore
 
 PLANTED_SHARES = (0.01, 0.05)
@@ -106,7 +105,7 @@ def selfcheck(spec: AuditSpec) -> SelfCheck:
         unseen = f"{prefix}/unseen"
         _compose(runtime, spec, tables, unseen, [(tables.nearest, halves.unseen)])
         planted_most = math.ceil(max(PLANTED_SHARES) * len(halves.release))
-        placebo, copies = _reencoded(spec, runtime, reference, prefix, halves, planted_most)
+        placebo, copies = _reencoded(spec, runtime, reference, halves, planted_most)
         m = len(halves.release)
         trials = [_try(spec, runtime, tables, unseen, f"{prefix}/half", [(tables.nearest, halves.release)], 0.0, m)]
         for share in (0.0, *PLANTED_SHARES):
@@ -134,7 +133,7 @@ def _split(spec: AuditSpec, runtime: Runtime, tables: ReferenceTables) -> _Halve
 
 
 def _reencoded(
-    spec: AuditSpec, runtime: Runtime, reference: Reference, prefix: str, halves: _Halves, planted: int
+    spec: AuditSpec, runtime: Runtime, reference: Reference, halves: _Halves, planted: int
 ) -> tuple[str, str]:
     """Re-encode, embed and search the release half and some train images; prefixes of their nearest distances."""
     _, train, held_out = open_reference(spec)
@@ -142,18 +141,10 @@ def _reencoded(
     chosen = np.sort(rng.choice(len(train), planted, replace=False)).tolist()
     found = []
     for name, manifest, rows in (("placebo", held_out, halves.release), ("copies", train, chosen)):
-        images = _reencode(spec, runtime, manifest, rows, f"{prefix}/{name}")
+        images = list_set(runtime, perturb(runtime.bench(spec.store), manifest, "reencode", name, rows))
         table = embed_set(spec, reference.facts, images, f"selfcheck {name}")
         found.append(search_set(spec, reference, table, f"selfcheck {name}"))
     return found[0], found[1]
-
-
-def _reencode(spec: AuditSpec, runtime: Runtime, manifest: Manifest, rows: Sequence[int], prefix: str) -> Manifest:
-    bench = runtime.bench(spec.store)
-    if sum(1 for _ in bench.store.list(f"{prefix}/")) < len(rows):
-        images = tuple(map(manifest.image, rows))
-        bench.run_one(Reencoder(), Reencode(spec.store, prefix, manifest.uri, manifest.kind, images))
-    return list_set(runtime, f"{bench.store.child_uri(prefix)}/")
 
 
 def _compose(

@@ -32,6 +32,9 @@ Floats = NDArray[np.float64]
 MOST_TRIALS = 1000
 """Sets that stand trial at most; evenly drawn from more."""
 
+PRIOR_WIDTH = 2.0
+"""Factor by which the prior allows a weight to move."""
+
 _STEEPEST = math.log(50.0)
 _TINY = 1e-12
 
@@ -78,6 +81,7 @@ class Enrolment:
         weights: (2,) float64, of D² and of T² in the fused distance.
         alone: (2,) float64, of D² when it stands alone, and of T².
         null: (N,) float64 ascending, fused distances of the trial sets from their own maker.
+        best_layer: Position of the layer whose signature alone placed most trial sets nearest to their own maker.
         stranger: Slope and offset of the log odds of an unknown maker on the log of the nearest fused distance, at
             equal prior odds; None with a single maker.
     """
@@ -90,6 +94,7 @@ class Enrolment:
     weights: Floats
     alone: Floats
     null: Floats
+    best_layer: int
     stranger: tuple[float, float] | None
 
     def distances(self, profiles: Sequence[Profile]) -> Distances:
@@ -112,8 +117,9 @@ def enrol(runs: Sequence[Run]) -> Enrolment:
     * Between runs: :func:`scoring.run_covariance.fit_run_covariance` for curves; for signatures b is the excess of T²
       over what sampling alone would give, at least 0.
     * Weights of D² and T²: those under which the true makers are most probable, exp(-½ weighted sum) being the
-      likelihood (temperature scaling), with log-normal priors, a factor of 10 wide, about 1 and 1/L: the L layers of a
-      signature largely repeat each other. The volume term ½log|S| is left out: it made no set more often right.
+      likelihood (temperature scaling), with log-normal priors, a factor of 2 wide, about 1/L: the L layers largely
+      repeat each other. Trials alone would be misled, where all are easy and where each has far fewer images on its
+      side than its rivals have. The volume term ½log|S| is left out: it made no set more often right.
     * Rejection: the distances of the trial sets from their own makers are the reference of a conformal p-value.
     * Unknown: logistic regression on the log of the nearest distance, trial sets with their own maker against the same
       with it taken away; labels are softened to (N + 1)/(N + 2), so that N sets never give more than N's certainty.
@@ -143,7 +149,7 @@ def enrol(runs: Sequence[Run]) -> Enrolment:
     trials = _trials(list(groups.values()), shapes)
     own = np.array([trial.maker for trial in trials], np.intp)
     found = _trial_distances(trials, makers, spread, drift)
-    centre = np.array([1.0, 1 / len(shapes)])
+    centre = np.full(2, 1 / len(shapes))
     weights = _weights(np.stack(found), own, centre)
     fused = np.tensordot(weights, np.stack(found), 1)
     return Enrolment(
@@ -155,6 +161,7 @@ def enrol(runs: Sequence[Run]) -> Enrolment:
         weights=weights,
         alone=np.concatenate([_weights(found[i][None], own, centre[[i]]) for i in (0, 1)]),
         null=np.sort(fused[np.arange(len(own)), own]),
+        best_layer=_best_layer(trials, makers, own),
         stranger=_stranger(fused, own),
     )
 
@@ -201,13 +208,15 @@ def _distances(
 
 def raw_signature_distances(profiles: Sequence[Profile], makers: Sequence[Maker]) -> Floats:
     """(N, K) float64, Σ_l |V_kl (m_l - m_kl)|²: squared distances of means in units of the variance of one image."""
-    total = np.zeros((len(profiles), len(makers)))
-    for layer in range(len(profiles[0].signature)):
-        means = np.stack([one.signature[layer].mean for one in profiles])
-        for k, maker in enumerate(makers):
-            step = (means - maker.profile.signature[layer].mean) @ maker.whiteners[layer].T
-            total[:, k] += np.square(step).sum(axis=1)
+    layers = range(len(makers[0].whiteners))
+    total: Floats = np.sum([_layer_distances(profiles, makers, layer) for layer in layers], axis=0)
     return total
+
+
+def _layer_distances(profiles: Sequence[Profile], makers: Sequence[Maker], layer: int) -> Floats:
+    means = np.stack([one.signature[layer].mean for one in profiles])
+    steps = [(means - maker.profile.signature[layer].mean) @ maker.whiteners[layer].T for maker in makers]
+    return np.stack([np.square(step).sum(axis=1) for step in steps], axis=1)
 
 
 def _drift(several: Sequence[Sequence[Run]], shapes: Sequence[Floats]) -> float:
@@ -257,6 +266,20 @@ def _trial_distances(
     return found
 
 
+def _best_layer(trials: Sequence[_Trial], makers: Sequence[Maker], own: NDArray[np.intp]) -> int:
+    """Position of the best single layer, by trials; the middle one when there are none."""
+    layers = len(makers[0].whiteners)
+    if not trials:
+        return layers // 2
+    right = []
+    for layer in range(layers):
+        raw = _layer_distances([trial.profile for trial in trials], makers, layer)
+        for i, trial in enumerate(trials):
+            raw[i, trial.maker] = _layer_distances([trial.profile], [trial.rest], layer)[0, 0]
+        right.append(int((raw.argmin(axis=1) == own).sum()))
+    return int(np.argmax(right))
+
+
 def _weights(distances: Floats, own: NDArray[np.intp], centre: Floats) -> Floats:
     """Weights (P,) of the distances (P, N, K) under which the own makers (N,) are most probable."""
     if not len(own):
@@ -264,7 +287,7 @@ def _weights(distances: Floats, own: NDArray[np.intp], centre: Floats) -> Floats
 
     def loss(logs: Floats) -> float:
         chances = log_softmax(-0.5 * np.tensordot(centre * np.exp(logs), distances, 1), axis=1)
-        return float(-chances[np.arange(len(own)), own].sum() + 0.5 * np.square(logs / math.log(10)).sum())
+        return float(-chances[np.arange(len(own)), own].sum() + 0.5 * np.square(logs / math.log(PRIOR_WIDTH)).sum())
 
     bounds = [(-_STEEPEST, _STEEPEST)] * len(centre)
     found: Floats = minimize(loss, np.zeros(len(centre)), method="L-BFGS-B", bounds=bounds).x

@@ -1,0 +1,76 @@
+"""The per-image baseline of attribution: a linear probe on the stored embeddings of the enrolled releases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.partitioner import StoredPartition
+from scoring.baselines import linear_probe
+from scoring.partition import Partition
+from storage.objects import open_store
+from storage.vectors import VectorStore, layer_column
+
+MOST_IMAGES = 1000
+"""Images of a release that the probe sees at most, the first ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Enrolled releases as (name, tables), a table being (name, version), and the suspect's table, in one layer."""
+
+    store: str
+    layer: int
+    partition_key: str
+    enrolled: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
+    suspect: tuple[str, int]
+
+
+class Probed(NamedTuple):
+    """Summed log-probability of each release, or the releases whose embeddings are gone: then there is no probe."""
+
+    scores: dict[str, float]
+    missing: list[str]
+
+
+@dataclass(unsafe_hash=True)
+class Prober:
+    """A worker that fits and asks one probe."""
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def process(self, task: Probe) -> Probed:
+        """Fit on the enrolled releases, ask for the suspect."""
+        store = open_store(task.store)
+        vectors = VectorStore(store)
+        missing = [
+            maker for maker, tables in task.enrolled if any(vectors.committed(name) is None for name, _ in tables)
+        ]
+        if missing or len(task.enrolled) < 2:
+            return Probed({}, missing)
+        partition = StoredPartition.load(store, task.partition_key).partition
+        enrolled = {
+            maker: np.concatenate([_projected(vectors, partition, table, task.layer, MOST_IMAGES) for table in tables])
+            for maker, tables in task.enrolled
+        }
+        suspect = _projected(vectors, partition, task.suspect, task.layer, None)
+        return Probed(linear_probe(enrolled, [suspect])[0], [])
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def _projected(
+    vectors: VectorStore, partition: Partition, table: tuple[str, int], layer: int, most: int | None
+) -> NDArray[np.float32]:
+    """The first images of a table in projected coordinates, (m, k) float32."""
+    blocks: list[NDArray[np.float32]] = []
+    for _, x in vectors.scan(*table, layer_column(layer)):
+        blocks.append(partition.project(x))
+        if most is not None and sum(map(len, blocks)) >= most:
+            break
+    return np.concatenate(blocks)[:most]
