@@ -34,18 +34,40 @@ class Workbench:
     cluster: Cluster
     report: Report
 
-    def run(self, pool: str, worker: Worker[T, R], tasks: Sequence[T], stage: str, skipped: int = 0) -> dict[int, R]:
+    def run(
+        self,
+        pool: str,
+        worker: Worker[T, R],
+        tasks: Sequence[T],
+        stage: str,
+        skipped: int = 0,
+        unit: str = "layers",
+    ) -> dict[int, R]:
         """Run tasks on a pool, one progress step per task; results by the index of their task."""
         results: dict[int, R] = {}
         total = len(tasks) + skipped
-        self.report(Progress(stage, "layers", skipped, total, skipped))
+        self.report(Progress(stage, unit, skipped, total, skipped))
         if tasks:
             for index, result in self.cluster.pool(pool).run(worker, tasks):
                 results[index] = result
-                self.report(Progress(stage, "layers", skipped + len(results), total, skipped))
+                self.report(Progress(stage, unit, skipped + len(results), total, skipped))
         return results
 
     def run_one(self, worker: Worker[T, R], task: T) -> R:
         """Run one task on the pool of the layers."""
         ((_, result),) = self.cluster.pool("layers").run(worker, [task])
         return result
+
+
+def layer_key(prefix: str, layer: int, suffix: str) -> str:
+    """The object of one layer under a prefix.
+
+    >>> layer_key("nearest/ab", 3, "parquet")
+    'nearest/ab/layer_03.parquet'
+    """
+    return f"{prefix}/layer_{layer:02d}.{suffix}"
+
+
+def keys_under(store: ObjectStore, prefix: str) -> set[str]:
+    """The keys of all objects under a prefix: what need not be made again."""
+    return {info.key for info in store.list(prefix + "/")}

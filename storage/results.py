@@ -31,7 +31,7 @@ _TYPES = {
 _COLUMNS = {
     "audits": """
         string   audit_id release version family reference images_uri encoder_model encoder_digest
-        string   reference_digest images_digest spec_digest preset
+        string   reference_digest images_digest spec_digest preset search
         int32    components cells
         int64    seed train_images held_out_images contaminated images rejected
         string   verdict invalid_reason
@@ -58,6 +58,9 @@ _COLUMNS = {
         float64? tail_alpha copy_rate_001 copy_rate_001_low copy_rate_001_high
         int64?   discoveries near_duplicates
         float64? authentic authentic_low authentic_high authentic_held_out
+        string?  index_table
+        int32?   index_version probes_held_out probes
+        float64? recall_held_out recall search_bound
         string   preset
     """,
     "profiles": """
@@ -103,8 +106,8 @@ SCHEMAS: dict[str, pa.Schema] = {table: _schema(columns) for table, columns in _
 `audits` has one row an audit (``images`` counts the release's, ``forward_images`` those that went through
 the encoder for this audit; ``settings`` is the resolved spec as JSON); `scores` and `profiles` one row a
 layer (``covariance`` is the layer's row of the covariance of logit Â over layers; ``copies_below`` is K of
-the tail at ``tail_alpha``); `evidence` the closest pairs of a layer; `checks` what must hold for the audit to be
-valid; `rejects` one row an image that could
+the tail at ``tail_alpha``; ``index_table`` to ``search_bound`` are null where the search was exact); `evidence` the
+closest pairs of a layer; `checks` what must hold for the audit to be valid; `rejects` one row an image that could
 not be read (``role`` is train, held_out or release).
 """
 

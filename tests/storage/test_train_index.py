@@ -9,7 +9,7 @@ from sklearn.cluster import KMeans
 from scoring.distances import recompute_euclidean
 from storage.errors import StageError
 from storage.objects import ObjectStore, open_store
-from storage.train_index import nearest_in_cell, write_indexed
+from storage.train_index import nearest_indexed, write_indexed
 from storage.vectors import VectorStore
 
 Matrix = NDArray[np.float32]
@@ -50,7 +50,7 @@ def test_the_search_is_the_exact_one_in_the_cell(store: ObjectStore, n: int, k: 
     numbers = np.random.default_rng(seed).permutation(10 * n)[:n]
     vectors = VectorStore(store)
     version = write_indexed(vectors, "train", _blocks(numbers, train, 128), centroids)
-    rows, winners, *_ = nearest_in_cell(vectors.open("train", version), queries, block=64)
+    rows, winners, *_ = nearest_indexed(vectors.open("train", version), queries, block=64)
     expected, distance = _exact(queries, train, centroids)
     assert (rows == numbers[expected]).all()
     assert (winners == train[expected]).all()
@@ -64,7 +64,7 @@ def test_one_query_is_a_batch_too(store: ObjectStore) -> None:
     vectors = VectorStore(store)
     train = _cloud(0, 60, 4)
     version = write_indexed(vectors, "train", [(np.arange(60), train)], _centroids(train, 3))
-    found = nearest_in_cell(vectors.open("train", version), train[7:8], neighbours=5)
+    found = nearest_indexed(vectors.open("train", version), train[7:8], neighbours=5)
     assert found.row.tolist() == [7]
     assert found.rows.shape == (1, 5)
     assert (np.diff(found.distances[0]) >= 0).all()
@@ -76,8 +76,8 @@ def test_an_older_version_is_still_what_it_was(store: ObjectStore) -> None:
     centroids = _centroids(first, 3)
     old = write_indexed(vectors, "train", [(np.arange(60), first)], centroids)
     new = write_indexed(vectors, "train", [(np.arange(60) + 100, first[::-1])], centroids)
-    assert (nearest_in_cell(vectors.open("train", old), first)[0] == np.arange(60)).all()
-    assert (nearest_in_cell(vectors.open("train", new), first)[0] == np.arange(60)[::-1] + 100).all()
+    assert (nearest_indexed(vectors.open("train", old), first)[0] == np.arange(60)).all()
+    assert (nearest_indexed(vectors.open("train", new), first)[0] == np.arange(60)[::-1] + 100).all()
 
 
 def test_a_cell_without_train_images_is_an_error(tmp_path: object) -> None:
@@ -86,4 +86,4 @@ def test_a_cell_without_train_images_is_an_error(tmp_path: object) -> None:
     far = np.full((1, 4), 500, np.float32)
     version = write_indexed(vectors, "t", [(np.arange(50), train)], np.concatenate([_centroids(train, 2), far]))
     with pytest.raises(StageError, match="the index of t gave no neighbour for 1 of 6 images"):
-        nearest_in_cell(vectors.open("t", version), np.concatenate([train[:5], far]))
+        nearest_indexed(vectors.open("t", version), np.concatenate([train[:5], far]))
