@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from actors.searcher import read_nearest, write_nearest
+from actors.searcher import read_nearest, search_facts, write_nearest
 from storage.objects import open_store
 
 
@@ -32,7 +32,7 @@ class Merger:
         published = False
         if not store.exists(task.key):
             blocks = [read_nearest(store, key) for key in task.keys]
-            published = write_nearest(store, task.key, pa.concat_tables(blocks), blocks[0].schema.metadata)
+            published = write_nearest(store, task.key, pa.concat_tables(blocks), search_facts(blocks[0]))
         for key in task.keys:
             store.delete(key)
         return published

@@ -41,7 +41,7 @@ def plan_search(
             partition_key=layer_key(partition, layer, "npz"),
             metric=metric,
             key=layer_key(prefix, layer, "parquet"),
-            sample_key=layer_key(f"{prefix}/samples", layer, "parquet") if mode == "global" else None,
+            sample_key=layer_key(f"{prefix}/samples", layer, "npz") if mode == "global" else None,
         )
         for layer in layers
     ]

@@ -158,7 +158,7 @@ def _exact(
     return found.distance, table["row"].to_numpy()[found.row], nothing, nothing
 
 
-def write_nearest(store: ObjectStore, key: str, table: pa.Table, facts: Mapping[Any, Any]) -> bool:
+def write_nearest(store: ObjectStore, key: str, table: pa.Table, facts: Mapping[str, str]) -> bool:
     """Publish a table of nearest distances with how it was searched; False when another worker was first."""
     exact = table["exact"].to_numpy()
     sample = ~np.isnan(exact)
@@ -172,6 +172,11 @@ def write_nearest(store: ObjectStore, key: str, table: pa.Table, facts: Mapping[
 def read_nearest(store: ObjectStore, key: str) -> pa.Table:
     """A table of nearest distances with the metadata of its schema; see `NEAREST_SCHEMA`."""
     return pq.read_table(pa.BufferReader(store.get(key)))
+
+
+def search_facts(table: pa.Table) -> dict[str, str]:
+    """The metadata of a table of nearest distances; empty for one that was put together from others."""
+    return {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,7 +199,7 @@ class NearestTable:
     @classmethod
     def load(cls, store: ObjectStore, key: str) -> NearestTable:
         table = read_nearest(store, key)
-        probes = (table.schema.metadata or {}).get(b"probes")
+        probes = search_facts(table).get("probes")
         columns = {name: table[name].to_numpy() for name in NEAREST_SCHEMA.names}
         return cls(**columns, probes=None if probes is None else int(probes))
 
