@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +23,8 @@ from storage.vectors import VectorStore, layer_column
 TUNED = 1000
 """Images that choose the number of probes."""
 
-FEWEST_MEASURED, MOST_MEASURED, MEASURED_SHARE = 1000, 5000, 20
+FEWEST_MEASURED, MOST_MEASURED, MEASURED_SHARE = 1000, 20_000, 20
 """Images that measure the recall: one in twenty. They are others than those that chose, where a set has so many."""
-
-WANTED_RECALL = 0.9995
-"""Recall that the number of probes is chosen for: no miss, or one in 2,000."""
 
 TRAIN_ROWS = 131_072
 """Train vectors that are compared with the sample at once."""
@@ -103,7 +101,7 @@ class Sampler:
         index = vectors.open(stored.index_table, stored.index_version)
         choosing, kept = np.isin(positions, tuned), np.isin(positions, measured)
         most = index_partitions(index.count_rows())
-        probes = choose_probes(index, queries[choosing], exact.first[choosing], most)
+        probes = choose_probes(index, queries[choosing], exact.first[choosing], wanted_recall(task.rows), most)
         return SearchSample(rows[kept], TwoNearest(exact.first[kept], exact.second[kept]), probes).save(store, task.key)
 
     def close(self) -> None:
@@ -114,7 +112,7 @@ def choose_sample(images: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np
     """Positions of the images that choose the probes, and of those that measure the recall.
 
     >>> [[len(part) for part in choose_sample(n, 0)] for n in (300, 2500, 50_000, 1_000_000)]
-    [[300, 300], [1000, 1000], [1000, 2500], [1000, 5000]]
+    [[300, 300], [1000, 1000], [1000, 2500], [1000, 20000]]
     """
     measured = min(MOST_MEASURED, max(FEWEST_MEASURED, images // MEASURED_SHARE))
     if images <= TUNED + measured:
@@ -123,18 +121,33 @@ def choose_sample(images: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np
     return np.sort(chosen[:TUNED]), np.sort(chosen[TUNED:])
 
 
-def choose_probes(index: Any, queries: NDArray[np.float32], exact: NDArray[np.float64], most: int) -> int:
+def wanted_recall(images: int) -> float:
+    """Recall that the number of probes is chosen for.
+
+    One in a thousand may be missed; less of more than 100,000 images, since SE/4 of their Â, about .1/√n, is then below
+    what twice as many misses (the end of the interval) with a flip of .15 would amount to.
+
+    >>> [round(wanted_recall(n), 5) for n in (500, 100_000, 1_000_000)]
+    [0.999, 0.999, 0.99968]
+    """
+    return 1 - min(0.001, 0.32 / math.sqrt(images))
+
+
+def choose_probes(
+    index: Any, queries: NDArray[np.float32], exact: NDArray[np.float64], wanted: float, most: int
+) -> int:
     """The smallest number of probes with the wanted recall, in steps of half an octave.
 
     Args:
         index: LanceDB table written by `write_indexed`.
         queries: (s, k) float32.
         exact: (s,) float64, distances to their nearest train vectors.
+        wanted: Recall.
         most: Partitions that there are, at most.
     """
     for probes in _steps(most):
         near = nearest_indexed(index, queries, probes=probes)
-        if recall(recompute_euclidean(queries, near.vector), exact).rate >= WANTED_RECALL:
+        if recall(recompute_euclidean(queries, near.vector), exact).rate >= wanted:
             return probes
     return most
 
