@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from actors.searcher import read_nearest, search_facts, write_nearest
-from storage.objects import open_store
+from storage.objects import ObjectMissingError, open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,19 @@ class Merger:
         """Nothing to load."""
 
     def process(self, task: MergeBlocks) -> bool:
-        """Join the blocks; False when the table was there."""
+        """Join the blocks; False when another worker, of this audit or of one at the same time, did.
+
+        Raises:
+            ObjectMissingError: A block is not there, and the table neither.
+        """
         store = open_store(task.store)
-        published = False
-        if not store.exists(task.key):
+        try:
             blocks = [read_nearest(store, key) for key in task.keys]
-            published = write_nearest(store, task.key, pa.concat_tables(blocks), search_facts(blocks[0]))
+        except ObjectMissingError:
+            if store.exists(task.key):
+                return False
+            raise
+        published = write_nearest(store, task.key, pa.concat_tables(blocks), search_facts(blocks[0]))
         for key in task.keys:
             store.delete(key)
         return published

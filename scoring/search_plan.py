@@ -97,13 +97,14 @@ def index_centroids(sample: NDArray[np.float32], train: int, seed: int) -> NDArr
         seed: Seed of k-means.
 
     Returns:
-        (partitions, k) float32.
+        (partitions, k) float32, each the nearest one of some vector of the sample.
 
     >>> index_centroids(np.random.default_rng(0).normal(size=(900, 2)).astype(np.float32), 400, seed=0).shape
     (20, 2)
     """
     partitions = max(1, min(index_partitions(train), len(sample) // FEWEST_SAMPLED))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # equal vectors leave a partition empty: harmless
+        warnings.simplefilter("ignore", ConvergenceWarning)  # equal vectors: some partitions stay empty
         fitted = KMeans(partitions, init="random", n_init=1, max_iter=10, random_state=seed).fit(sample)
-    return np.ascontiguousarray(fitted.cluster_centers_, np.float32)
+    filled = np.unique(fitted.labels_)  # a probe of an empty partition would find nothing
+    return np.ascontiguousarray(fitted.cluster_centers_[filled], np.float32)

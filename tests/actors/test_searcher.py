@@ -16,7 +16,7 @@ from actors.partitioner import FitLayer, Partitioner
 from actors.sampler import Sampler, SampleSearch, SearchSample, wanted_recall
 from actors.search_stages import in_blocks
 from actors.searcher import Metric, NearestTable, Searcher, SearchLayer, read_nearest, search_facts
-from storage.objects import open_store
+from storage.objects import ObjectMissingError, open_store
 from storage.train_index import nearest_indexed
 from storage.vectors import VectorStore
 from tests.actors.conftest import Lab, embedding_table
@@ -223,7 +223,9 @@ def test_blocks_joined_are_the_whole(wide: Lab) -> None:
     assert Merger().process(merge)
     assert read_nearest(wide.store, "joined.parquet").equals(read_nearest(wide.store, "whole.parquet"), True)
     assert not list(wide.store.list("joined/"))
-    assert not Merger().process(merge)  # nor do its blocks need to be there again
+    assert not Merger().process(merge)  # another audit may have joined and removed them
+    with pytest.raises(ObjectMissingError):
+        Merger().process(replace(merge, key="nowhere.parquet"))
 
 
 def test_a_constant_layer_needs_no_sample(wide: Lab) -> None:

@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 
 from scoring.search_plan import global_seconds, in_cell_seconds, index_centroids, index_partitions, search_mode
 
@@ -43,5 +44,9 @@ def test_the_index_has_about_the_root_of_train_partitions(train: int, sample: in
     assert len(centroids) <= index_partitions(train)
 
 
-def test_equal_vectors_are_indexed_all_the_same() -> None:
-    assert np.isfinite(index_centroids(np.ones((400, 3), np.float32), 400, 0)).all()
+def test_no_partition_is_empty() -> None:
+    few = np.repeat(np.random.default_rng(0).normal(size=(5, 3)), 200, axis=0).astype(np.float32)
+    centroids = index_centroids(few, 1000, 0)
+    assert 1 < len(centroids) <= 5
+    assert set(cdist(few, centroids).argmin(axis=1)) == set(range(len(centroids)))
+    assert len(index_centroids(np.ones((400, 3), np.float32), 400, 0)) == 1
