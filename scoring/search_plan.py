@@ -15,10 +15,10 @@ SearchMode = Literal["in_cell", "global"]
 """Two different quantities L(x), never compared with each other: the distance to the nearest train image of the image's
 own cell, as published, searched exactly; or to the nearest of all, found by an index whose recall is measured."""
 
-QUERY_SECONDS = 1.6e-4
-SCANNED_SECONDS = 2.8e-8
-BUILT_SECONDS = 8.9e-6
-EXACT_SECONDS = 2.6e-9
+QUERY_SECONDS = 2.1e-4
+SCANNED_SECONDS = 1.9e-8
+BUILT_SECONDS = 9.9e-6
+EXACT_SECONDS = 2.3e-9
 """Seconds a query; a train vector that an index scans for it; a train vector that is indexed with √|T| partitions; a
 pair of query and train vector compared exactly. For 64 dimensions and 50 neighbours on 2 cores; longer vectors in
 proportion. Source: `python -m benchmarks.search`, its last line."""
@@ -37,7 +37,7 @@ def in_cell_seconds(train: int, components: int, cells: int) -> float:
     """Seconds of one layer's searches inside cells, for what a reference is expected to serve.
 
     >>> round(in_cell_seconds(1_000_000, 64, 10))
-    178
+    127
     """
     scanned = train / cells * SCANNED_SECONDS * components / 64
     return USUAL_SETS * USUAL_IMAGES * (QUERY_SECONDS + scanned)
@@ -47,7 +47,7 @@ def global_seconds(train: int, components: int, probes: int = 4) -> float:
     """Seconds of one layer's searches among all train images: index, exact samples, searches.
 
     >>> round(global_seconds(1_000_000, 64))
-    56
+    55
     """
     scanned = probes * math.sqrt(train) * SCANNED_SECONDS
     once = train * (BUILT_SECONDS + USUAL_SETS * USUAL_SAMPLE * EXACT_SECONDS)
