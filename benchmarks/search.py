@@ -3,8 +3,8 @@
     python -m benchmarks.search [--quick] [--images 1000000] [--queries 10000]
 
 One after the other on all cores of one machine, the best of three runs each. What is timed is the search of an audit:
-probes chosen on an exact sample, recall measured on another, the winners' distances recomputed in float64. The last line
-holds the constants of `scoring.search_plan`.
+probes chosen on an exact sample, recall measured on another, the winners' distances recomputed in float64. The last
+line holds the constants of `scoring.search_plan`.
 """
 
 from __future__ import annotations
