@@ -43,6 +43,7 @@ format: setup ## Rewrite the code in the project's format
 
 bench: setup ## Measure; DATA=folder adds the benchmarks on real generators
 	$(BIN)/python -m benchmarks.embedding
+	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.calibration --quick
 	$(if $(DATA),$(BIN)/python -m benchmarks.codec_parity $(DATA))
 	$(if $(DATA),$(BIN)/python -m benchmarks.mnist_generators $(DATA))

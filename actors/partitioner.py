@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from scoring.moments import Moments
 from scoring.partition import Partition, fit_partition
+from scoring.search_plan import SearchMode, index_centroids
 from storage.errors import InputError
 from storage.objects import ObjectStore, open_store
 from storage.train_index import write_indexed
@@ -38,27 +39,34 @@ class FitLayer:
     seed: int
     key: str
     index_table: str
+    search: SearchMode = "in_cell"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredPartition:
-    """A partition and the indexed table of its projected train vectors (version 0, no table: a constant layer)."""
+    """A partition and the indexed table of its projected train vectors (version 0, no table: a constant layer).
+
+    ``search`` says what the index is for: its partitions are the cells, or many small ones.
+    """
 
     partition: Partition
     index_table: str
     index_version: int
+    search: SearchMode
 
     @classmethod
     def load(cls, store: ObjectStore, key: str) -> StoredPartition:
         with np.load(io.BytesIO(store.get(key)), allow_pickle=False) as arrays:
             found = dict(arrays)
-        return cls(Partition.from_arrays(found), str(found["index_table"]), int(found["index_version"]))
+        search: SearchMode = "global" if str(found["search"]) == "global" else "in_cell"
+        return cls(Partition.from_arrays(found), str(found["index_table"]), int(found["index_version"]), search)
 
     def save(self, store: ObjectStore, key: str) -> bool:
         """Publish the partition; False when another worker was first."""
         buffer = io.BytesIO()
         arrays: dict[str, Any] = dict(self.partition.to_arrays())
-        np.savez(buffer, index_table=self.index_table, index_version=self.index_version, **arrays)
+        arrays |= {"index_table": self.index_table, "index_version": self.index_version, "search": self.search}
+        np.savez(buffer, **arrays)
         return store.put_if_absent(key, buffer.getvalue())
 
 
@@ -82,14 +90,18 @@ class Partitioner:
         if store.exists(task.key):
             return False
         vectors = VectorStore(store)
-        partition = self._fit(vectors, task)
+        moments, sample = _moments_and_sample(_scan(vectors, task), task)
+        partition = self._fit(moments, sample, task)
         name, version = "", 0
         if partition.informative:
             # A name of this attempt's own: two writers of one Lance table break each other's index.
             name = f"{task.index_table}-{uuid.uuid4().hex[:8]}"
             projected = ((rows, partition.project(x)) for rows, x in _scan(vectors, task))
-            version = write_indexed(vectors, name, projected, partition.centroids)
-        published = StoredPartition(partition, name, version).save(store, task.key)
+            centroids = partition.centroids
+            if task.search == "global":
+                centroids = index_centroids(partition.project(sample), moments.n, task.seed)
+            version = write_indexed(vectors, name, projected, centroids)
+        published = StoredPartition(partition, name, version, task.search).save(store, task.key)
         if name and not published:
             vectors.database().drop_table(name)
         return published
@@ -97,8 +109,8 @@ class Partitioner:
     def close(self) -> None:
         """Nothing to give back."""
 
-    def _fit(self, vectors: VectorStore, task: FitLayer) -> Partition:
-        moments, sample = _moments_and_sample(_scan(vectors, task), task)
+    @staticmethod
+    def _fit(moments: Moments, sample: NDArray[np.float32], task: FitLayer) -> Partition:
         try:
             return fit_partition(moments, sample, components=task.components, cells=task.cells, seed=task.seed)
         except ValueError as error:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from actors.profiler import JoinProfile, LayerProfiler, ProfileJoiner, ProfileLayer, SetProfile
-from actors.reference_stages import ReferenceTables, layer_key
-from actors.workbench import Workbench
+from actors.reference_stages import ReferenceTables
+from actors.workbench import Workbench, layer_key
 from storage.digest import digest, short
 from storage.vectors import EmbeddingTable
 

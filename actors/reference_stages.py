@@ -1,13 +1,14 @@
-"""The stages of a reference, a layer at a time: partition, search (of releases too), contamination, checks.
+"""The stages of a reference, a layer at a time: partition, contamination, checks.
 
 They work as those of `actors.stages` do.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Literal
 
 import numpy as np
 
@@ -18,14 +19,14 @@ from actors.joiner import (
     load_checks,
 )
 from actors.partitioner import FitLayer, Partitioner
-from actors.searcher import Metric, Searcher, SearchLayer
-from actors.workbench import Workbench
+from actors.search_stages import plan_search, run_search, search
+from actors.searcher import Metric
+from actors.workbench import Workbench, keys_under, layer_key
 from scoring.check import Check
+from scoring.search_plan import SearchMode, search_mode
 from storage.digest import digest, short
 from storage.objects import ObjectStore
 from storage.vectors import EmbeddingTable
-
-T = TypeVar("T")
 
 LEFT_OUT_SHARE = 5
 """One train image in so many, at most, is left out of train to compare train with held-out images."""
@@ -35,11 +36,12 @@ LEFT_OUT_IMAGES = 2000
 
 @dataclass(frozen=True, slots=True)
 class PartitionSettings:
-    """What decides a partition, besides the train images and the encoder."""
+    """What decides a partition and its index, besides the train images and the encoder."""
 
     components: int
     cells: int
     seed: int
+    search: SearchMode = "in_cell"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class ReferenceTables:
         contaminated: Key of the list of held-out images that are not used.
         contaminated_images: Their number.
         metric: The distance.
+        search: Which nearest train image the distances are to.
         seed: Seed of partition, permutations and samples.
     """
 
@@ -66,6 +69,7 @@ class ReferenceTables:
     contaminated: str
     contaminated_images: int
     metric: Metric
+    search: SearchMode
     seed: int
 
     @property
@@ -79,17 +83,34 @@ class ReferenceTables:
 
 def partition_prefix(train: EmbeddingTable, settings: PartitionSettings) -> str:
     """Where the partition of a train table lives."""
-    code = digest(train=train.name, components=settings.components, cells=settings.cells, seed=settings.seed)
+    code = digest(
+        train=train.name,
+        components=settings.components,
+        cells=settings.cells,
+        seed=settings.seed,
+        search=settings.search,
+    )
     return f"partitions/{short(code)}"
 
 
-def layer_key(prefix: str, layer: int, suffix: str) -> str:
-    """The object of one layer under a prefix.
+def settled_search(
+    store: ObjectStore,
+    train: EmbeddingTable,
+    asked: Literal["auto", "in_cell", "global"],
+    preset: str,
+    components: int,
+    cells: int,
+) -> SearchMode:
+    """The search mode of a reference. What ``auto`` comes to is decided once, and then stands in the store.
 
-    >>> layer_key("nearest/ab", 3, "parquet")
-    'nearest/ab/layer_03.parquet'
+    A layerprint with another idea of costs then still searches later releases as it did the earlier ones.
     """
-    return f"{prefix}/layer_{layer:02d}.{suffix}"
+    chosen = search_mode(asked, preset, train.rows, components, cells)
+    if asked != "auto" or preset != "default":
+        return chosen
+    key = f"searches/{short(digest(train=train.name, components=components, cells=cells))}.json"
+    store.put_if_absent(key, json.dumps({"search": chosen, "train_images": train.rows}).encode())
+    return "global" if json.loads(store.get(key))["search"] == "global" else "in_cell"
 
 
 def fit_partitions(bench: Workbench, train: EmbeddingTable, layers: Sequence[int], settings: PartitionSettings) -> str:
@@ -106,55 +127,14 @@ def fit_partitions(bench: Workbench, train: EmbeddingTable, layers: Sequence[int
             seed=settings.seed,
             key=layer_key(prefix, layer, "npz"),
             index_table=f"train-{prefix.rpartition('/')[2]}-layer_{layer:02d}",
+            search=settings.search,
         )
         for layer in layers
     ]
-    missing = _missing(bench.store, prefix, tasks)
+    there = keys_under(bench.store, prefix)
+    missing = [task for task in tasks if task.key not in there]
     bench.run("layers", Partitioner(), missing, "partition train", len(tasks) - len(missing))
     return prefix
-
-
-# -- search --------------------------------------------------------------------------------------------------
-
-
-def plan_search(
-    store: ObjectStore, table: EmbeddingTable, layers: Sequence[int], partition: str, metric: Metric
-) -> list[SearchLayer]:
-    """One search per layer."""
-    prefix = f"nearest/{short(digest(table=table.name, partition=partition, metric=metric))}"
-    return [
-        SearchLayer(
-            store=store.uri,
-            table=table.name,
-            version=table.version,
-            layer=layer,
-            partition_key=layer_key(partition, layer, "npz"),
-            metric=metric,
-            key=layer_key(prefix, layer, "parquet"),
-        )
-        for layer in layers
-    ]
-
-
-def search(
-    bench: Workbench, table: EmbeddingTable, layers: Sequence[int], partition: str, metric: Metric, label: str
-) -> str:
-    """The nearest distances of a set in every layer; returns their prefix in the store."""
-    tasks = plan_search(bench.store, table, layers, partition, metric)
-    prefix = tasks[0].key.rpartition("/")[0]
-    run_search(bench, prefix, tasks, f"search {label}")
-    return prefix
-
-
-def run_search(bench: Workbench, prefix: str, tasks: Sequence[SearchLayer], stage: str) -> None:
-    """Search the layers that are not there yet."""
-    missing = _missing(bench.store, prefix, tasks)
-    bench.run("layers", Searcher(), missing, stage, len(tasks) - len(missing))
-
-
-def _missing(store: ObjectStore, prefix: str, tasks: Sequence[T]) -> list[T]:
-    there = {info.key for info in store.list(prefix + "/")}
-    return [task for task in tasks if getattr(task, "key") not in there]  # noqa: B009
 
 
 # -- reference -----------------------------------------------------------------------------------------------
@@ -170,7 +150,7 @@ def finish_reference(
     """From the embedded train and held-out images to a reference that releases can be scored against."""
     train, held_out = tables
     partition = fit_partitions(bench, train, layers, settings)
-    nearest = search(bench, held_out, layers, partition, metric, "held-out")
+    nearest = search(bench, held_out, layers, partition, metric, settings.search, "held-out")
     key = f"contaminated/{nearest.rpartition('/')[2]}.json"
     task = FindContamination(
         store=bench.store.uri,
@@ -184,7 +164,18 @@ def finish_reference(
     if not bench.store.exists(key):
         bench.run_one(Decontaminator(), task)
     count = len(load_contaminated(bench.store, key))
-    return ReferenceTables(tuple(layers), train, held_out, partition, nearest, key, count, metric, settings.seed)
+    return ReferenceTables(
+        layers=tuple(layers),
+        train=train,
+        held_out=held_out,
+        partition=partition,
+        nearest=nearest,
+        contaminated=key,
+        contaminated_images=count,
+        metric=metric,
+        search=settings.search,
+        seed=settings.seed,
+    )
 
 
 def check_reference(bench: Workbench, reference: ReferenceTables) -> list[Check]:
@@ -211,11 +202,19 @@ def _search_left_out(bench: Workbench, reference: ReferenceTables) -> str:
     size = min(LEFT_OUT_IMAGES, train.rows // LEFT_OUT_SHARE)
     sample = np.random.default_rng(reference.seed).choice(train.rows + len(train.rejects), size, replace=False)
     code = digest(train=train.name, partition=reference.partition, left_out=size, seed=reference.seed)
-    plan = plan_search(bench.store, train, reference.layers, reference.partition, reference.metric)
+    plan = plan_search(bench.store, train, reference.layers, reference.partition, reference.metric, reference.search)
+    held_out = plan_search(
+        bench.store, reference.held_out, reference.layers, reference.partition, reference.metric, reference.search
+    )
     prefix = f"nearest/{short(code)}"
     tasks = [
-        replace(task, key=layer_key(prefix, task.layer, "parquet"), left_out=tuple(sorted(sample.tolist())))
-        for task in plan
+        replace(
+            task,
+            key=layer_key(prefix, task.layer, "parquet"),
+            sample_key=like.sample_key,  # searched with as many probes as the held-out images they are compared with
+            left_out=tuple(sorted(sample.tolist())),
+        )
+        for task, like in zip(plan, held_out, strict=True)
     ]
-    run_search(bench, prefix, tasks, "search left-out train")
+    run_search(bench, prefix, tasks, train.rows, "left-out train")
     return prefix

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from actors.joiner import CompareLayers, Comparer, Joined, Joiner, JoinLayers
-from actors.reference_stages import ReferenceTables, layer_key
+from actors.reference_stages import ReferenceTables
 from actors.scorer import LayerResult, ScoreLayer, Scorer
-from actors.workbench import Workbench
+from actors.workbench import Workbench, layer_key
 from scoring.paired import Comparison
 from storage.digest import digest, short
 from storage.vectors import EmbeddingTable

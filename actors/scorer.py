@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,9 @@ from actors.searcher import NearestTable
 from scoring.authenticity import Authenticity, authentic_share, compare_authenticity
 from scoring.conformal import conformal_p
 from scoring.false_discovery import discoveries
-from scoring.layer_score import LayerScore, score_layer, uninformative_layer
+from scoring.layer_score import LayerScore, ScoredLayer, score_layer, uninformative_layer
 from scoring.near_duplicates import MIN_IMAGES, duplicate_threshold
+from scoring.recall import Searched, SearchError, search_error
 from storage.objects import ObjectStore, open_store
 
 EVIDENCE_PAIRS = 20
@@ -59,14 +60,29 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexSearch:
+    """How a layer was searched by an index: pinned version, probes of both sets, and how far Â may be off."""
+
+    index_table: str
+    index_version: int
+    held_out_probes: int | None
+    release_probes: int | None
+    error: SearchError
+
+
+@dataclass(frozen=True, slots=True)
 class LayerResult:
-    """What one layer says about one release: its score, its closest pairs, and the other known measures."""
+    """What one layer says about one release: its score, its closest pairs, and the other known measures.
+
+    ``search`` is None where the search was exact.
+    """
 
     score: LayerScore
     pairs: list[Pair]
     discoveries: int | None = None
     near_duplicates: int | None = None
     authentic: Authenticity | None = None
+    search: IndexSearch | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +118,8 @@ class Scorer:
             ValueError: too few images for one cell (the flow checks this before any work).
         """
         store = open_store(task.store)
-        partition = StoredPartition.load(store, task.partition_key).partition
+        stored = StoredPartition.load(store, task.partition_key)
+        partition = stored.partition
         if not partition.informative:
             return LayerResult(uninformative_layer(task.layer, task.held_out_images, task.release_images), [])
         held_out = NearestTable.load(store, task.held_out_key).without(contaminated_rows(store, task.contaminated_key))
@@ -111,10 +128,21 @@ class Scorer:
             task.layer, held_out.distance, held_out.cell, release.distance, release.cell, partition.centroids
         )
         LayerInfluence(scored.influence_p, scored.influence_q, scored.groups).save(store, task.influence_key)
-        return layer_result(scored.score, held_out, release, scored.conformal_p)
+        result = layer_result(scored.score, held_out, release, scored.conformal_p)
+        if stored.search == "in_cell":
+            return result
+        return replace(result, search=_index_search(stored, held_out, release, scored))
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def _index_search(
+    stored: StoredPartition, held_out: NearestTable, release: NearestTable, scored: ScoredLayer
+) -> IndexSearch:
+    p, q = (Searched(one.distance, scored.groups[one.cell], one.exact, one.second) for one in (held_out, release))
+    error = search_error(p, q, scored.score.se or 0.0)
+    return IndexSearch(stored.index_table, stored.index_version, held_out.probes, release.probes, error)
 
 
 def layer_result(

@@ -1,9 +1,9 @@
-"""Finds, for every image of a set, its nearest train images within its cell, in one layer."""
+"""Finds, for every image of a set, its nearest train images, in one layer: those of its cell, or of all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from actors.partitioner import StoredPartition
+from actors.sampler import SearchSample
 from scoring.distance_ratio import distance_ratio, mean_of_others
 from scoring.distances import in_cell_nearest, recompute_euclidean
 from scoring.partition import Partition
+from scoring.recall import recall
 from storage.objects import ObjectStore, open_store
-from storage.train_index import nearest_in_cell
+from storage.train_index import nearest_indexed
 from storage.vectors import VectorStore, layer_column, vector_matrix
 
 Metric = Literal["euclidean", "abs_cosine"]
@@ -32,17 +34,25 @@ NEAREST_SCHEMA = pa.schema(
         pa.field("train_row", pa.int64(), nullable=False),
         pa.field("ratio", pa.float64()),
         pa.field("train_gap", pa.float64()),
+        pa.field("exact", pa.float64()),
+        pa.field("second", pa.float64()),
     ]
 )
 """One row an image. ``ratio`` is d(NN1) / mean d(NN2…NN50), ``train_gap`` the distance of the nearest train image to
-its own nearest other one; both are NaN under 1 − |cos|, which the index does not know."""
+its own nearest other one; both are NaN under 1 − |cos|, which the index does not know. ``exact`` and ``second`` are the
+exact distances to the two nearest, for the sample that measures the recall; NaN elsewhere.
+
+The metadata of the file say how it was searched: ``search``, ``index_table``, ``index_version``, ``probes``, and on how
+many ``exact_queries`` which ``recall`` was measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchLayer:
     """One layer of one image set to search; ``key`` is where the nearest distances go in the store.
 
-    ``left_out`` holds rows of the train table itself: then only these are searched, each left out of train.
+    ``part`` are positions in the table; None = all images. ``sample_key`` is where the sample is that says how many
+    probes find the nearest of all; None for the search in the cell. ``left_out`` holds rows of the
+    train table itself: then only these are searched, each left out of train.
     """
 
     store: str
@@ -52,37 +62,44 @@ class SearchLayer:
     partition_key: str
     metric: Metric
     key: str
+    part: slice | None = None
+    sample_key: str | None = None
     left_out: tuple[int, ...] = ()
 
 
 @dataclass(unsafe_hash=True)
 class Searcher:
-    """A worker that searches one layer of one set at a time; a result that is there is left alone."""
+    """A worker that searches one block of one layer at a time; a result that is there is left alone."""
 
     def setup(self) -> None:
         """Nothing to load."""
 
     def process(self, task: SearchLayer) -> bool:
-        """Search one layer; False when its result was there."""
+        """Search one block; False when its result was there."""
         store = open_store(task.store)
         if store.exists(task.key):
             return False
         stored = StoredPartition.load(store, task.partition_key)
-        vectors = VectorStore(store)
-        tables = list(self._tables(stored, vectors, task)) if stored.partition.informative else []
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.concat_tables([NEAREST_SCHEMA.empty_table(), *tables]), sink)
-        store.put_if_absent(task.key, sink.getvalue().to_pybytes())
-        return True
+        sample = None if task.sample_key is None else SearchSample.load(store, task.sample_key)
+        tables = list(self._tables(stored, VectorStore(store), task, sample)) if stored.partition.informative else []
+        facts = {
+            "search": stored.search,
+            "index_table": stored.index_table,
+            "index_version": str(stored.index_version),
+            "probes": str(1 if sample is None else sample.probes),
+        }
+        return write_nearest(store, task.key, pa.concat_tables([NEAREST_SCHEMA.empty_table(), *tables]), facts)
 
     def close(self) -> None:
         """Nothing to give back."""
 
     @staticmethod
-    def _tables(stored: StoredPartition, vectors: VectorStore, task: SearchLayer) -> Iterator[pa.Table]:
-        partition = stored.partition
+    def _tables(
+        stored: StoredPartition, vectors: VectorStore, task: SearchLayer, sample: SearchSample | None
+    ) -> Iterator[pa.Table]:
+        partition, probes = stored.partition, 1 if sample is None else sample.probes
         index = vectors.open(stored.index_table, stored.index_version)
-        for rows, x in vectors.scan(task.table, task.version, layer_column(task.layer)):
+        for rows, x in vectors.scan(task.table, task.version, layer_column(task.layer), part=task.part):
             if task.left_out:
                 chosen = np.isin(rows, task.left_out)
                 rows, x = rows[chosen], x[chosen]
@@ -91,34 +108,36 @@ class Searcher:
             if task.metric == "abs_cosine":
                 found = _exact(stored, vectors, partition, projected, cells)
             else:
-                found = _indexed(index, projected, rows if task.left_out else None)
-            yield pa.table([rows, cells, *found], schema=NEAREST_SCHEMA)
+                found = _indexed(index, projected, probes, rows if task.left_out else None)
+            nothing = np.full(len(rows), np.nan)
+            known = (nothing, nothing) if sample is None or task.left_out else sample.of_rows(rows)
+            yield pa.table([rows, cells, *found, *known], schema=NEAREST_SCHEMA)
 
 
 Found = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
 """distance, train_row, ratio, train_gap, each (q,)."""
 
 
-def _indexed(index: Any, projected: NDArray[np.float32], own_rows: NDArray[np.int64] | None) -> Found:
+def _indexed(index: Any, projected: NDArray[np.float32], probes: int, own_rows: NDArray[np.int64] | None) -> Found:
     """Search the index; with `own_rows` the queries are train images, each left out of train."""
     if own_rows is not None:
-        return _leave_one_out(index, projected, own_rows)
-    near = nearest_in_cell(index, projected, NEIGHBOURS)
+        return _leave_one_out(index, projected, probes, own_rows)
+    near = nearest_indexed(index, projected, NEIGHBOURS, probes)
     distance = recompute_euclidean(projected, near.vector)
     winners, first, back = np.unique(near.row, return_index=True, return_inverse=True)
-    gaps = _gaps(index, near.vector[first], winners)[back]
+    gaps = _gaps(index, near.vector[first], probes, winners)[back]
     others = np.maximum(near.distances, distance[:, None])  # float32 may place a neighbour a step too near
     return distance, near.row, distance_ratio(distance, mean_of_others(others)), gaps
 
 
-def _leave_one_out(index: Any, projected: NDArray[np.float32], own_rows: NDArray[np.int64]) -> Found:
+def _leave_one_out(index: Any, projected: NDArray[np.float32], probes: int, own_rows: NDArray[np.int64]) -> Found:
     nothing = np.full(len(projected), np.nan)
-    return _gaps(index, projected, own_rows), own_rows, nothing, nothing
+    return _gaps(index, projected, probes, own_rows), own_rows, nothing, nothing
 
 
-def _gaps(index: Any, train: NDArray[np.float32], own_rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Distance of train vectors to their nearest other one in the cell; infinite where there is none."""
-    near = nearest_in_cell(index, train, neighbours=3)
+def _gaps(index: Any, train: NDArray[np.float32], probes: int, own_rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Distance of train vectors to their nearest other one; infinite where there is none."""
+    near = nearest_indexed(index, train, neighbours=3, probes=probes)
     other = np.where(near.rows == own_rows[:, None], np.inf, near.distances)
     gaps: NDArray[np.float64] = other.min(axis=1)
     return gaps
@@ -139,9 +158,33 @@ def _exact(
     return found.distance, table["row"].to_numpy()[found.row], nothing, nothing
 
 
+def write_nearest(store: ObjectStore, key: str, table: pa.Table, facts: Mapping[str, str]) -> bool:
+    """Publish a table of nearest distances with how it was searched; False when another worker was first."""
+    exact = table["exact"].to_numpy()
+    sample = ~np.isnan(exact)
+    found = recall(table["distance"].to_numpy()[sample], exact[sample])
+    measured = {"exact_queries": str(found.queries), "recall": str(found.rate)} if found.queries else {}
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata({**facts, **measured}), sink)
+    return store.put_if_absent(key, sink.getvalue().to_pybytes())
+
+
+def read_nearest(store: ObjectStore, key: str) -> pa.Table:
+    """A table of nearest distances with the metadata of its schema; see `NEAREST_SCHEMA`."""
+    return pq.read_table(pa.BufferReader(store.get(key)))
+
+
+def search_facts(table: pa.Table) -> dict[str, str]:
+    """The metadata of a table of nearest distances; empty for one that was put together from others."""
+    return {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class NearestTable:
-    """The nearest distances of one set in one layer; see `NEAREST_SCHEMA`, each column (n,)."""
+    """The nearest distances of one set in one layer; see `NEAREST_SCHEMA`, each column (n,).
+
+    ``probes`` says how many partitions of the index were searched; None for a table that was put together from others.
+    """
 
     row: NDArray[np.int64]
     cell: NDArray[np.int32]
@@ -149,13 +192,18 @@ class NearestTable:
     train_row: NDArray[np.int64]
     ratio: NDArray[np.float64]
     train_gap: NDArray[np.float64]
+    exact: NDArray[np.float64]
+    second: NDArray[np.float64]
+    probes: int | None = None
 
     @classmethod
     def load(cls, store: ObjectStore, key: str) -> NearestTable:
-        table = pq.read_table(pa.BufferReader(store.get(key)), schema=NEAREST_SCHEMA)
-        return cls(*(table[name].to_numpy() for name in NEAREST_SCHEMA.names))
+        table = read_nearest(store, key)
+        probes = search_facts(table).get("probes")
+        columns = {name: table[name].to_numpy() for name in NEAREST_SCHEMA.names}
+        return cls(**columns, probes=None if probes is None else int(probes))
 
     def without(self, rows: NDArray[np.int64]) -> NearestTable:
         """The table less some images."""
         kept = ~np.isin(self.row, rows)
-        return NearestTable(*(getattr(self, name)[kept] for name in NEAREST_SCHEMA.names))
+        return replace(self, **{name: getattr(self, name)[kept] for name in NEAREST_SCHEMA.names})

@@ -14,8 +14,8 @@ from prefect import flow
 from actors.contaminated import contaminated_rows
 from actors.partitioner import StoredPartition
 from actors.profiler import held_out_groups, merged_ct
-from actors.reference_stages import layer_key
 from actors.searcher import NearestTable
+from actors.workbench import layer_key
 from benchmarks.mnist_generators import encoder_part, generator_spec
 from flows.audit import embed_set, known_reference, list_set, search_set
 from flows.console import ProgressBoard

@@ -11,7 +11,7 @@ from prefect import flow
 
 from actors.prober import Probe, Prober
 from actors.profiler import SetProfile
-from actors.reference_stages import layer_key
+from actors.workbench import layer_key
 from flows.audit import embed_set, known_reference, list_set, profile_set, search_set
 from flows.checks import FileFacts, check_counts, check_rejects, check_same_files
 from flows.identity import Reference, scoring_digest

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from actors import reference_stages, score_stages, stages
+from actors import reference_stages, score_stages, search_stages, stages
 from actors.encoder_config import EncoderFacts
 from actors.profile_stage import profile as make_profile
 from actors.profiler import SetProfile
@@ -84,10 +84,13 @@ def finish_reference(
 ) -> Reference:
     """Partition and index train, search the held-out images, list contaminated ones, check the rest."""
     scoring = spec.scoring
-    settings = reference_stages.PartitionSettings(scoring.components, scoring.cells, scoring.seed)
     metric = PRESETS[scoring.preset].metric
     with running() as runtime:
         bench = runtime.bench(spec.store)
+        mode = reference_stages.settled_search(
+            bench.store, train, scoring.search, scoring.preset, scoring.components, scoring.cells
+        )
+        settings = reference_stages.PartitionSettings(scoring.components, scoring.cells, scoring.seed, mode)
         tables = reference_stages.finish_reference(bench, (train, held_out), list(facts.dims), settings, metric)
         if tables.held_out_images < MIN_HELD_OUT:
             raise InputError(
@@ -104,7 +107,7 @@ def search_set(spec: AuditSpec, reference: Reference, table: EmbeddingTable, lab
     built = reference.tables
     with running() as runtime:
         bench = runtime.bench(spec.store)
-        return reference_stages.search(bench, table, built.layers, built.partition, built.metric, label)
+        return search_stages.search(bench, table, built.layers, built.partition, built.metric, built.search, label)
 
 
 @_stage

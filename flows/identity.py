@@ -24,13 +24,20 @@ class Reference:
 
     @property
     def digest(self) -> str:
-        """Profiles are comparable when this (and the scoring digest) is equal."""
+        """Profiles are comparable when this (and the scoring digest) is equal.
+
+        The name of the partition says for which search it was indexed: distances within cells and among all train
+        images are different quantities.
+        """
         return digest(partition=self.tables.partition, held_out=self.tables.held_out.name)
 
 
 def scoring_digest(spec: AuditSpec) -> str:
-    """What decides the scores besides reference and images."""
-    return digest(method=METHOD_VERSION, **spec.scoring.model_dump())
+    """What decides the scores besides reference and images.
+
+    ``search`` is left out: what it came to is part of the reference, so ``auto`` and what it stands for are the same.
+    """
+    return digest(method=METHOD_VERSION, **spec.scoring.model_dump(exclude={"search"}))
 
 
 def audit_identity(spec: AuditSpec, release: ReleaseSpec, reference: Reference, table: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from actors.joiner import Joined
 from actors.score_stages import Scored
-from actors.scorer import LayerResult
+from actors.scorer import IndexSearch, LayerResult
 from flows.checks import FileFacts, parity_checks
 from flows.identity import Reference, audit_identity
 from flows.outcome import COPYING, INCONCLUSIVE, INVALID, NO_COPYING, NOT_JUDGED
@@ -20,6 +20,7 @@ from scoring.authenticity import Authenticity
 from scoring.check import Check, invalidity
 from scoring.layer_score import LayerScore
 from scoring.power import power_check
+from scoring.recall import search_check
 from scoring.tail import CopyRate
 from scoring.verdict import CopyingVerdict, copying_verdict, fit_verdict
 from storage.digest import digest
@@ -65,6 +66,7 @@ class FinishedAudit:
             contamination_check(tables.contaminated_images, tables.held_out.rows),
             *parity_checks(train, FileFacts.of(tables.held_out), "held-out"),
             *parity_checks(train, FileFacts.of(self.table), "release"),
+            search_check({k: one.search.error for k, one in self.scored.layers.items() if one.search}),
             power_check(n, m, measured, gate.max_copy_rate, wanted=gate.detectable_copy_rate),
         ]
 
@@ -139,6 +141,7 @@ def _audit_row(done: FinishedAudit) -> dict[str, Any]:
         "images_digest": done.images_digest,
         "spec_digest": digest(spec=settings.model_dump(mode="json")),
         "preset": spec.scoring.preset,
+        "search": reference.tables.search,
         "components": spec.scoring.components,
         "cells": spec.scoring.cells,
         "seed": spec.scoring.seed,
@@ -194,6 +197,21 @@ def _score_row(done: FinishedAudit, result: LayerResult) -> dict[str, Any]:
         "discoveries": result.discoveries,
         "near_duplicates": result.near_duplicates,
         **_authentic_columns(result.authentic),
+        **_search_columns(result.search),
+    }
+
+
+def _search_columns(found: IndexSearch | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    return {
+        "index_table": found.index_table,
+        "index_version": found.index_version,
+        "probes_held_out": found.held_out_probes,
+        "probes": found.release_probes,
+        "recall_held_out": found.error.held_out.rate,
+        "recall": found.error.release.rate,
+        "search_bound": found.error.bound,
     }
 
 

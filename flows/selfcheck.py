@@ -17,8 +17,9 @@ from prefect import flow
 from actors.composer import Compose, Composer, Part
 from actors.contaminated import contaminated_rows
 from actors.perturb_stage import perturb
-from actors.reference_stages import ReferenceTables, layer_key
+from actors.reference_stages import ReferenceTables
 from actors.score_stages import score_layers
+from actors.workbench import layer_key
 from flows.audit import embed_set, known_reference, list_set, open_reference, search_set
 from flows.identity import Reference, scoring_digest
 from flows.runtime import Runtime, running

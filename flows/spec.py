@@ -90,6 +90,15 @@ class ScoringSpec(SpecPart):
     components: int = Field(64, ge=1, le=4096, description="dimensions of the PCA")
     cells: int = Field(10, ge=1, le=10_000, description="cells of k-means")
     seed: int = Field(0, ge=0, lt=2**32)
+    search: Literal["auto", "in_cell", "global"] = Field(
+        "auto", description="nearest training image: in_cell (exact), global (of all, by index), auto (by their number)"
+    )
+
+    @model_validator(mode="after")
+    def _published_in_cell(self) -> ScoringSpec:
+        if self.search == "global" and self.preset != "default":
+            raise ValueError(f"the {self.preset} preset is searched in cells, as published: set search: in_cell")
+        return self
 
 
 class GateSpec(SpecPart):

@@ -16,7 +16,7 @@ from storage.errors import InputError, StoreError
 from storage.object_store import ObjectMissingError, ObjectStore
 
 SCHEMA_VERSION = "2"
-"""2: runs and parts in `profiles`, `attributions`, search; files of version 1 are read, what they lack is null."""
+"""2: runs and parts in `profiles`, `attributions`, how was searched. Of files of version 1, what they lack is null."""
 
 _TYPES = {
     "string": pa.string(),
@@ -42,7 +42,7 @@ _COLUMNS = {
         int32?   fit_layer
         float64? fit_p frechet frechet_low frechet_high frechet_baseline
         string   settings layerprint_version
-        string?  run profile_id
+        string?  run profile_id search
         time     created_at
         float64  seconds
         int64    forward_images
@@ -60,6 +60,9 @@ _COLUMNS = {
         float64? tail_alpha copy_rate_001 copy_rate_001_low copy_rate_001_high
         int64?   discoveries near_duplicates
         float64? authentic authentic_low authentic_high authentic_held_out
+        string?  index_table
+        int32?   index_version probes_held_out probes
+        float64? recall_held_out recall search_bound
         string   preset
     """,
     "profiles": """
@@ -126,12 +129,12 @@ SCHEMAS: dict[str, pa.Schema] = {table: _schema(columns) for table, columns in _
 
 `audits` has one row an audit (``images`` counts the release's, ``forward_images`` those that went through
 the encoder for this audit; ``settings`` is the resolved spec as JSON); `scores` one row a layer (``copies_below`` is
-K of the tail at ``tail_alpha``); `profiles` one row a layer of a set of images and of each of its disjoint parts
-(``part`` 0 is the whole set: ``logit_a``, its ``variance`` and row of the ``covariance`` over layers; 1, 2, … parts
-with the moments of placements and projected embeddings, ``scatter`` as lower triangle by rows); `evidence` the
-closest pairs of a layer; `checks` what must hold for the audit to be valid; `rejects` one row an image that could
-not be read (``role`` is train, held_out or release); `attributions` one row an enrolled release that a set of images
-was compared with.
+K of the tail at ``tail_alpha``; ``index_table`` to ``search_bound`` are null where the search was exact); `profiles`
+one row a layer of a set of images and of each of its disjoint parts (``part`` 0 is the whole set: ``logit_a``, its
+``variance`` and row of the ``covariance`` over layers; 1, 2, … parts with the moments of placements and projected
+embeddings, ``scatter`` as lower triangle by rows); `evidence` the closest pairs of a layer; `checks` what must hold for
+the audit to be valid; `rejects` one row an image that could not be read (``role`` is train, held_out or release);
+`attributions` one row an enrolled release that a set of images was compared with.
 """
 
 

@@ -1,4 +1,8 @@
-"""The projected train images of one layer with their index: the cells of C_T are its partitions (METHOD §4)."""
+"""The projected train images of one layer with their index (METHOD §4).
+
+With the cells of C_T as partitions, a search with one probe is the exact search in the cell; with many small
+partitions, a few probes find the nearest of all, nearly always.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +24,9 @@ def write_indexed(
     blocks: Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]],
     centroids: NDArray[np.float32],
 ) -> int:
-    """Write one layer's projected train vectors and index them by cell.
+    """Write one layer's projected train vectors, index them by given centroids, and tag the version.
 
-    The IVF_FLAT index is given the k-means centroids, so that its partitions are the cells and a search with one
-    probe is the in-cell search.
+    A tagged version outlives every clean-up of old ones: results name it, and must be found by it.
 
     Args:
         vectors: Where the table goes.
@@ -56,18 +59,20 @@ def write_indexed(
         replace=True,
         storage_options=vectors.options,
     )
-    return int(dataset.version)
+    version = int(dataset.version)
+    dataset.tags.create(f"index-{version}", version)
+    return version
 
 
 class Neighbours(NamedTuple):
-    """The nearest indexed vectors of each query within the query's cell.
+    """The nearest indexed vectors of each query within the partitions that were probed.
 
     Attributes:
         row: (q,) int64, row of the nearest.
         vector: (q, k) float32, the nearest itself; the caller computes the distance to it, since the index works in
             float32 and near-duplicates would be lost in rounding.
-        distances: (q, neighbours) float64, ascending as the index gives them; infinite where the cell has fewer.
-        rows: (q, neighbours) int64, -1 where the cell has fewer.
+        distances: (q, neighbours) float64, ascending as the index gives them; infinite where there are fewer.
+        rows: (q, neighbours) int64, -1 where there are fewer.
     """
 
     row: NDArray[np.int64]
@@ -76,13 +81,16 @@ class Neighbours(NamedTuple):
     rows: NDArray[np.int64]
 
 
-def nearest_in_cell(table: Any, queries: NDArray[np.float32], neighbours: int = 1, block: int = 2048) -> Neighbours:
-    """Search each query's own cell: one probe of the index whose partitions are the cells.
+def nearest_indexed(
+    table: Any, queries: NDArray[np.float32], neighbours: int = 1, probes: int = 1, block: int = 2048
+) -> Neighbours:
+    """Search the partitions nearest to each query. Where the partitions are the cells, one probe is its own cell.
 
     Args:
         table: LanceDB table written by `write_indexed`.
         queries: (q, k) float32.
         neighbours: Neighbours per query.
+        probes: Partitions that are searched.
         block: Queries per call.
 
     Raises:
@@ -93,9 +101,9 @@ def nearest_in_cell(table: Any, queries: NDArray[np.float32], neighbours: int = 
     vector = np.zeros_like(queries)
     for start in range(0, len(queries), block):
         part = queries[start : start + block]
-        nearest = _search(table, part, 1, ["row", "vector", "_distance"])
+        nearest = _search(table, part, 1, probes, ["row", "vector", "_distance"])
         vector[start + nearest["query_index"].to_numpy()] = vector_matrix(nearest["vector"])
-        found = nearest if neighbours == 1 else _search(table, part, neighbours, ["row", "_distance"])
+        found = nearest if neighbours == 1 else _search(table, part, neighbours, probes, ["row", "_distance"])
         index, squared = found["query_index"].to_numpy(), found["_distance"].to_numpy()
         order = np.lexsort((squared, index))
         at = start + index[order]
@@ -107,14 +115,14 @@ def nearest_in_cell(table: Any, queries: NDArray[np.float32], neighbours: int = 
     if missing:
         raise StageError(
             f"the index of {table.name} gave no neighbour for {missing} of {len(queries)} images",
-            "delete the folders partitions/ and nearest/ of the store and run again: the index does not fit its cells",
+            "delete the folders partitions/ and nearest/ of the store and run again: the index does not fit its images",
         )
     return Neighbours(rows[:, 0], vector, distances, rows)
 
 
-def _search(table: Any, queries: NDArray[np.float32], limit: int, columns: list[str]) -> pa.Table:
+def _search(table: Any, queries: NDArray[np.float32], limit: int, probes: int, columns: list[str]) -> pa.Table:
     search = table.search(queries, vector_column_name="vector").distance_type("l2")
-    found = search.nprobes(1).limit(limit).select(columns).to_arrow()
+    found = search.nprobes(probes).limit(limit).select(columns).to_arrow()
     if "query_index" not in found.column_names:  # LanceDB leaves it out for a batch of one
         found = found.append_column("query_index", pa.array([0] * found.num_rows, pa.int32()))
     return found

@@ -140,12 +140,23 @@ class VectorStore:
         return lance.dataset(self.table_uri(name), version=version, storage_options=self.options)
 
     def scan(
-        self, name: str, version: int, column: str, batch_rows: int = 16_384
+        self, name: str, version: int, column: str, batch_rows: int = 16_384, part: slice | None = None
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """One vector column in the order of the table, block by block: (row (b,), vectors (b, d))."""
+        """One vector column in the order of the table, block by block: (row (b,), vectors (b, d)).
+
+        ``part`` are positions in the table, from start to stop; None = all.
+        """
+        limits = {} if part is None else {"offset": part.start, "limit": part.stop - part.start}
         dataset = self.dataset(name, version)
-        for batch in dataset.to_batches(columns=["row", column], batch_size=batch_rows, scan_in_order=True):
+        for batch in dataset.to_batches(columns=["row", column], batch_size=batch_rows, scan_in_order=True, **limits):
             yield batch["row"].to_numpy(), vector_matrix(batch[column])
+
+    def take(
+        self, name: str, version: int, column: str, positions: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Some vectors of a column by their positions in the table: (row (b,), vectors (b, d)) in the same order."""
+        table = self.dataset(name, version).take(positions, columns=["row", column])
+        return table["row"].to_numpy(), vector_matrix(table[column])
 
     def identities(self, table: EmbeddingTable, rows: Collection[int]) -> dict[int, ImageIdentity]:
         """Key and content digest of some rows of an embedding table."""

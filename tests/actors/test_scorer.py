@@ -115,7 +115,9 @@ def test_pairs_are_the_closest_first(lab: Lab) -> None:
 
 def test_equal_distances_are_in_the_order_of_the_manifest() -> None:
     row, nothing = np.array([7, 3, 9, 1]), np.full(4, np.nan)
-    table = NearestTable(row, np.zeros(4, np.int32), np.array([0.5, 0.5, 0.1, 0.5]), row * 10, nothing, nothing)
+    table = NearestTable(
+        row, np.zeros(4, np.int32), np.array([0.5, 0.5, 0.1, 0.5]), row * 10, nothing, nothing, nothing, nothing
+    )
     pairs = layer_result(uninformative_layer(0, 4, 4), table, table, np.arange(1, 5) / 10).pairs
     assert [(pair.rank, pair.image_row, pair.train_row, pair.p_value) for pair in pairs] == [
         (1, 9, 90, 0.3), (2, 1, 10, 0.4), (3, 3, 30, 0.2), (4, 7, 70, 0.1),

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from actors import reference_stages, score_stages, stages
+from actors import reference_stages, score_stages, search_stages, stages
 from actors.cluster import Cluster, Pool
 from actors.embedder import Embedder
 from actors.encoder import Encoder
 from actors.encoder_config import EncoderConfig, EncoderFacts
-from actors.reference_stages import PartitionSettings, ReferenceTables, layer_key
+from actors.reference_stages import PartitionSettings, ReferenceTables
 from actors.score_stages import Scored
 from actors.stages import EmbedSettings
-from actors.workbench import Progress, Workbench
+from actors.workbench import Progress, Workbench, layer_key
 from storage.errors import InputError
 from storage.image_sets import list_images
 from storage.manifest import Manifest
@@ -69,7 +69,9 @@ def _walk(bench: Workbench, manifests: dict[str, Manifest], config: EncoderConfi
     sets = embedded["train"].table, embedded["held_out"].table
     reference = reference_stages.finish_reference(bench, sets, layers, PARTITION, "euclidean")
     release = embedded["release"].table
-    nearest = reference_stages.search(bench, release, layers, reference.partition, "euclidean", "release")
+    nearest = search_stages.search(
+        bench, release, layers, reference.partition, "euclidean", reference.search, "release"
+    )
     return Walked(facts, embedded, reference, nearest)
 
 
@@ -200,7 +202,7 @@ class TestSecondRun:
         bench, reports = _bench(store, cluster)
         table = audit.path.embedded["release"].table
         partition = audit.path.reference.partition
-        prefix = reference_stages.search(bench, table, list(range(7)), partition, "euclidean", "release")
+        prefix = search_stages.search(bench, table, list(range(7)), partition, "euclidean", "in_cell", "release")
         assert prefix == audit.path.nearest
         assert store.get(lost) == before
         assert [(report.done, report.skipped) for report in reports] == [(6, 6), (7, 6)]

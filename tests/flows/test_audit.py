@@ -173,6 +173,7 @@ def test_every_check_is_a_named_row(runtime: Runtime, spec: AuditSpec) -> None:
         "held-out: native size": True,
         "release: codec": True,
         "release: native size": True,
+        "search": True,
         "power": False,  # with 80 images a copy rate of 10 % is just not seen: it does not matter, copying was
     }
     assert outcome.audit["invalid_reason"] == ""

@@ -14,9 +14,11 @@ from storage.errors import InputError
 from tests.flows.conftest import HELD_OUT, Write
 
 
-def test_placebos_pass_and_planted_copies_are_measured(runtime: Runtime, spec: AuditSpec) -> None:
+@pytest.mark.parametrize("search", ["in_cell", "global"])
+def test_placebos_pass_and_planted_copies_are_measured(runtime: Runtime, spec: AuditSpec, search: str) -> None:
     gate = spec.gate.model_copy(update={"max_copy_rate": 0.0})
-    found = selfcheck(spec.model_copy(update={"gate": gate}))
+    scoring = spec.scoring.model_copy(update={"search": search})
+    found = selfcheck(spec.model_copy(update={"gate": gate, "scoring": scoring}))
     half, placebo, one, five = found.trials
     assert [trial.name for trial in found.trials] == ["half against half", "re-encoded", "1% planted", "5% planted"]
     assert not half.copying

@@ -32,7 +32,13 @@ def written(folder: Path, change: Change = lambda spec: None) -> Path:
 
 def test_defaults_are_those_of_the_documentation(tmp_path: Path) -> None:
     spec = load_spec(written(tmp_path))
-    assert spec.scoring.model_dump() == {"preset": "default", "components": 64, "cells": 10, "seed": 0}
+    assert spec.scoring.model_dump() == {
+        "preset": "default",
+        "components": 64,
+        "cells": 10,
+        "seed": 0,
+        "search": "auto",
+    }
     assert spec.gate.max_copy_rate == 0.01
     assert (spec.encoder.weights, spec.encoder.pooling, spec.encoder.layers) == ("hub", "mean", "all")
     assert spec.releases[0].label == "glow@80"
