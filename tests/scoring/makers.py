@@ -1,0 +1,38 @@
+"""Simulated makers: hidden vectors seen by several layers, and placements that depend on them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scoring.moments import Moments
+from scoring.profile import Profile, Run, cut, merged
+
+LAYERS, WIDTH = 3, 5
+
+
+def profile_of(hidden: NDArray[np.float64], rng: np.random.Generator) -> Profile:
+    """What layers that see the same images say of them: each adds noise of its own."""
+    seen = [hidden + 0.4 * rng.normal(size=hidden.shape) for _ in range(LAYERS)]
+    closeness = hidden[:, :1] + 0.7 * rng.normal(size=(len(hidden), LAYERS))
+    placed = 1 / (1 + np.exp(-closeness))
+    return Profile(Moments.of(placed), tuple(Moments.of(x) for x in seen), placed.mean(axis=0) * 10 - 5)
+
+
+def images(centre: NDArray[np.float64], m: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Hidden vectors (m, WIDTH) of one maker, coordinates of unequal spread."""
+    drawn: NDArray[np.float64] = centre + rng.normal(size=(m, WIDTH)) * np.linspace(2, 0.5, WIDTH)
+    return drawn
+
+
+def centres(makers: int, apart: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Where the makers lie, (makers, WIDTH); `apart` in standard deviations of one image."""
+    drawn: NDArray[np.float64] = apart * rng.normal(size=(makers, WIDTH)) * np.linspace(2, 0.5, WIDTH)
+    return drawn
+
+
+def run_of(maker: str, hidden: NDArray[np.float64], rng: np.random.Generator, name: str = "1") -> Run:
+    """An enrolled run, cut into parts."""
+    part = cut(len(hidden), seed=0)
+    parts = tuple(profile_of(hidden[part == i], rng) for i in range(int(part.max()) + 1))
+    return Run(maker, name, merged(parts), parts)

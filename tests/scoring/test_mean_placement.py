@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scoring.effect import effect_size
+from scoring.mean_placement import mean_placement
+
+RNG = np.random.default_rng(0)
+P, Q = RNG.normal(size=300).round(1), RNG.normal(-0.3, 1.2, 200).round(1)
+GROUP_P, GROUP_Q = RNG.integers(0, 3, 300), RNG.integers(0, 3, 200)
+
+
+def test_it_is_the_mean_share_of_nearer_held_out_images() -> None:
+    shares = []
+    for q, group in zip(Q, GROUP_Q, strict=True):
+        others = P[group == GROUP_P]
+        shares.append(((others < q).sum() + 0.5 * (others == q).sum()) / len(others))
+    found = mean_placement(P, GROUP_P, Q, GROUP_Q)
+    assert found.placement == pytest.approx(np.array(shares))
+    assert found.a_hat == pytest.approx(np.mean(shares))
+
+
+def test_with_one_group_it_is_a_hat() -> None:
+    one_p, one_q = np.zeros(300, int), np.zeros(200, int)
+    found, effect = mean_placement(P, one_p, Q, one_q), effect_size(P, one_p, Q, one_q)
+    assert found.a_hat == pytest.approx(effect.a_hat)
+    assert found.influence_p == pytest.approx(effect.influence_p)
+    assert found.influence_q == pytest.approx(effect.influence_q)
+
+
+def test_influences_give_the_variance_that_a_bootstrap_sees() -> None:
+    found = mean_placement(P, GROUP_P, Q, GROUP_Q)
+    rng = np.random.default_rng(1)
+    draws = []
+    for _ in range(600):
+        i, j = rng.integers(0, 300, 300), rng.integers(0, 200, 200)
+        draws.append(mean_placement(P[i], GROUP_P[i], Q[j], GROUP_Q[j]).a_hat)
+    variance = float(found.influence_p @ found.influence_p + found.influence_q @ found.influence_q)
+    assert variance == pytest.approx(np.var(draws), rel=0.2)
+
+
+def test_the_expectation_does_not_depend_on_the_number_of_images() -> None:
+    """Where effect_size's merging groups would: the mean over small batches is exactly that of the whole."""
+    whole = mean_placement(P, GROUP_P, Q, GROUP_Q)
+    batches = [mean_placement(P, GROUP_P, Q[i::8], GROUP_Q[i::8]).a_hat for i in range(8)]
+    assert np.mean(batches) == pytest.approx(whole.a_hat)
+
+
+def test_what_cannot_be_placed_is_named() -> None:
+    with pytest.raises(ValueError, match="at least 2 generated"):
+        mean_placement(P, GROUP_P, Q[:1], GROUP_Q[:1])
+    with pytest.raises(ValueError, match="group 9 holds 0 held-out"):
+        mean_placement(P, GROUP_P, Q, np.full(200, 9))
