@@ -143,7 +143,7 @@ def _difference(rows: Sequence[Row], wanted: Mapping[str, str]) -> str:
     meaning = {
         "encoder_digest": "encoder (model, weights, image size, pooling, layers or harmonise)",
         "scoring_digest": "scoring (preset, components, cells or seed) or method version",
-        "reference_digest": "reference images",
+        "reference_digest": "reference (its images, or scoring.search)",
     }
     count = len({row["profile_id"] for row in rows})
     for name, what in meaning.items():

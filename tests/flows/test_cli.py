@@ -63,9 +63,9 @@ def test_an_audit_from_spec_to_sql(runtime: Runtime, write_spec: Write, capsys: 
     assert "copies@1" in capsys.readouterr().out
 
     found = as_json(capsys, "attribute", path, "s3://test/lab/fresh/")
-    assert found["matches"][0]["name"] == "copies@1"
+    assert found["candidates"][0]["maker"] == "copies@1"
     assert run(["attribute", path, "s3://test/lab/fresh/"]) == 0
-    assert "distance D²" in capsys.readouterr().out
+    assert "enrolled release" in capsys.readouterr().out
 
     reference = as_json(capsys, "reference", path)
     assert (reference["train_images"], reference["held_out_images"]) == (TRAIN, HELD_OUT)

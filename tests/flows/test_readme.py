@@ -43,6 +43,7 @@ def test_the_commands_of_an_audit(
         "s3://data/cifar10/train": "train",
         "s3://data/cifar10/test": "held_out",
         "s3://releases/glow/80": "unseen",
+        "s3://releases/glow/80-again": "unseen",
         "s3://suspects/batch-7": "unseen",
     }
     for place, source in places.items():

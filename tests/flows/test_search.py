@@ -81,7 +81,7 @@ def test_it_agrees_with_the_exact_search_within_its_bound(
 
     # the same reference under the other quantity is another reference
     in_cell = load_spec(write_spec(store=spec.store, scoring={"cells": 2, "components": 16}))
-    with pytest.raises(InputError, match="2 were made under another encoder, reference or scoring"):
+    with pytest.raises(InputError, match="2 profiles were made with another reference"):
         attribute_images(in_cell, f"{lab}/fresh/")
     other = audit(in_cell, [in_cell.release("copies")]).outcomes[0]
     assert runtime.forward_images == TRAIN + HELD_OUT + COPIES + UNSEEN  # the embeddings serve both
