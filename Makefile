@@ -47,6 +47,7 @@ bench: setup ## Measure; DATA=folder adds the benchmarks on real generators
 	$(BIN)/python -m benchmarks.calibration --quick
 	$(if $(DATA),$(BIN)/python -m benchmarks.codec_parity $(DATA))
 	$(if $(DATA),$(BIN)/python -m benchmarks.mnist_generators $(DATA))
+	$(if $(DATA),$(BIN)/python -m benchmarks.attribution --curves $(DATA)/published_ct_curves.csv --images $(DATA))
 
 constraints: ## Resolve constraints.txt anew from the ranges in pyproject.toml
 	rm -rf .venv-constraints

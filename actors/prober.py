@@ -12,10 +12,10 @@ from actors.partitioner import StoredPartition
 from scoring.baselines import linear_probe
 from scoring.partition import Partition
 from storage.objects import open_store
-from storage.vectors import VectorStore, layer_column
+from storage.vectors import VectorStore, layer_column, vector_matrix
 
 MOST_IMAGES = 1000
-"""Images of a release that the probe sees at most, the first ones."""
+"""Images of a table that the probe sees at most, evenly drawn: tables are sorted by names, which may go by subject."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,8 @@ class Prober:
 def _projected(
     vectors: VectorStore, partition: Partition, table: tuple[str, int], layer: int, most: int | None
 ) -> NDArray[np.float32]:
-    """The first images of a table in projected coordinates, (m, k) float32."""
-    blocks: list[NDArray[np.float32]] = []
-    for _, x in vectors.scan(*table, layer_column(layer)):
-        blocks.append(partition.project(x))
-        if most is not None and sum(map(len, blocks)) >= most:
-            break
-    return np.concatenate(blocks)[:most]
+    """Images of a table, evenly drawn when there are more than `most`, in projected coordinates, (m, k) float32."""
+    dataset, column = vectors.dataset(*table), layer_column(layer)
+    count = dataset.count_rows()
+    rows = np.unique(np.linspace(0, count - 1, min(count, most or count)).astype(np.int64))
+    return partition.project(vector_matrix(dataset.take(rows, columns=[column])[column]))
