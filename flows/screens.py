@@ -166,7 +166,7 @@ def show_attribution(found: AttributedImages, most: int = 10) -> None:
 
 def show_stress(found: StressedAttribution) -> None:
     """What became of the answer after each perturbation."""
-    table = _table("images", "verdict", "most probable", "probability|", "unknown|", "")
+    table = _table("images", "verdict", "most probable", "prob.|", "unknown|", "")
     answers = {"as they are": found.plain.answer} | {name: one.answer for name, one in found.perturbed.items()}
     for name, answer in answers.items():
         best = answer.candidates[0]

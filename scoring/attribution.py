@@ -200,7 +200,8 @@ def _sentence(
             f"the nearest, is refused (p = {best.p_value:.2g})"
         )
     if verdict == "attributed":
-        return f"{best.maker} made these {images} images (probability {best.posterior:.1%})"
+        sure = "over 99.9 %" if best.posterior > 0.999 else f"{best.posterior:.1%}"
+        return f"{best.maker} made these {images} images (probability {sure})"
     sentence = f"undecided: {best.maker} is the most probable maker ({best.posterior:.0%}; unknown: {stranger:.0%})"
     if needed is None:
         return f"{sentence}; it cannot be told from its nearest rival by more images"
