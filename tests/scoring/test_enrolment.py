@@ -9,6 +9,7 @@ from scipy.special import expit, logsumexp
 
 from scoring import enrolment as enrolment_module
 from scoring.enrolment import enrol, raw_signature_distances
+from scoring.moments import Moments
 from scoring.profile import Profile, Run, merged
 from scoring.signature import maker_covariance, shared_shape
 from tests.scoring.makers import LAYERS, WIDTH, centres, images, profile_of, run_of
@@ -202,3 +203,16 @@ def test_runs_that_do_not_fit_together_are_refused() -> None:
         enrol([])
     with pytest.raises(ValueError, match="other layers"):
         enrol(runs).distances([odd.whole])
+
+
+@pytest.mark.parametrize("value", [0.5, 0.1], ids=["exact", "rounded"])
+def test_a_release_whose_images_are_all_the_same_does_not_stop_the_others(value: float) -> None:
+    same = [Moments.of(np.full((30, width), value)) for width in (LAYERS, WIDTH)]
+    part = Profile(same[0], (same[1],) * LAYERS, np.zeros(LAYERS))
+    constant = Run("constant", "1", merged([part] * 5), (part,) * 5)
+    found = enrol([*makers(12, count=3, apart=1.0), constant])
+    assert (found.trials, found.right) == (20, 20)
+    assert np.isfinite(found.null).all()
+    near = found.distances([part])
+    assert near.signature[0].argmin() == 0  # "constant" is the first by name
+    assert near.signature[0, 0] == pytest.approx(0, abs=1e-3)
