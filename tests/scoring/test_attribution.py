@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from scipy.stats import chi2
+from scipy.stats import chi2, norm
 from sklearn.metrics import roc_auc_score
 
 from scoring.attribution import Power, attribute
@@ -177,6 +178,23 @@ def test_too_few_trials_are_said(reject: float) -> None:
         assert found.sentence.endswith(said)
 
 
+def test_at_the_level_itself_nothing_is_refused() -> None:
+    """19 trial sets: the smallest p-value is .05, which is not below .05; a trial set as far counts as one farther."""
+    enrolment, where = world(3, apart=1.0)
+    rng = np.random.default_rng(4)
+    profile = profile_of(images(where[0] + 6, 80, rng), rng)
+    curve, signature = (part[0] for part in enrolment.distances([profile]))
+    fused = enrolment.weights @ np.stack([curve, signature])
+    near = attribute(profile, replace(enrolment, null=np.linspace(0, 1, 19)))
+    assert near.candidates[0].p_value == 0.05
+    assert near.verdict != "unknown"
+    undecided = attribute(profile, replace(enrolment, null=np.linspace(0, 1, 19), stranger=(0.0, 0.0)))
+    assert "with 19 trial sets, 20 are needed" in undecided.sentence
+    assert attribute(profile, replace(enrolment, null=np.linspace(0, 1, 20))).verdict == "unknown"
+    tied = attribute(profile, replace(enrolment, null=np.array([0.0, fused.min(), fused.max() + 1])))
+    assert tied.candidates[0].p_value == 3 / 4
+
+
 def test_without_any_trial_the_prior_stands() -> None:
     enrolment, where = world(7, count=3, m=30)
     rng = np.random.default_rng(8)
@@ -245,6 +263,38 @@ def test_no_number_of_images_tells_a_maker_from_itself() -> None:
     found = attribute(profile_of(rng.normal(size=(60, 32)), rng), enrolment)
     assert (found.verdict, found.needed) == ("undecided", None)
     assert "cannot be told from its nearest rival by more images" in found.sentence
+
+
+def test_the_power_is_what_its_formula_says() -> None:
+    """The union bound over rivals, written out for makers with one to three runs."""
+    rng, runs = np.random.default_rng(16), []
+    for k, centre in enumerate(centres(3, 0.8, rng)):
+        for r in range(3 - k):
+            moved = centre + 0.3 * rng.normal(size=WIDTH)
+            runs.append(run_of(f"maker {k}", images(moved, 150, rng), rng, str(r)))
+    enrolment = enrol(runs)
+    assert enrolment.spread is not None
+    assert enrolment.drift > 0
+    spread, b, m = enrolment.spread.covariance, enrolment.drift, 40
+    for k, one in enumerate(enrolment.makers):
+        errors = 0.0
+        for other in enrolment.makers[:k] + enrolment.makers[k + 1 :]:
+            mine, theirs = one.profile, other.profile
+            known = mine.curve.covariance + spread / one.runs, theirs.curve.covariance + spread / other.runs
+            total = mine.curve.covariance * mine.images / m + spread + known[1]
+            inverse = np.linalg.inv(total + 0.1 * np.diag(np.diag(total)))
+            step = mine.curve.x - theirs.curve.x
+            means = 1 / mine.images + b / one.runs, 1 / theirs.images + b / other.runs
+            variance = 1 / m + b + means[1]
+            raw = sum(
+                float(np.square(whitener @ (mine.signature[i].mean - theirs.signature[i].mean)).sum())
+                for i, whitener in enumerate(other.whiteners)
+            )
+            delta = enrolment.weights @ [step @ inverse @ step, raw / variance]
+            nu = enrolment.weights @ [np.trace(inverse @ sum(known)), WIDTH * LAYERS * sum(means) / variance]
+            errors += norm.cdf(-(delta - nu) / (2 * delta**0.5))
+        assert 0 < errors < 1
+        assert Power.of(enrolment, k).chance(m) == pytest.approx(1 - errors)
 
 
 def test_the_images_needed_give_the_chance_promised() -> None:

@@ -14,6 +14,8 @@ from scoring.profile import Profile, Run, merged
 from scoring.signature import maker_covariance, shared_shape
 from tests.scoring.makers import LAYERS, WIDTH, centres, images, profile_of, run_of
 
+Floats = NDArray[np.float64]
+
 
 def makers(seed: int, count: int = 6, m: int = 150, apart: float = 0.5, runs: int = 1, shift: float = 0.0) -> list[Run]:
     rng = np.random.default_rng(seed)
@@ -25,26 +27,35 @@ def makers(seed: int, count: int = 6, m: int = 150, apart: float = 0.5, runs: in
     return found
 
 
-def plain_distances(x: Profile, sets: list[Profile], shapes: list[NDArray[np.float64]]) -> tuple[float, float]:
-    """D² and T² of a set from a maker with one run, written out."""
-    maker = merged(sets)
-    covariance = x.curve.covariance + maker.curve.covariance
-    step = x.curve.x - maker.curve.x
-    d2 = float(step @ np.linalg.inv(covariance + 0.1 * np.diag(np.diag(covariance))) @ step)
-    t2 = 0.0
+def plain_raw(x: Profile, sets: list[Profile], shapes: list[Floats]) -> float:
+    """Squared distance of mean signatures in units of the variance of one image, written out."""
+    maker, total = merged(sets), 0.0
     for layer, shape in enumerate(shapes):
         scatter = sum((one.signature[layer].scatter for one in sets), np.zeros_like(shape))
         own = maker_covariance(scatter, maker.images - len(sets), shape)
-        apart = mahalanobis(x.signature[layer].mean, maker.signature[layer].mean, np.linalg.inv(own))
-        t2 += apart**2 / (1 / x.images + 1 / maker.images)
-    return d2, t2
+        total += mahalanobis(x.signature[layer].mean, maker.signature[layer].mean, np.linalg.inv(own)) ** 2
+    return total
 
 
-def plain_trials(runs: list[Run]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """(2, N, K) D² and T² of the parts of single runs, each left out of its own maker; (N,) the makers."""
+def plain_distances(
+    x: Profile, sets: list[Profile], shapes: list[Floats], runs: int = 1, spread: Floats | None = None, drift: float = 0
+) -> tuple[float, float]:
+    """D² and T² of a set from a maker, written out."""
+    maker, between = merged(sets), 1 + 1 / runs
+    covariance = x.curve.covariance + maker.curve.covariance + (0 if spread is None else spread * between)
+    step = x.curve.x - maker.curve.x
+    d2 = float(step @ np.linalg.inv(covariance + 0.1 * np.diag(np.diag(covariance))) @ step)
+    return d2, plain_raw(x, sets, shapes) / (1 / x.images + 1 / maker.images + drift * between)
+
+
+def shapes_of(runs: list[Run]) -> list[Floats]:
     degrees = [run.whole.images - 1 for run in runs]
-    shapes = [shared_shape([run.whole.signature[i].scatter for run in runs], degrees) for i in range(LAYERS)]
-    rows, own = [], []
+    return [shared_shape([run.whole.signature[i].scatter for run in runs], degrees) for i in range(LAYERS)]
+
+
+def plain_trials(runs: list[Run]) -> tuple[Floats, NDArray[np.intp]]:
+    """(2, N, K) D² and T² of the parts of single runs, each left out of its own maker; (N,) the makers."""
+    shapes, rows, own = shapes_of(runs), [], []
     for k, run in enumerate(runs):
         for part in run.parts:
             rest = [other for other in run.parts if other is not part]
@@ -59,21 +70,56 @@ def test_what_is_learnt_from_trials_is_what_plain_loops_and_another_optimiser_fi
     distances, own = plain_trials(runs)
     found, rows = enrol(runs), np.arange(len(own))
 
-    def loss(logs: NDArray[np.float64], parts: NDArray[np.float64]) -> float:
+    def loss(logs: Floats, parts: Floats) -> float:
         fused = np.tensordot(np.exp(logs) / LAYERS, parts, 1)
         chances = -0.5 * fused[rows, own] - logsumexp(-0.5 * fused, axis=1)
         return float(-chances.sum() + 0.5 * ((logs / np.log(2)) ** 2).sum())
 
-    def best(parts: NDArray[np.float64]) -> NDArray[np.float64]:
+    def best(parts: Floats) -> Floats:
         options = {"xatol": 1e-7, "fatol": 1e-10, "maxiter": 2000}
         logs = minimize(loss, np.full(len(parts), 0.3), args=(parts,), method="Nelder-Mead", options=options).x
-        weights: NDArray[np.float64] = np.exp(logs) / LAYERS
+        weights: Floats = np.exp(logs) / LAYERS
         return weights
 
     assert found.weights == pytest.approx(best(distances), rel=1e-3)
     assert found.alone == pytest.approx([best(distances[[i]])[0] for i in (0, 1)], rel=1e-3)
     fused = np.tensordot(found.weights, distances, 1)
     assert found.null == pytest.approx(np.sort(fused[rows, own]))
+    assert found.right == (fused.argmin(axis=1) == own).sum()
+
+
+def test_several_runs_stand_trial_whole_and_show_how_runs_differ() -> None:
+    """Makers with three, two and one run, by plain loops."""
+    rng, runs = np.random.default_rng(20), []
+    for k, centre in enumerate(centres(3, 0.6, rng)):
+        for r in range(3 - k):
+            moved = centre + 0.4 * rng.normal(size=WIDTH)
+            runs.append(run_of(f"maker {k}", images(moved, 100 + 30 * r, rng), rng, str(r)))
+    found, shapes = enrol(runs), shapes_of(runs)
+    groups = [[run.whole for run in runs if run.maker == f"maker {k}"] for k in range(3)]
+    excess, weight = 0.0, 0.0
+    for group in groups[:2]:
+        for one in group:
+            rest = [other for other in group if other is not one]
+            raw = plain_raw(one, rest, shapes) / (WIDTH * LAYERS)
+            excess += raw - 1 / one.images - 1 / sum(other.images for other in rest)
+            weight += 1 + 1 / len(rest)
+    assert found.drift == pytest.approx(excess / weight)
+
+    assert found.spread is not None
+    spread = found.spread.covariance
+    rows, own = [], []
+    for k, sets in enumerate([*groups[:2], list(runs[-1].parts)]):
+        for one in sets:
+            rest = [other for other in sets if other is not one]
+            against = [rest if j == k else group for j, group in enumerate(groups)]
+            known = [max(1, len(group) - (j == k)) for j, group in enumerate(groups)]
+            pairs = zip(against, known, strict=True)
+            rows.append([plain_distances(one, group, shapes, count, spread, found.drift) for group, count in pairs])
+            own.append(k)
+    fused = np.tensordot(found.weights, np.moveaxis(np.array(rows), 2, 0), 1)
+    assert found.trials == len(own) == 9
+    assert found.null == pytest.approx(np.sort(fused[np.arange(9), own]))
     assert found.right == (fused.argmin(axis=1) == own).sum()
 
 
@@ -86,7 +132,7 @@ def test_the_odds_of_a_stranger_are_a_logistic_regression_on_the_log_of_the_near
     x, n = np.log(np.concatenate([fused.min(axis=1), others.min(axis=1)])), len(rows)
     y = np.repeat([1 / (n + 2), (n + 1) / (n + 2)], n)
 
-    def loss(at: NDArray[np.float64]) -> float:
+    def loss(at: Floats) -> float:
         p = expit(at[0] * x + at[1])
         return float(-(y * np.log(p) + (1 - y) * np.log1p(-p)).sum())
 
