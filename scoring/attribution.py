@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 from scipy.stats import chi2, norm
 
-from scoring.curve import curve_distances
-from scoring.enrolment import Enrolment, raw_signature_distances
+from scoring.curve import curve_distances, ridged
+from scoring.enrolment import Enrolment, Maker, raw_signature_distances
 from scoring.profile import Profile
 
 Verdict = Literal["attributed", "unknown", "undecided"]
@@ -28,6 +28,7 @@ CONFIDENT = 0.95
 """Posterior from which on a set is attributed."""
 
 _MOST_IMAGES = 1_000_000
+_TINY = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,40 +132,52 @@ class Power:
 
     Attributes:
         enrolment: The enrolled releases.
-        maker: Position of the maker.
-        steps: (K - 1, L) float64, where the other makers' curves lie from this one's.
-        raw: (K - 1,) float64, their signature distances in units of the variance of one image.
+        one: The maker.
+        others: Its K - 1 rivals.
+        steps: (K - 1, L) float64, from the rivals' curves to this one's.
+        raw: (K - 1,) float64, squared distances of its mean signature from theirs in units of the variance of an image.
     """
 
     enrolment: Enrolment
-    maker: int
+    one: Maker
+    others: tuple[Maker, ...]
     steps: NDArray[np.float64]
     raw: NDArray[np.float64]
 
     @classmethod
     def of(cls, enrolment: Enrolment, maker: int) -> Power:
         """The power for one maker against all others."""
-        one = enrolment.makers[maker]
-        others = [other.profile for k, other in enumerate(enrolment.makers) if k != maker]
+        one, others = enrolment.makers[maker], enrolment.makers[:maker] + enrolment.makers[maker + 1 :]
         if not others:
-            return cls(enrolment, maker, np.empty((0, len(one.profile.curve.x))), np.empty(0))
-        steps = np.stack([other.curve.x for other in others]) - one.profile.curve.x
-        return cls(enrolment, maker, steps, raw_signature_distances(others, [one])[:, 0])
+            return cls(enrolment, one, others, np.empty((0, len(one.profile.curve.x))), np.empty(0))
+        steps = one.profile.curve.x - np.stack([other.profile.curve.x for other in others])
+        return cls(enrolment, one, others, steps, raw_signature_distances([one.profile], others)[0])
 
     def chance(self, images: int) -> float:
         """Least probability that so many images lie nearest to their maker: the union bound over its rivals.
 
-        A calibrated log-likelihood ratio of variance δ has mean δ/2, so that a rival at fused distance δ wins with
-        Φ(-√δ/2).
+        Enrolled means are estimates, and lie apart even where the makers are the same: of the fused distance δ of two,
+        ν is expected for that alone. A calibrated log-likelihood ratio then has mean (δ - ν)/2 and variance δ at most,
+        so that a rival wins with Φ(-(δ - ν)/2√δ).
+
+        Source:
+            Fujikoshi 2000 (error of linear discriminants with estimated means).
         """
-        one, between = self.enrolment.makers[self.maker], 1 + 1 / self.enrolment.makers[self.maker].runs
-        covariance = one.profile.curve.covariance * (1 + one.profile.images / images)
-        if self.enrolment.spread is not None:
-            covariance = covariance + self.enrolment.spread.covariance * between
-        curve = curve_distances(self.steps, covariance)
-        signature = self.raw / (1 / images + 1 / one.profile.images + self.enrolment.drift * between)
-        delta = self.enrolment.weights @ np.stack([curve, signature])
-        return max(0.0, 1 - float(norm.sf(np.sqrt(delta) / 2).sum()))
+        if not self.others:
+            return 1.0
+        drift, curve = self.enrolment.drift, self.one.profile.curve.covariance
+        spread = self.enrolment.spread.covariance if self.enrolment.spread is not None else np.zeros_like(curve)
+        everyone = (self.one, *self.others)
+        curves = np.stack([maker.profile.curve.covariance + spread / maker.runs for maker in everyone])
+        means = np.array([1 / maker.profile.images + drift / maker.runs for maker in everyone])
+        covariance = curve * self.one.profile.images / images + spread + curves[1:]
+        variance = 1 / images + drift + means[1:]
+        coordinates = sum(len(layer) for layer in self.one.whiteners)
+        delta = np.stack([curve_distances(self.steps, covariance), self.raw / variance])
+        solved = np.linalg.solve(ridged(covariance), curves[0] + curves[1:])
+        by_noise = np.stack([solved.trace(axis1=1, axis2=2), coordinates * (means[0] + means[1:]) / variance])
+        d, nu = self.enrolment.weights @ delta, self.enrolment.weights @ by_noise
+        return max(0.0, 1 - float(norm.sf((d - nu) / (2 * np.sqrt(np.maximum(d, _TINY)))).sum()))
 
     def needed(self) -> int | None:
         """Fewest images with a chance of `CONFIDENT`, None when a million are not enough."""

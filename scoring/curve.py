@@ -74,6 +74,15 @@ def covariance_of(influence_p: NDArray[np.float64], influence_q: NDArray[np.floa
     return influence_p.T @ influence_p + influence_q.T @ influence_q
 
 
+def ridged(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., L, L) float64, S + λ·diag S with λ = ``RIDGE``.
+
+    >>> ridged(np.array([[1.0, 0.5], [0.5, 2.0]])).tolist()
+    [[1.1, 0.5], [0.5, 2.2]]
+    """
+    return covariance + RIDGE * np.eye(covariance.shape[-1]) * np.diagonal(covariance, axis1=-2, axis2=-1)[..., None]
+
+
 def curve_distances(steps: NDArray[np.float64], covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     """D² = stepᵀ (S + λ·diag S)⁻¹ step with λ = ``RIDGE``.
 
@@ -100,7 +109,6 @@ def curve_distances(steps: NDArray[np.float64], covariance: NDArray[np.float64])
     diagonal = np.diagonal(covariance, axis1=-2, axis2=-1)
     if not (diagonal > 0).all():
         raise ValueError(f"a layer has no variance: diagonal {diagonal.tolist()}")
-    ridged = covariance + RIDGE * np.eye(layers) * diagonal[..., None]
-    solved = np.linalg.solve(ridged, steps[..., None])[..., 0]
+    solved = np.linalg.solve(ridged(covariance), steps[..., None])[..., 0]
     distances: NDArray[np.float64] = (steps * solved).sum(axis=-1)
     return distances

@@ -11,6 +11,8 @@ from scipy.linalg import solve_triangular
 SHAPE_IMAGES = 100
 """Weight, in images, of the shape that all makers share in the covariance of one maker."""
 
+_LEAST_SCALE = 1e-6
+
 
 def oas(covariance: NDArray[np.float64], degrees: int) -> NDArray[np.float64]:
     """A covariance shrunk to a multiple of the identity by the oracle approximating rule.
@@ -63,7 +65,7 @@ def maker_covariance(scatter: NDArray[np.float64], degrees: int, shape: NDArray[
     """One maker's covariance: its own scatter, and the shared shape, at its own scale, as `SHAPE_IMAGES` more images.
 
     Makers differ in spread (a GAN that dropped modes has little of it); one covariance for all would call
-    the wide ones strangers to themselves.
+    the wide ones strangers to themselves. One whose images are all the same keeps a millionth of the shape.
 
     Args:
         scatter: (k, k) float64.
@@ -76,7 +78,7 @@ def maker_covariance(scatter: NDArray[np.float64], degrees: int, shape: NDArray[
     >>> maker_covariance(np.eye(2) * 300.0, 100, np.eye(2)).tolist()
     [[3.0, 0.0], [0.0, 3.0]]
     """
-    scale = float(np.trace(np.linalg.solve(shape, scatter))) / (len(shape) * degrees)
+    scale = max(float(np.trace(np.linalg.solve(shape, scatter))) / (len(shape) * degrees), _LEAST_SCALE)
     covariance: NDArray[np.float64] = (scatter + SHAPE_IMAGES * scale * shape) / (degrees + SHAPE_IMAGES)
     return covariance
 

@@ -4,20 +4,32 @@ import numpy as np
 import pytest
 from scipy.special import logit
 
-from scoring.profile import cut, merged
+from scoring.moments import Moments
+from scoring.profile import LEAST_IMAGES, MOST_PARTS, Profile, cut, merged
 from tests.scoring.makers import images, profile_of
 
 
 def test_merging_gives_the_profile_of_the_union() -> None:
     rng = np.random.default_rng(0)
-    hidden = images(np.zeros(5), 90, rng)
-    parts = [profile_of(hidden[i::3], np.random.default_rng(i)) for i in range(3)]
-    whole = merged(parts)
-    assert whole.images == 90
-    by_hand = sum(part.images * part.signature[1].mean for part in parts) / 90
-    assert whole.signature[1].mean == pytest.approx(by_hand)
-    again = merged(parts[::-1])
-    assert again.placed.covariance == pytest.approx(whole.placed.covariance)
+    placed, seen = rng.random((90, 3)), rng.normal(5, 2, (90, 4))
+    bounds = [(0, 20), (20, 70), (70, 90)]
+    parts = [Profile(Moments.of(placed[a:b]), (Moments.of(seen[a:b]),), np.full(3, a)) for a, b in bounds]
+    for order in (parts, parts[::-1]):
+        whole = merged(order)
+        assert whole.images == 90
+        assert whole.placed.mean == pytest.approx(placed.mean(axis=0))
+        assert whole.placed.covariance == pytest.approx(np.cov(placed.T))
+        assert whole.signature[0].mean == pytest.approx(seen.mean(axis=0))
+        assert whole.signature[0].covariance == pytest.approx(np.cov(seen.T))
+        assert whole.curve.x == pytest.approx(logit(placed.mean(axis=0)))
+    assert parts[0].merge(parts[1]).c_t.tolist() == parts[1].merge(parts[0]).c_t.tolist() == [20.0] * 3
+
+
+def test_sets_of_other_layers_cannot_be_merged() -> None:
+    rng = np.random.default_rng(2)
+    one = profile_of(images(np.zeros(5), 30, rng), rng)
+    with pytest.raises(ValueError, match="shorter"):
+        one.merge(Profile(one.placed, one.signature[:-1], one.c_t))
 
 
 def test_the_curve_has_the_covariance_that_samples_show() -> None:
@@ -35,3 +47,13 @@ def test_sets_are_cut_into_parts_of_enough_images(count: int, sizes: list[int]) 
     assert np.bincount(part).tolist() == sizes
     assert (part == cut(count, seed=0)).all()
     assert count < 50 or (part != cut(count, seed=1)).any()
+
+
+def test_every_cut_keeps_its_promises() -> None:
+    for count in range(1, 400, 7):
+        sizes = np.bincount(cut(count, seed=count))
+        assert sizes.sum() == count
+        assert np.ptp(sizes) <= 1
+        assert len(sizes) <= MOST_PARTS
+        assert len(sizes) == 1 or sizes.min() >= LEAST_IMAGES
+        assert len(sizes) == MOST_PARTS or count < LEAST_IMAGES * (len(sizes) + 1)
