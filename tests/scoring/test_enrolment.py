@@ -93,7 +93,7 @@ def test_several_runs_stand_trial_whole_and_show_how_runs_differ() -> None:
     rng, runs = np.random.default_rng(20), []
     for k, centre in enumerate(centres(3, 0.6, rng)):
         for r in range(3 - k):
-            moved = centre + 0.4 * rng.normal(size=WIDTH)
+            moved = centre + 0.8 * rng.normal(size=WIDTH)
             runs.append(run_of(f"maker {k}", images(moved, 100 + 30 * r, rng), rng, str(r)))
     found, shapes = enrol(runs), shapes_of(runs)
     groups = [[run.whole for run in runs if run.maker == f"maker {k}"] for k in range(3)]
@@ -107,6 +107,7 @@ def test_several_runs_stand_trial_whole_and_show_how_runs_differ() -> None:
     assert found.drift == pytest.approx(excess / weight)
 
     assert found.spread is not None
+    assert found.spread.variance > 0.01
     spread = found.spread.covariance
     rows, own = [], []
     for k, sets in enumerate([*groups[:2], list(runs[-1].parts)]):
