@@ -50,10 +50,22 @@ def covariance_aware(enrolled: Mapping[str, Floats], suspects: Floats) -> list[S
 
 
 def compare_on_curves(path: Path) -> None:
-    """18 published curves, 6 generators x 3 runs: leave one run out, every split, every generator unknown once."""
-    x, makers = read_curves(path)
+    """Two sets of published curves, 6 generators x 3 each, and the new curves of the second against the first."""
+    first, second = read_curves(path), read_batches(path)
+    print_curves("runs", *first)
+    print_curves("batches of 500 images", *second)
+    new = np.array([maker not in DIFFUSION for maker in second[1]])
+    truth = [maker for maker in second[1] if maker not in DIFFUSION]
+    for name, rule in (("published", published), ("D² with run covariance", covariance_aware)):
+        named = [_best(scores) for scores in rule(_enrolled(*first, []), second[0][new])]
+        right = sum(a == b for a, b in zip(named, truth, strict=True))
+        typer.echo(f"\nGAN batches against the runs, {name}: {right}/{len(truth)}")
+
+
+def print_curves(title: str, x: Floats, makers: Sequence[str]) -> None:
+    """Leave one curve out, every split, every generator unknown once."""
     merged_makers = ["diffusion" if maker in DIFFUSION else maker for maker in makers]
-    typer.echo(f"{len(x)} published C_T curves of {x.shape[1]} layers, {len(set(makers))} generators\n")
+    typer.echo(f"\n{len(x)} published C_T curves of {x.shape[1]} layers, {len(set(makers))} generators, {title}\n")
     typer.echo("| rule | samplers | leave one run out | mean of all splits | AUROC | OSCR |")
     typer.echo("|---|---|---|---:|---:|---:|")
     for name, rule in (("published", published), ("D² with run covariance", covariance_aware)):
@@ -76,6 +88,24 @@ def read_curves(path: Path) -> tuple[Floats, list[str]]:
         for row in csv.DictReader(file):
             if row["file"] == "model_ct_scores.txt" and not row["note"]:
                 curves[row["architecture"], row["run"]][int(row["layer"])] = float(row["score"])
+    ordered = sorted(curves.items())
+    return np.array([[c[layer] for layer in sorted(c)] for _, c in ordered]), [maker for (maker, _), _ in ordered]
+
+
+def read_batches(path: Path) -> tuple[Floats, list[str]]:
+    """Three curves a generator from the `fingerprinting_baseline` files, (18, 12), of batches of 500 images.
+
+    Two are the training batches of ``ffull_scores.txt``, the third the test batch of ``fsmall_scores.txt``, where all
+    generators have one. Layer 0 is NaN there and left out. Those of the diffusion samplers are the images of
+    `read_curves` seen again; those of the GANs are new.
+    """
+    wanted = [("ffull_scores.txt", "train1"), ("ffull_scores.txt", "train2"), ("fsmall_scores.txt", "test1")]
+    curves: dict[tuple[str, int], dict[int, float]] = defaultdict(dict)
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            folder, _, name = row["file"].rpartition("/")
+            if folder == "fingerprinting_baseline" and (name, row["run"]) in wanted and int(row["layer"]) > 0:
+                curves[row["architecture"], wanted.index((name, row["run"]))][int(row["layer"])] = float(row["score"])
     ordered = sorted(curves.items())
     return np.array([[c[layer] for layer in sorted(c)] for _, c in ordered]), [maker for (maker, _), _ in ordered]
 

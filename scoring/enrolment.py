@@ -2,11 +2,12 @@
 
 Both parts of a profile are compared by Mahalanobis distances, a set x against a maker k:
 
-    D²(x, k) = (x - x_k)ᵀ [S_x + S_k + Σ_b (1 + 1/R_k)]⁻¹ (x - x_k)            curve: logit Â per layer
+    D²(x, k) = (x - x_k)ᵀ [S_k (1 + m_k/m) + Σ_b (1 + 1/R_k)]⁻¹ (x - x_k)      curve: logit Â per layer
     T²(x, k) = Σ_l |V_kl (m_l - m_kl)|² / (1/m + 1/m_k + b (1 + 1/R_k))        signature: mean embedding per layer
 
-S are the sampling covariances, Σ_b and b what R runs of one model differ by, V_kl whitens by the maker's own
-covariance.
+S_k is the sampling covariance of the maker's curve, so that S_k m_k/m is that of m images of this maker: a set of 25
+cannot show a covariance over 13 layers by itself, and near Â = 0 or 1 understates it. Σ_b and b are what R runs of one
+model differ by, V_kl whitens by the maker's own covariance.
 """
 
 from __future__ import annotations
@@ -192,18 +193,20 @@ def _distances(
     profiles: Sequence[Profile], makers: Sequence[Maker], spread: RunSpread | None, drift: float
 ) -> Distances:
     x = np.stack([one.curve.x for one in profiles])
-    sampling = np.stack([one.curve.covariance for one in profiles])
     images = np.array([one.images for one in profiles], np.float64)
     curve, signature = np.empty((len(profiles), len(makers))), np.empty((len(profiles), len(makers)))
     raw = raw_signature_distances(profiles, makers)
     for k, maker in enumerate(makers):
         between = 1 + 1 / maker.runs
-        covariance = sampling + maker.profile.curve.covariance
-        if spread is not None:
-            covariance = covariance + spread.covariance * between
-        curve[:, k] = curve_distances(x - maker.profile.curve.x, covariance)
+        curve[:, k] = curve_distances(x - maker.profile.curve.x, curve_covariance(maker, spread, images))
         signature[:, k] = raw[:, k] / (1 / images + 1 / maker.profile.images + drift * between)
     return Distances(curve, signature)
+
+
+def curve_covariance(maker: Maker, spread: RunSpread | None, images: Floats) -> Floats:
+    """(N, L, L) float64: covariance of x - x_k for sets of so many images (N,) that the maker made."""
+    covariance: Floats = maker.profile.curve.covariance * (1 + maker.profile.images / images)[:, None, None]
+    return covariance if spread is None else covariance + spread.covariance * (1 + 1 / maker.runs)
 
 
 def raw_signature_distances(profiles: Sequence[Profile], makers: Sequence[Maker]) -> Floats:

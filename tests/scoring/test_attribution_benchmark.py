@@ -14,6 +14,7 @@ from benchmarks.attribution_curves import (
     mean_of_splits,
     open_set_of_curves,
     published,
+    read_batches,
     read_curves,
 )
 from scoring.run_covariance import depth_covariance
@@ -53,3 +54,19 @@ def test_curves_are_read_by_layer_and_without_notes(tmp_path: Path) -> None:
     x, makers = read_curves(path)
     assert makers == ["gan"]
     assert x.tolist() == [[0.5, 1.0, 5.0]]
+
+
+def test_batches_are_those_of_the_fingerprinting_files_without_the_constant_layer(tmp_path: Path) -> None:
+    path = tmp_path / "curves.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["file", "architecture", "run", "layer", "score", "note"])
+        writer.writeheader()
+        for name, run in (("ffull", "train1"), ("ffull", "train2"), ("fsmall", "test1"), ("fsmall", "train1")):
+            for layer, score in ((0, "nan"), (2, "4"), (1, "3" if name == "ffull" else "5")):
+                where = f"fingerprinting_baseline/{name}_scores.txt"
+                writer.writerow(
+                    {"file": where, "architecture": "gan", "run": run, "layer": layer, "score": score, "note": "batch"}
+                )
+    x, makers = read_batches(path)
+    assert makers == ["gan"] * 3
+    assert x.tolist() == [[3.0, 4.0], [3.0, 4.0], [5.0, 4.0]]

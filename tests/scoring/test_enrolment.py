@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.spatial.distance import mahalanobis
 from scipy.special import expit, logsumexp
+from scipy.stats import chi2
 
 from scoring import enrolment as enrolment_module
 from scoring.enrolment import enrol, raw_signature_distances
@@ -42,7 +43,7 @@ def plain_distances(
 ) -> tuple[float, float]:
     """D² and T² of a set from a maker, written out."""
     maker, between = merged(sets), 1 + 1 / runs
-    covariance = x.curve.covariance + maker.curve.covariance + (0 if spread is None else spread * between)
+    covariance = maker.curve.covariance * (1 + maker.images / x.images) + (0 if spread is None else spread * between)
     step = x.curve.x - maker.curve.x
     d2 = float(step @ np.linalg.inv(covariance + 0.1 * np.diag(np.diag(covariance))) @ step)
     return d2, plain_raw(x, sets, shapes) / (1 / x.images + 1 / maker.images + drift * between)
@@ -201,6 +202,19 @@ def test_sets_lie_as_far_from_their_own_maker_as_sampling_says() -> None:
     found = enrolment.distances([profile_of(images(centre, 80, rng), rng) for _ in range(300)])
     assert found.signature[:, 0].mean() == pytest.approx(WIDTH * LAYERS, rel=0.12)
     assert 0.75 * LAYERS < found.curve[:, 0].mean() < 1.1 * LAYERS
+
+
+def test_a_small_set_near_the_edge_is_no_stranger_to_its_own_maker_by_its_curve() -> None:
+    """25 images, 12 layers, Â about .05: the covariance that 25 such images show of themselves is far too small."""
+    rng = np.random.default_rng(8)
+
+    def seen(m: int) -> Profile:
+        placed = expit(2 * rng.normal(size=(m, 1)) + rng.normal(size=(m, 12)) - 5)
+        return Profile(Moments.of(placed), (Moments.of(rng.normal(size=(m, 2))),), np.zeros(12))
+
+    enrolment = enrol([Run(name, "1", whole := seen(500), (whole,)) for name in ("one", "two")])
+    found = enrolment.distances([seen(25) for _ in range(400)])
+    assert (chi2.sf(found.curve[:, 0], 12) < 0.05).mean() < 0.05 + 3 * (0.05 * 0.95 / 400) ** 0.5
 
 
 def test_the_trials_leave_each_set_out_of_its_maker() -> None:
