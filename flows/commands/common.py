@@ -1,0 +1,58 @@
+"""What the commands share: their arguments, progress on the screen, the spec and the store they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.console import ProgressBoard
+from storage.errors import InputError
+
+if TYPE_CHECKING:
+    from flows.spec import AuditSpec
+
+EXIT_GATE = 3
+
+Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="the spec, a YAML file")]
+Harmonise = Annotated[
+    str | None,
+    typer.Option("--harmonise", metavar="jpeg:QUALITY", help="re-encode the images of all sets alike before anything"),
+]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout, nothing else")]
+
+
+@contextmanager
+def working(as_json: bool) -> Iterator[tuple[ProgressBoard, Any]]:
+    """Progress on the screen, and a runtime that ends with the command."""
+    from flows.runtime import running
+
+    with ProgressBoard(quiet=as_json) as board, running(board.report) as runtime:
+        yield board, runtime
+
+
+def load(path: Path, harmonise: str | None) -> AuditSpec:
+    """The spec, with what the command line changes in it."""
+    from flows.spec import load_spec
+
+    return load_spec(path, harmonise)
+
+
+def store_of(store: str | None, spec: Path | None) -> str:
+    """The store that a command is told, or that its spec names.
+
+    Raises:
+        InputError: neither is given.
+    """
+    if store:
+        from flows.spec import absolute_uri
+
+        return str(absolute_uri(store, Path.cwd()))
+    if spec:
+        from flows.spec import load_spec
+
+        return load_spec(spec).store
+    raise InputError("which store?", "give --store FOLDER_OR_S3_URI, or --spec SPEC")
