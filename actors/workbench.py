@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
-from actors.cluster import Cluster, Worker
+from actors.cluster import Worker
 from storage.objects import ObjectStore
 
 T = TypeVar("T")
@@ -23,6 +23,23 @@ class Progress(NamedTuple):
     skipped: int = 0
 
 
+class TaskPool(Protocol):
+    """What runs tasks: a `Pool` of this process's Ray, or a `JobPool` elsewhere."""
+
+    def run(self, worker: Worker[T, R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
+        """Run all tasks; yields (index of the task, its result) as they finish."""
+
+
+class TaskCluster(Protocol):
+    """What has pools, by name: ``embed`` (forward passes) and ``layers`` (one layer's work at a time)."""
+
+    def pool(self, name: str) -> TaskPool:
+        """The pool of this name."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+
 Report = Callable[[Progress], None]
 
 
@@ -31,7 +48,7 @@ class Workbench:
     """What every stage needs: the store, the cluster, and whom to tell how far it is."""
 
     store: ObjectStore
-    cluster: Cluster
+    cluster: TaskCluster
     report: Report
 
     def run(

@@ -25,6 +25,7 @@ from scoring.mean_placement import mean_placement
 from scoring.moments import Moments
 from scoring.partition import Partition
 from scoring.profile import Profile
+from storage.objects import open_store
 from storage.vectors import VectorStore, layer_column
 
 Rows = NDArray[np.intp]
@@ -92,7 +93,7 @@ def load_generators(spec: AuditSpec) -> list[Generator]:
     """Every release of a spec, embedded and searched by the pipeline (found in the store when it was before)."""
     with ProgressBoard() as board, running(board.report) as runtime:
         reference = known_reference(spec)
-        store = runtime.bench(spec.store).store
+        store = open_store(spec.store)
         excluded = contaminated_rows(store, reference.tables.contaminated)
         generators = []
         for release in spec.releases:

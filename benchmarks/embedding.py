@@ -21,6 +21,7 @@ from PIL import Image
 from actors.encoder import Encoder
 from actors.encoder_config import EncoderConfig
 from actors.stages import embed, resolve_encoder
+from actors.workbench import Workbench
 from flows.runtime import running
 from storage.embedded_s3 import EmbeddedS3
 from storage.image_sets import list_images
@@ -48,7 +49,7 @@ def main(images: int = 2000, model: str = "vit_small_patch14_dinov2", image_size
 def pipeline_seconds(config: EncoderConfig, images: int) -> float:
     """Seconds from the listed set to its committed table."""
     with running() as runtime:
-        bench = runtime.bench("s3://bench/store")
+        bench = Workbench(open_store("s3://bench/store"), runtime.cluster, runtime.report)
         settings = runtime.settings.embed_settings()
         facts = resolve_encoder(bench, config)
         embed(bench, config, facts, list_images("s3://bench/warm/"), settings, "warm")

@@ -59,7 +59,7 @@ _stage = task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[2, 10], ret
 def resolve_encoder(spec: AuditSpec) -> EncoderFacts:
     """Load the encoder once to know what it is."""
     with running() as runtime:
-        return stages.resolve_encoder(runtime.bench(spec.store), spec.encoder.config())
+        return stages.resolve_encoder(runtime.bench(spec), spec.encoder.config())
 
 
 @_stage
@@ -67,11 +67,11 @@ def embed_set(spec: AuditSpec, facts: EncoderFacts, manifest: Manifest, label: s
     """Embed one image set."""
     with running() as runtime:
         done = stages.embed(
-            runtime.bench(spec.store),
+            runtime.bench(spec),
             spec.encoder.config(),
             facts,
             manifest,
-            runtime.settings.embed_settings(),
+            runtime.embed_settings(spec),
             label,
         )
         runtime.forward_images += done.forward_images
@@ -86,7 +86,7 @@ def finish_reference(
     scoring = spec.scoring
     metric = PRESETS[scoring.preset].metric
     with running() as runtime:
-        bench = runtime.bench(spec.store)
+        bench = runtime.bench(spec)
         mode = reference_stages.settled_search(
             bench.store, train, scoring.search, scoring.preset, scoring.components, scoring.cells
         )
@@ -106,7 +106,7 @@ def search_set(spec: AuditSpec, reference: Reference, table: EmbeddingTable, lab
     """Find each image's nearest train images per layer."""
     built = reference.tables
     with running() as runtime:
-        bench = runtime.bench(spec.store)
+        bench = runtime.bench(spec)
         return search_stages.search(bench, table, built.layers, built.partition, built.metric, built.search, label)
 
 
@@ -116,7 +116,7 @@ def score_release(
 ) -> score_stages.Scored:
     """Score a release in every layer and join the layers."""
     with running() as runtime:
-        return score_stages.score(runtime.bench(spec.store), reference.tables, table, nearest, label)
+        return score_stages.score(runtime.bench(spec), reference.tables, table, nearest, label)
 
 
 @_stage
@@ -125,7 +125,7 @@ def profile_set(
 ) -> SetProfile | None:
     """Make the profile of an image set."""
     with running() as runtime:
-        return make_profile(runtime.bench(spec.store), reference.tables, table, nearest, label)
+        return make_profile(runtime.bench(spec), reference.tables, table, nearest, label)
 
 
 # -- checks before the work ------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def _open_reference(runtime: Runtime, spec: AuditSpec) -> OpenedReference:
     held_out = list_set(runtime, spec.reference.held_out)
     check_counts({"reference.train": train, "reference.held_out": held_out}, spec.scoring.cells)
     check_held_out(train, held_out)
-    claim_store(runtime.bench(spec.store).store, spec, train, held_out)
+    claim_store(runtime.bench(spec).store, spec, train, held_out)
     return OpenedReference(resolve_encoder(spec), train, held_out)
 
 
@@ -187,7 +187,7 @@ def list_set(runtime: Runtime, uri: str) -> Manifest:
 def file_facts(spec: AuditSpec, facts: EncoderFacts, manifest: Manifest) -> FileFacts:
     """How a set's files are stored: of all images once they are embedded, else of a few that are looked at now."""
     with running() as runtime:
-        vectors = VectorStore(runtime.bench(spec.store).store)
+        vectors = VectorStore(runtime.bench(spec).store)
         table = vectors.committed(stages.table_name(facts, manifest))
         return FileFacts.of(table) if table else sniff(manifest, spec.encoder.jpeg_quality)
 
@@ -229,7 +229,7 @@ def audit_release(spec: AuditSpec, release: ReleaseSpec) -> AuditOutcome:
     """
     began = time.monotonic()
     with running() as runtime:
-        store = runtime.bench(spec.store).store
+        store = runtime.bench(spec).store
         before = runtime.forward_images
         manifest = check_release(spec, release)
         reference = known_reference(spec)

@@ -83,7 +83,7 @@ def compare(spec: AuditSpec, first: ReleaseSpec, second: ReleaseSpec) -> Release
     with running() as runtime:
         outcomes = [audit_release(spec, release) for release in (first, second)]
         reference = known_reference(spec)
-        bench = runtime.bench(spec.store)
+        bench = runtime.bench(spec)
         prefixes, profiles = [], []
         for release in (first, second):
             manifest = list_set(runtime, release.images)

@@ -128,7 +128,7 @@ def _audit_row(done: FinishedAudit) -> dict[str, Any]:
     verdict = copying_verdict(scores, spec.gate.max_copy_rate)
     checks = done.checks
     judged = judge(verdict, checks)
-    settings = spec.model_copy(update={"releases": [done.release]})
+    settings = spec.model_copy(update={"releases": [done.release], "cluster": None})
     return {
         **done.who,
         **_fit_columns(scores, done.scored.joined),

@@ -14,9 +14,12 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from actors.cluster import Cluster, ClusterSettings, PoolSize
+from actors.job_cluster import JobCluster
 from actors.stages import EmbedSettings
 from actors.workbench import Progress, Report, Workbench
+from flows.cluster_jobs import job_settings
 from flows.machine import usable_cores
+from flows.spec import AuditSpec
 from storage.objects import open_store
 
 T = TypeVar("T")
@@ -83,8 +86,19 @@ class Runtime:
         self._made.clear()
         self.forward_images = 0
 
-    def bench(self, store_uri: str) -> Workbench:
-        return Workbench(open_store(store_uri), self.cluster, self.report)
+    def bench(self, spec: AuditSpec) -> Workbench:
+        """What the stages of a spec work with."""
+        store = open_store(spec.store)
+        if spec.cluster is None:
+            return Workbench(store, self.cluster, self.report)
+        return Workbench(store, JobCluster(job_settings(spec.cluster), store), self.report)
+
+    def embed_settings(self, spec: AuditSpec) -> EmbedSettings:
+        """How the machines embed that a spec's work runs on."""
+        if spec.cluster is None:
+            return self.settings.embed_settings()
+        size, mine = spec.cluster.embed, self.settings
+        return EmbedSettings("cuda" if size.gpus else "cpu", max(1, int(size.cpus)), mine.readers, mine.batch_size)
 
 
 _running: list[Runtime] = []

@@ -120,7 +120,7 @@ def selfcheck(spec: AuditSpec) -> SelfCheck:
 
 
 def _split(spec: AuditSpec, runtime: Runtime, tables: ReferenceTables) -> _Halves:
-    store = runtime.bench(spec.store).store
+    store = runtime.bench(spec).store
     dataset = VectorStore(store).dataset(tables.held_out.name, tables.held_out.version)
     rows = dataset.to_table(columns=["row"])["row"].to_numpy()
     rows = np.sort(rows[~np.isin(rows, contaminated_rows(store, tables.contaminated))])
@@ -142,7 +142,7 @@ def _reencoded(
     chosen = np.sort(rng.choice(len(train), planted, replace=False)).tolist()
     found = []
     for name, manifest, rows in (("placebo", held_out, halves.release), ("copies", train, chosen)):
-        images = list_set(runtime, perturb(runtime.bench(spec.store), manifest, "reencode", name, rows))
+        images = list_set(runtime, perturb(runtime.bench(spec), manifest, "reencode", name, rows))
         table = embed_set(spec, reference.facts, images, f"selfcheck {name}")
         found.append(search_set(spec, reference, table, f"selfcheck {name}"))
     return found[0], found[1]
@@ -164,7 +164,7 @@ def _compose(
         )
         for layer in tables.layers
     ]
-    runtime.bench(spec.store).run("layers", Composer(), tasks, f"compose {prefix.rpartition('/')[2]}")
+    runtime.bench(spec).run("layers", Composer(), tasks, f"compose {prefix.rpartition('/')[2]}")
 
 
 def _try(
@@ -180,7 +180,7 @@ def _try(
     _compose(runtime, spec, tables, prefix, parts)
     name = prefix.rpartition("/")[2]
     half = replace(tables, nearest=unseen)
-    results = score_layers(runtime.bench(spec.store), half, prefix, m, f"selfcheck {name}")
+    results = score_layers(runtime.bench(spec), half, prefix, m, f"selfcheck {name}")
     scores = [result.score for result in results.values()]
     verdict = copying_verdict(scores, spec.gate.max_copy_rate)
     measured = [score for score in scores if score.copy is not None]

@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from actors.encoder_config import EncoderConfig, Pooling
+from flows.cluster_spec import ClusterSpec
 from flows.releases import ReleasePattern, ReleaseSpec, find_releases
 from flows.spec_fields import IMAGE_SET, Name, SpecPart, Uri, explain
 from storage.errors import InputError
@@ -122,6 +123,7 @@ class AuditSpec(SpecPart):
     )
     scoring: ScoringSpec = ScoringSpec()
     gate: GateSpec = GateSpec()
+    cluster: ClusterSpec | None = Field(None, description="a Ray cluster elsewhere; left out: a Ray on this machine")
 
     @model_validator(mode="after")
     def _releases_differ(self) -> AuditSpec:

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.job_submission import JobStatus
+
+from actors.cluster import PoolSize
+from actors.job import fitted
+from actors.job_cluster import JobCluster, Jobs
+from storage.embedded_s3 import EmbeddedS3
+from storage.errors import InputError, StageError
+from storage.objects import ObjectStore, open_store
+from tests.ray_head import RayHead
+
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's processes cannot import a test
+
+
+@pytest.fixture(scope="module")
+def head(s3: EmbeddedS3) -> Iterator[RayHead]:
+    """A head with token authentication, which knows the S3 server."""
+    with (
+        tempfile.TemporaryDirectory(prefix="lp-", ignore_cleanup_errors=True) as folder,
+        RayHead(Path(folder), s3.environment()) as started,
+    ):
+        yield started
+
+
+@pytest.fixture
+def store(s3_prefix: str) -> ObjectStore:
+    return open_store(s3_prefix)
+
+
+@dataclass(frozen=True)
+class Squares:
+    """A worker that squares; it notes each task in the store, and may wait in it, or raise."""
+
+    store: str
+    wait_s: float = 0.0
+    raises: str = ""
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def process(self, task: int) -> int:
+        open_store(self.store).put(f"seen/{task}-{time.time_ns()}", b"")
+        if self.raises == "InputError" and task == 3:
+            raise InputError("task 3 has no image", "give it one")
+        if self.raises == "ValueError" and task == 3:
+            raise ValueError("three is odd")
+        time.sleep(self.wait_s)
+        return task**2
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def _seen(store: ObjectStore) -> list[int]:
+    return sorted(int(info.key.split("/")[1].split("-")[0]) for info in store.list("seen/"))
+
+
+def _wait_for(what: Any, seconds: float = 60) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
+    return found
+
+
+def test_results_come_once_each_and_nothing_is_left_in_the_store(head: RayHead, store: ObjectStore) -> None:
+    pool = JobCluster(head.settings(), store).pool("layers")
+    assert dict(pool.run(Squares(store.uri), list(range(7)))) == {i: i**2 for i in range(7)}
+    assert _seen(store) == list(range(7))
+    assert list(store.list("jobs/")) == []
+
+
+def test_an_error_of_the_worker_is_the_error_here(head: RayHead, store: ObjectStore) -> None:
+    pool = JobCluster(head.settings(), store).pool("layers")
+    with pytest.raises(InputError, match="task 3 has no image") as caught:
+        list(pool.run(Squares(store.uri, raises="InputError"), list(range(5))))
+    assert caught.value.remedy == "give it one"
+    with pytest.raises(StageError, match="three is odd"):
+        list(pool.run(Squares(store.uri, raises="ValueError"), list(range(5))))
+
+
+def test_a_consumer_that_stops_stops_the_job(head: RayHead, store: ObjectStore) -> None:
+    running = JobCluster(head.settings(1), store).pool("layers").run(Squares(store.uri, 2.0), list(range(30)))
+    next(running)
+    began = time.monotonic()
+    running.close()
+    _wait_for(lambda: not Jobs(head.settings()).going_on())
+    assert time.monotonic() - began < 15
+    assert len(_seen(store)) < 10
+
+
+FLOW = """
+import sys
+from actors.job_cluster import JobCluster
+from storage.objects import open_store
+from tests.actors.test_job_cluster import Squares
+from tests.ray_head import RayHead
+import json, ray
+from actors.cluster import PoolSize
+from actors.job_cluster import JobSettings
+ray.cloudpickle.register_pickle_by_value(sys.modules["tests.actors.test_job_cluster"])
+address, token, store = sys.argv[1:]
+size = PoolSize(1, cpus=0.5)
+pool = JobCluster(JobSettings(address, size, size, token=token), open_store(store)).pool("layers")
+for found in pool.run(Squares(store, 1.0), list(range(8))):
+    print(json.dumps(found), flush=True)
+"""
+
+
+def _flow(head: RayHead, store: ObjectStore) -> subprocess.Popen[str]:
+    """The same request from a process of its own."""
+    settings = head.settings()
+    command = [sys.executable, "-c", FLOW, settings.address, str(settings.token), store.uri]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_flow_that_was_lost_attaches_to_its_job(head: RayHead, store: ObjectStore) -> None:
+    with _flow(head, store) as lost:
+        assert lost.stdout is not None
+        assert json.loads(lost.stdout.readline())[1] in {i**2 for i in range(8)}
+        lost.send_signal(signal.SIGKILL)
+    assert len(Jobs(head.settings()).going_on()) == 1
+    with _flow(head, store) as again:
+        assert again.stdout is not None
+        found = dict(json.loads(line) for line in again.stdout)
+    assert again.returncode == 0
+    assert found == {i: i**2 for i in range(8)}
+    assert _seen(store) == list(range(8)), "no task ran twice"
+
+
+def test_an_interrupted_flow_stops_its_job_and_the_next_begins_another(head: RayHead, store: ObjectStore) -> None:
+    with _flow(head, store) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        first.send_signal(signal.SIGINT)
+    _wait_for(lambda: not Jobs(head.settings()).going_on(), 15)
+    with _flow(head, store) as second:
+        assert second.stdout is not None
+        assert dict(json.loads(line) for line in second.stdout) == {i: i**2 for i in range(8)}
+
+
+def test_two_flows_share_a_job(head: RayHead, store: ObjectStore) -> None:
+    pool = JobCluster(head.settings(), store).pool("layers")
+    results: list[dict[int, int]] = []
+    errors: list[StageError] = []
+
+    def ask() -> None:
+        try:
+            results.append(dict(pool.run(Squares(store.uri, 0.5), list(range(6)))))
+        except StageError as error:  # the other has taken the results: a retry finds what was made
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert _seen(store) == list(range(6)), "no task ran twice"
+    assert results[0] == {i: i**2 for i in range(6)}
+    assert len(results) + len(errors) == 2
+
+
+def test_a_job_that_ray_stops_is_an_error_with_its_name(head: RayHead, store: ObjectStore) -> None:
+    jobs = Jobs(head.settings())
+    running = JobCluster(head.settings(1), store).pool("layers").run(Squares(store.uri, 2.0), list(range(30)))
+    next(running)
+    (job,) = jobs.going_on()
+    jobs.stop(job)
+    with pytest.raises(StageError, match=rf"{job} ended as STOPPED after \d+ of 30 tasks"):
+        list(running)
+
+
+def test_a_result_that_was_changed_in_the_store_is_not_unpickled(head: RayHead, store: ObjectStore) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.abort, ()
+
+    running = JobCluster(head.settings(1), store).pool("layers").run(Squares(store.uri, 3.0), list(range(3)))
+    next(running)
+    (job,) = Jobs(head.settings()).going_on()
+    _wait_for(lambda: store.exists(f"jobs/{job}/result-000001"))
+    store.put(f"jobs/{job}/result-000001", ray.cloudpickle.dumps(Bomb()))
+    with pytest.raises(Exception, match="changed since it was written"):
+        list(running)
+
+
+def test_a_wrong_token_and_a_wrong_address_say_so(head: RayHead, store: ObjectStore) -> None:
+    wrong = JobCluster(replace(head.settings(), token="another" * 8), store).pool("layers")
+    with pytest.raises(InputError, match="refuses the token"):
+        list(wrong.run(Squares(store.uri), [1]))
+    nowhere = JobCluster(replace(head.settings(), address="http://127.0.0.1:9"), store).pool("layers")
+    with pytest.raises(StageError, match="does not answer"):
+        list(nowhere.run(Squares(store.uri), [1]))
+
+
+def test_a_job_says_whose_it_is(head: RayHead, store: ObjectStore) -> None:
+    settings = replace(head.settings(1), labels={"flow_run": "f-1"})
+    running = JobCluster(settings, store).pool("embed").run(Squares(store.uri, 2.0), list(range(4)))
+    next(running)
+    ((_, told),) = Jobs(head.settings()).going_on().items()
+    assert told == {"stage": "embed", "store": store.uri, "tasks": "4", "flow_run": "f-1"}
+    running.close()
+
+
+def test_a_cluster_with_another_version_says_so(
+    head: RayHead, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.job_cluster.version", lambda name: "99.0")
+    with pytest.raises(StageError, match=r"the cluster runs layerprint .*, this audit 99\.0"):
+        list(JobCluster(head.settings(), store).pool("layers").run(Squares(store.uri), [1]))
+
+
+@pytest.mark.parametrize(
+    ("size", "resources", "hosts"),
+    [
+        (PoolSize(3, cpus=4), {"CPU": 1.0}, 3),
+        (PoolSize(0, cpus=4), {"CPU": 18.0}, 4),
+        (PoolSize(0, cpus=1, gpus=0.5), {"CPU": 64.0, "GPU": 2.0}, 4),
+        (PoolSize(0, cpus=4, gpus=1), {"CPU": 8.0}, 1),
+    ],
+)
+def test_hosts_are_as_many_as_there_is_room_for(size: PoolSize, resources: dict[str, float], hosts: int) -> None:
+    assert fitted(size, resources).hosts == hosts
+
+
+def test_a_pending_state_is_going_on() -> None:
+    assert {JobStatus.PENDING, JobStatus.RUNNING} == {status for status in JobStatus if not status.is_terminal()}
