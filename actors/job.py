@@ -1,83 +1,84 @@
-"""What runs on a cluster for a `JobPool`: a Ray job that has a `Pool` do the tasks of one request.
+"""What runs on a cluster for a `JobCluster`: a Ray job that does requests, one after the other, on its own pools.
 
-    python -m actors.job STORE KEY SHA256 VERSION
+    python -m actors.job STORE FOLDER NAMESPACE VERSION          (the secret is in LAYERPRINT_JOB_SECRET)
 
-The request lies in the audit's store, and so does each result as soon as it is there. What the flow must be sure of
-goes through the job itself, which only the cluster's users can submit and write to: the SHA-256 of the request is an
-argument, that of each result a line of the log. Nothing is unpickled that has another one, so that whoever may write
-to the store can make a job fail, not run code.
+Requests, results and progress are objects under ``jobs/<job>/`` of the audit's store. All are sealed with a secret that
+only those know who may use the cluster's Jobs API, so that who may write to the store can make a job fail, not run
+code in it. The job ends when it is told to, or has had nothing to do for a while.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import os
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
 import ray
 
-from actors.cluster import Cluster, ClusterSettings, PoolSize, Worker
-from storage.errors import InputError, LayerprintError, StageError, StoreError
-from storage.objects import ObjectStore, open_store
+from actors.cluster import Cluster, ClusterSettings, Pool, PoolSize, Worker
+from actors.sealed import get_sealed, put_sealed
+from storage.errors import LayerprintError, StageError
+from storage.objects import ObjectInfo, ObjectMissingError, ObjectStore, open_store
 
-PREFIX = "layerprint-job "
-"""Begins the lines of a job's log that are meant for the flow."""
+SECRET = "LAYERPRINT_JOB_SECRET"
+PREFIX = "layerprint: "
+"""Begins the line that says why a job could not serve."""
 
-_ERRORS = {kind.__name__: kind for kind in (LayerprintError, InputError, StoreError, StageError)}
+IDLE_S = 120.0
+"""A job that nobody asks anything for so long ends."""
+
+LOOK_S = 0.3
+TELL_S = 0.5
+"""Seconds between two looks for requests, and between two writings of progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """Tasks of one worker, for a pool of this name and size."""
+    """Tasks of one worker for a pool; ``name`` differs between two requests of the same."""
 
+    name: str
     pool: str
     size: PoolSize
-    namespace: str | None
     worker: Worker[Any, Any]
     tasks: Sequence[Any]
 
 
-def sealed(value: object) -> tuple[bytes, str]:
-    """A value as bytes, and their SHA-256."""
-    data: bytes = ray.cloudpickle.dumps(value)
-    return data, hashlib.sha256(data).hexdigest()
+@dataclass(slots=True)
+class JobProgress:
+    """How far a request is: tasks whose results are there, and whether it has ended, well or with an error."""
+
+    done: list[int] = field(default_factory=list)
+    ended: bool = False
+    error: LayerprintError | None = None
 
 
-def unsealed(store: ObjectStore, key: str, sha256: str) -> Any:
-    """The value that was sealed under this key.
+def progress_key(folder: str, request: str) -> str:
+    """Where the progress of a request lies."""
+    return f"{folder}/{request}/progress"
 
-    Raises:
-        StoreError: it is not there, or not what was sealed.
+
+def result_key(folder: str, request: str, index: int) -> str:
+    """Where the result of a task lies.
+
+    >>> result_key("jobs/ab", "r", 3)
+    'jobs/ab/r/000003'
     """
-    data = store.get(key)
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise StoreError(
-            f"{store.child_uri(key)}: changed since it was written", "who else writes to this store? Run again"
-        )
-    return ray.cloudpickle.loads(data)
+    return f"{folder}/{request}/{index:06d}"
 
 
-def result_key(request_key: str, index: int) -> str:
-    """Where the result of a task lies, beside its request.
-
-    >>> result_key("jobs/ab/request", 3)
-    'jobs/ab/result-000003'
-    """
-    return f"{request_key.rpartition('/')[0]}/result-{index:06d}"
+def requests_prefix(folder: str) -> str:
+    """Where requests lie."""
+    return f"{folder}/requests/"
 
 
-def error_line(error: LayerprintError) -> dict[str, Any]:
-    """An error as a line of the log."""
-    return {"error": type(error).__name__, "found": error.found, "remedy": error.remedy}
-
-
-def error_of(line: dict[str, Any]) -> LayerprintError:
-    """The error that a line says."""
-    return _ERRORS.get(line["error"], LayerprintError)(line["found"], line["remedy"])
+def close_key(folder: str) -> str:
+    """The object that tells a job to end when nothing is left to do."""
+    return f"{folder}/close"
 
 
 def fitted(size: PoolSize, resources: dict[str, float]) -> PoolSize:
@@ -92,37 +93,85 @@ def fitted(size: PoolSize, resources: dict[str, float]) -> PoolSize:
     return replace(size, hosts=max(1, int(min(room, default=1))))
 
 
-def run_request(store: ObjectStore, key: str, request: JobRequest) -> Iterator[dict[str, Any]]:
-    """Do a request's tasks; yields a line for the log as each result is in the store."""
-    ray.init("auto", namespace=request.namespace, log_to_driver=False)
-    size = fitted(request.size, ray.cluster_resources())
-    yield {"hosts": size.hosts}
-    with Cluster(ClusterSettings(embed=size, layers=size, address="auto")) as cluster:
-        for index, result in cluster.pool(request.pool).run(request.worker, request.tasks):
-            data, sha256 = sealed(result)
-            store.put(result_key(key, index), data)
-            yield {"task": index, "sha256": sha256}
-    ray.shutdown()
+class Job:
+    """Does the requests that come into a folder of the store.
+
+    Args:
+        store: The audit's store.
+        folder: ``jobs/<job>``.
+        secret: Seals requests and results.
+    """
+
+    def __init__(self, store: ObjectStore, folder: str, secret: str) -> None:
+        self.store = store
+        self.folder = folder
+        self._secret = secret
+        self._clusters: dict[tuple[str, PoolSize], Cluster] = {}
+        self._ended: set[ObjectInfo] = set()
+
+    def serve(self, idle_s: float = IDLE_S) -> None:
+        """Do requests until told to end, or idle for so long; then take everything away."""
+        last = time.monotonic()
+        while time.monotonic() - last < idle_s:
+            waiting = [info for info in self.store.list(requests_prefix(self.folder)) if info not in self._ended]
+            for info in sorted(waiting):
+                self._ended.add(info)
+                with suppress(ObjectMissingError):  # withdrawn before it began
+                    self._do(info.key)
+                last = time.monotonic()
+            if not waiting:
+                if self.store.exists(close_key(self.folder)):
+                    break
+                time.sleep(LOOK_S)
+        for cluster in self._clusters.values():
+            cluster.close()
+        for info in list(self.store.list(f"{self.folder}/")):
+            self.store.delete(info.key)
+
+    def _do(self, key: str) -> None:
+        request: JobRequest = get_sealed(self.store, key, self._secret)
+        print(f"{request.name}: {len(request.tasks)} tasks of {type(request.worker).__name__}", flush=True)
+        progress, told = JobProgress(), 0.0
+        try:
+            for index, result in self._pool(request).run(request.worker, request.tasks):
+                self._put(result_key(self.folder, request.name, index), result)
+                progress.done.append(index)
+                if time.monotonic() - told > TELL_S:
+                    if not self.store.exists(key):
+                        print(f"{request.name}: withdrawn", flush=True)
+                        return
+                    self._put(progress_key(self.folder, request.name), progress)
+                    told = time.monotonic()
+        except LayerprintError as error:
+            progress.error = error
+        progress.ended = True
+        self._put(progress_key(self.folder, request.name), progress)
+        print(f"{request.name}: {progress.error or 'done'}", flush=True)
+
+    def _pool(self, request: JobRequest) -> Pool:
+        """The pool of this name and size; its hosts and what they have loaded are kept."""
+        size = fitted(request.size, ray.cluster_resources())
+        if (request.pool, size) not in self._clusters:
+            self._clusters[request.pool, size] = Cluster(ClusterSettings(size, size, address="auto"))
+        return self._clusters[request.pool, size].pool(request.pool)
+
+    def _put(self, key: str, value: object) -> None:
+        put_sealed(self.store, key, value, self._secret)
 
 
-def main(store_uri: str, key: str, sha256: str, wanted_version: str) -> int:
-    """Run the request; the exit code of the job."""
+def main(store_uri: str, folder: str, namespace: str, wanted_version: str) -> int:
+    """Serve; the exit code of the job."""
     try:
         if (here := version("layerprint")) != wanted_version:
             raise StageError(
                 f"the cluster runs layerprint {here}, this audit {wanted_version}", "give both the same version"
             )
-        store = open_store(store_uri)
-        for line in run_request(store, key, unsealed(store, key, sha256)):
-            _tell(line)
+        ray.init("auto", namespace=namespace or None, log_to_driver=False)
+        Job(open_store(store_uri), folder, os.environ[SECRET]).serve()
     except LayerprintError as error:
-        _tell(error_line(error))
+        print(f"{PREFIX}{type(error).__name__}: {error}", flush=True)
         return error.exit_code
     return 0
-
-
-def _tell(line: dict[str, Any]) -> None:
-    print(PREFIX + json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,49 +1,54 @@
-"""A Ray cluster elsewhere, reached through its Jobs API: the same stages, their tasks run as Ray jobs.
+"""A Ray cluster elsewhere: the same stages, their tasks done by one Ray job that is asked through the store.
 
-A `JobPool` stands where a `Pool` does, and gives the same results: `actors.job` has a `Pool` on the cluster do the
-tasks. A job's submission id follows from what it is asked for, so a flow that was lost and runs again attaches to the
-job that still runs, or takes the results that it left. A flow that ends before its job stops it.
+`JobCluster` and `JobPool` stand where `Cluster` and `Pool` do; `actors.job` is the other end. The job's id follows from
+the work, so a flow that was lost and runs again attaches to its job and takes what that has done meanwhile. A flow that
+ends before its job withdraws its request, and stops the job unless others wait for it.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from ray.exceptions import AuthenticationError
-from ray.job_submission import JobStatus, JobSubmissionClient
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+from ray.job_submission import JobStatus
 
 from actors.cluster import PoolSize, Worker
-from actors.job import PREFIX, JobRequest, error_of, result_key, sealed, unsealed
+from actors.job import (
+    PREFIX,
+    SECRET,
+    JobProgress,
+    JobRequest,
+    close_key,
+    progress_key,
+    requests_prefix,
+    result_key,
+)
+from actors.jobs_api import GOING_ON, ID_PREFIX, Jobs
+from actors.sealed import get_sealed, put_sealed
 from storage.digest import digest, short
-from storage.errors import InputError, LayerprintError, StageError
+from storage.errors import LayerprintError, StageError
 from storage.objects import ObjectMissingError, ObjectStore
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-ID_PREFIX = "layerprint-"
-POLL_S = (0.5, 2.0)
-"""Seconds between two looks at a job: at first, and at most."""
+POLL_S = (0.2, 2.0)
+"""Seconds between two looks at the progress: at first, and at most."""
 
-OUTAGE_S = 120.0
-"""How long the Jobs API may be away, for example while the head restarts, before a stage gives up."""
-
-FIRST_CONTACT_S = 10.0
-
-_GOING_ON = (JobStatus.PENDING, JobStatus.RUNNING)
+LOOK_AT_JOB_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
-    """Where jobs are submitted, and what they get there.
+    """Where the job is submitted, and what it gets there.
 
     Args:
         address: The Jobs API, ``http://head:8265``.
@@ -52,7 +57,7 @@ class JobSettings:
         namespace: Ray namespace of the job.
         runtime_env: Ray runtime environment of the job, as JSON.
         token: Ray's authentication token; None: what Ray finds in the environment.
-        labels: Metadata of every job: whose it is.
+        labels: Metadata of the job: whose it is.
     """
 
     address: str
@@ -64,8 +69,19 @@ class JobSettings:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+class RunningJob(NamedTuple):
+    """A job that takes requests: its id, and what seals them."""
+
+    name: str
+    secret: str
+
+    @property
+    def folder(self) -> str:
+        return f"jobs/{self.name}"
+
+
 class JobCluster:
-    """Pools whose tasks run as jobs of a cluster; nothing is started before the first task.
+    """Pools whose tasks run in a job of a cluster; it is submitted with the first task, and ends with `close`.
 
     Args:
         settings: The cluster.
@@ -75,23 +91,75 @@ class JobCluster:
     def __init__(self, settings: JobSettings, store: ObjectStore) -> None:
         self.settings = settings
         self.store = store
+        self._jobs: Jobs | None = None
+        self._job: RunningJob | None = None
+
+    @property
+    def jobs(self) -> Jobs:
+        """The Jobs API."""
+        if self._jobs is None:
+            self._jobs = Jobs(self.settings.address, self.settings.token)
+        return self._jobs
 
     def pool(self, name: str) -> JobPool:
-        size = self.settings.embed if name == "embed" else self.settings.layers
-        return JobPool(name, size, self.settings, self.store)
+        """The pool of this name."""
+        return JobPool(self, name, self.settings.embed if name == "embed" else self.settings.layers)
 
     def close(self) -> None:
-        """Nothing is held between jobs."""
+        """Tell the job to end, unless others wait for it."""
+        if self._job is not None:
+            self.store.put(close_key(self._job.folder), b"")
+        self._job = None
+
+    def job(self) -> RunningJob:
+        """The job that takes our requests: the one that is there for this work, else a new one."""
+        if self._job is None:
+            self._job = self._attached()
+        return self._job
+
+    def stop(self, job: RunningJob) -> None:
+        """Stop the job, unless others wait for it."""
+        if any(self.store.list(requests_prefix(job.folder))):
+            return
+        self.jobs.stop(job.name)
+        self.ended(job)
+
+    def ended(self, job: RunningJob) -> None:
+        """Forget a job that has ended, and take away what it left."""
+        self._job = None
+        for info in list(self.store.list(f"{job.folder}/")):
+            self.store.delete(info.key)
+
+    def _attached(self) -> RunningJob:
+        one = self.settings
+        work = digest(store=self.store.uri, sizes=[repr(one.embed), repr(one.layers)], environment=one.runtime_env)
+        attempt = 1
+        while True:
+            name = f"{ID_PREFIX}{short(work)}-{attempt}"
+            info = self.jobs.info(name)
+            if info is None and (secret := self._submitted(name)):
+                return RunningJob(name, secret)
+            if info is not None and info.status in GOING_ON and not self.store.exists(close_key(f"jobs/{name}")):
+                return RunningJob(name, str((info.runtime_env or {})["env_vars"][SECRET]))
+            attempt += info is not None
+
+    def _submitted(self, name: str) -> str | None:
+        """Submit a job; its secret, or None when another flow was first."""
+        secret, environment = secrets.token_hex(32), json.loads(self.settings.runtime_env)
+        environment = {**environment, "env_vars": {**environment.get("env_vars", {}), SECRET: secret}}
+        words = [self.store.uri, f"jobs/{name}", self.settings.namespace or "", version("layerprint")]
+        labels = {"store": self.store.uri, **self.settings.labels}
+        entrypoint = shlex.join(["python", "-m", "actors.job", *words])
+        return secret if self.jobs.submit(name, entrypoint, environment, labels) else None
 
 
 class JobPool:
-    """Runs tasks as one Ray job at a time."""
+    """Has a cluster's job run tasks."""
 
-    def __init__(self, name: str, size: PoolSize, settings: JobSettings, store: ObjectStore) -> None:
+    def __init__(self, cluster: JobCluster, name: str, size: PoolSize) -> None:
+        self.cluster = cluster
         self.name = name
         self.size = size
-        self.settings = settings
-        self.store = store
 
     def run(self, worker: Worker[Task, Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
         """Run all tasks; yields (index of the task, its result) as they finish.
@@ -102,195 +170,74 @@ class JobPool:
         """
         if not tasks:
             return
-        jobs = Jobs(self.settings)
-        job = self._running(jobs, JobRequest(self.name, self.size, self.settings.namespace, worker, tasks))
+        store, job = self.cluster.store, self.cluster.job()
+        code = digest(pool=self.name, worker=repr(worker), tasks=[repr(task) for task in tasks])
+        key = f"{requests_prefix(job.folder)}{short(code)}"
+        request = JobRequest(uuid.uuid4().hex, self.name, self.size, worker, tasks)
+        if not put_sealed(store, key, request, job.secret, replace=False):
+            request = get_sealed(store, key, job.secret)  # a flow that was lost asked for the same
         try:
-            yield from self._results(jobs, job, len(tasks))
-        except BaseException:  # an error, an interrupt, or a consumer that wants no more
-            with suppress(LayerprintError):  # not reached: it goes on, and the next run attaches to it
-                jobs.stop(job)
-                self._clean(job)
+            yield from self._results(job, request)
+        except LayerprintError:  # of the worker or of the job
+            store.delete(key)
             raise
-        self._clean(job)
+        except BaseException:  # an interrupt, or a consumer that wants no more
+            store.delete(key)
+            with suppress(LayerprintError):  # not reached: without requests it ends by itself
+                self.cluster.stop(job)
+            raise
+        store.delete(key)
 
-    def _running(self, jobs: Jobs, request: JobRequest) -> str:
-        """The id of the job that does this request: one that goes on or has ended well, else a new one."""
-        code = digest(store=self.store.uri, worker=repr(request.worker), tasks=[repr(task) for task in request.tasks])
-        attempt = 1
+    def _results(self, job: RunningJob, request: JobRequest) -> Iterator[tuple[int, Any]]:
+        store, taken, wait, looked = self.cluster.store, 0, POLL_S[0], time.monotonic()
         while True:
-            job = f"{ID_PREFIX}{short(code)}-{attempt}"
-            status = jobs.status(job)
-            if status in _GOING_ON or (status == JobStatus.SUCCEEDED and self.store.exists(_request_key(job))):
-                return job
-            if status is None and self._submit(jobs, job, request):
-                return job
-            attempt += status is not None
-
-    def _submit(self, jobs: Jobs, job: str, request: JobRequest) -> bool:
-        """Submit a job; False when another flow was first."""
-        data, sha256 = sealed(request)
-        key = _request_key(job)
-        self.store.put(key, data)
-        words = ["python", "-m", "actors.job", self.store.uri, key, sha256, version("layerprint")]
-        labels = {"stage": self.name, "store": self.store.uri, "tasks": str(len(request.tasks)), **self.settings.labels}
-        return jobs.submit(job, shlex.join(words), labels)
-
-    def _results(self, jobs: Jobs, job: str, tasks: int) -> Iterator[tuple[int, Any]]:
-        seen, found, wait = 0, 0, POLL_S[0]
-        while True:
-            status = jobs.status(job)  # before the log, so that the log of an ended job is whole
-            lines = _lines(jobs.log(job))
-            for line in lines[seen:]:
-                if "error" in line:
-                    raise error_of(line)
-                if "task" in line:
-                    found += 1
-                    yield line["task"], self._result(job, line["task"], line["sha256"])
-            if status not in _GOING_ON:
+            progress = self._progress(job, request)
+            for index in progress.done[taken:]:
+                yield index, self._result(job, request, index)
+            wait = POLL_S[0] if len(progress.done) > taken else min(POLL_S[1], wait * 1.3)
+            taken = len(progress.done)
+            if progress.error is not None:
+                raise progress.error
+            if progress.ended:
                 break
-            wait = POLL_S[0] if len(lines) > seen else min(POLL_S[1], wait * 1.5)
-            seen = len(lines)
+            if time.monotonic() - looked > LOOK_AT_JOB_S:
+                self._demand_going_on(job, taken, len(request.tasks))
+                looked = time.monotonic()
             time.sleep(wait)
-        if status != JobStatus.SUCCEEDED or found < tasks:
-            raise StageError(
-                f"{self.name}: Ray job {job} ended as {status.value if status else 'lost'} after {found} of {tasks} "
-                f"tasks{jobs.reason(job)}",
-                "run again: what is finished is kept; its whole log: ray job logs "
-                f"--address {self.settings.address} {job}",
-            )
+        for index in progress.done:
+            store.delete(result_key(job.folder, request.name, index))
+        store.delete(progress_key(job.folder, request.name))
 
-    def _result(self, job: str, index: int, sha256: str) -> Any:
+    def _progress(self, job: RunningJob, request: JobRequest) -> JobProgress:
         try:
-            return unsealed(self.store, result_key(_request_key(job), index), sha256)
+            found: JobProgress = get_sealed(self.cluster.store, progress_key(job.folder, request.name), job.secret)
+        except ObjectMissingError:
+            return JobProgress()
+        return found
+
+    def _result(self, job: RunningJob, request: JobRequest, index: int) -> Any:
+        try:
+            return get_sealed(self.cluster.store, result_key(job.folder, request.name, index), job.secret)
         except ObjectMissingError as error:
             raise StageError(
-                f"{self.name}: another flow that waited for Ray job {job} has taken its results",
+                f"{self.name}: another flow that waited for Ray job {job.name} has taken its results",
                 "run again: what it finished is found",
             ) from error
 
-    def _clean(self, job: str) -> None:
-        """What the job left in the store has been taken, or is not wanted."""
-        for info in list(self.store.list(f"jobs/{job}/")):
-            self.store.delete(info.key)
-
-
-class Jobs:
-    """The Jobs API of a cluster; an outage of a while is waited out.
-
-    Raises:
-        InputError: there is no such API, or it refuses the token.
-    """
-
-    def __init__(self, settings: JobSettings) -> None:
-        self.settings = settings
-        headers = {"Authorization": f"Bearer {settings.token}"} if settings.token else None
-        self._client = self._asked(lambda: JobSubmissionClient(settings.address, headers=headers), FIRST_CONTACT_S)
-
-    def status(self, job: str) -> JobStatus | None:
-        """Where a job stands; None when there is none of that id."""
-        try:
-            return self._asked(lambda: self._client.get_job_status(job))
-        except _UnknownJobError:
-            return None
-
-    def log(self, job: str) -> str:
-        """All that a job has printed; nothing when it has not begun."""
-        try:
-            return str(self._asked(lambda: self._client.get_job_logs(job)))
-        except _UnknownJobError:
-            return ""
-
-    def reason(self, job: str) -> str:
-        """Why a job ended, as far as Ray and its last lines tell."""
-        try:
-            message = str(self._asked(lambda: self._client.get_job_info(job)).message or "")
-        except _UnknownJobError:
-            return ""
-        last = [line for line in self.log(job).splitlines() if line.strip() and not line.startswith(PREFIX)][-5:]
-        told = " | ".join([" ".join(message.split())[:300], *(line.strip()[:200] for line in last)])
-        return f": {told}"
-
-    def submit(self, job: str, entrypoint: str, labels: Mapping[str, str]) -> bool:
-        """Submit a job; False when there is one of that id."""
-        try:
-            self._asked(
-                lambda: self._client.submit_job(
-                    entrypoint=entrypoint,
-                    submission_id=job,
-                    runtime_env=json.loads(self.settings.runtime_env),
-                    metadata=dict(labels),
-                )
-            )
-        except _DuplicateJobError:
-            return False
-        return True
-
-    def stop(self, job: str) -> None:
-        """Stop a job; one that has ended is left."""
-        try:
-            self._asked(lambda: self._client.stop_job(job))
-        except _UnknownJobError:
+    def _demand_going_on(self, job: RunningJob, done: int, tasks: int) -> None:
+        """The job that our request went to must still run."""
+        info = self.cluster.jobs.info(job.name)
+        if info is not None and info.status in GOING_ON:
             return
-
-    def going_on(self) -> dict[str, dict[str, str]]:
-        """The metadata of layerprint's jobs that have not ended, by id."""
-        found = self._asked(self._client.list_jobs)
-        return {
-            job.submission_id: dict(job.metadata or {})
-            for job in found
-            if (job.submission_id or "").startswith(ID_PREFIX) and job.status in _GOING_ON
-        }
-
-    def _asked(self, ask: Callable[[], Any], patience: float = OUTAGE_S) -> Any:
-        """The answer of the API; while it is away, or says that it is not ready, it is asked again."""
-        attempts = Retrying(
-            retry=retry_if_exception_type(_AwayError),
-            wait=wait_exponential(multiplier=0.5, max=10),
-            stop=stop_after_delay(patience),
-            reraise=True,
+        self.cluster.ended(job)
+        status: JobStatus | None = info.status if info is not None else None
+        lines = self.cluster.jobs.last_lines(job.name)
+        if lines and lines[-1].startswith(("→", PREFIX)):
+            raise StageError("cluster.ray: " + " ".join(lines).partition(PREFIX)[2], "mend the cluster, then run again")
+        message = " ".join(str(info.message if info is not None else "").split())[:300]
+        raise StageError(
+            f"{self.name}: Ray job {job.name} ended as {status.value if status else 'lost'} after {done} of {tasks} "
+            f"tasks: {' | '.join([message, *lines])}",
+            f"run again: what is finished is kept; its log: ray job logs --address {self.cluster.settings.address} "
+            f"{job.name}",
         )
-        try:
-            return attempts(lambda: self._once(ask))
-        except _AwayError as error:
-            raise StageError(
-                f"cluster.ray: {self.settings.address} does not answer: {error}",
-                "check that the head runs (`ray status` there) and that its dashboard's port can be reached from here",
-            ) from error
-
-    def _once(self, ask: Callable[[], Any]) -> Any:
-        try:
-            return ask()
-        except AuthenticationError as error:
-            raise InputError(
-                f"cluster.ray: {self.settings.address} refuses the token", "set cluster.token, or RAY_AUTH_TOKEN"
-            ) from error
-        except OSError as error:  # those of requests are too
-            raise _AwayError(type(error).__name__) from error
-        except RuntimeError as error:
-            if "status code 404" in str(error):
-                raise _UnknownJobError from error
-            if "already exists" in str(error):
-                raise _DuplicateJobError from error
-            raise _AwayError(" ".join(str(error).split())[:300]) from error
-
-
-class _AwayError(Exception):
-    """The API cannot be used now."""
-
-
-class _UnknownJobError(Exception):
-    """There is no job of that id."""
-
-
-class _DuplicateJobError(Exception):
-    """There is one already."""
-
-
-def _request_key(job: str) -> str:
-    return f"jobs/{job}/request"
-
-
-def _lines(log: str) -> list[dict[str, Any]]:
-    """What a job's log says to the flow; a last line without its end is not whole yet."""
-    whole = log[: log.rfind("\n") + 1].splitlines()
-    return [json.loads(line.removeprefix(PREFIX)) for line in whole if line.startswith(PREFIX)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -124,8 +125,13 @@ def _usage(error: Any) -> int:
     return 2
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> None:
-    """Entry point of the command ``layerprint``."""
+    """Entry point of the command ``layerprint``. A termination ends it as an interrupt does, in good order."""
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(run(sys.argv[1:]))
 
 

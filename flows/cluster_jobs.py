@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from uuid import UUID
 
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 
 from actors.cluster import PoolSize
 from actors.job_cluster import JobSettings
+from actors.jobs_api import Jobs
 from flows.cluster_spec import ClusterSpec, PoolSpec
 from storage.errors import InputError
 
@@ -30,6 +34,35 @@ def job_settings(cluster: ClusterSpec) -> JobSettings:
         token=_token(cluster.token) if cluster.token else None,
         labels=_labels(),
     )
+
+
+def reap_jobs(cluster: ClusterSpec, dry_run: bool = False) -> list[str]:
+    """Stop the jobs whose flow run has ended or is unknown; those of other Prefect servers are left.
+
+    Args:
+        cluster: Where the jobs run.
+        dry_run: Only say which they are.
+
+    Returns:
+        Their ids.
+    """
+    settings = job_settings(cluster)
+    jobs = Jobs(settings.address, settings.token)
+    ours = str(PREFECT_API_URL.value() or "")
+    labelled = {job: told for job, told in jobs.going_on().items() if ours and told.get("prefect") == ours}
+    with get_client(sync_client=True) as client:
+        gone = [job for job, told in labelled.items() if "flow_run" in told and _is_gone(client, told["flow_run"])]
+    for job in [] if dry_run else gone:
+        jobs.stop(job)
+    return gone
+
+
+def _is_gone(client: SyncPrefectClient, flow_run_id: str) -> bool:
+    try:
+        state = client.read_flow_run(UUID(flow_run_id)).state
+    except ObjectNotFound:
+        return True
+    return state is not None and state.is_final()
 
 
 def _size(pool: PoolSpec) -> PoolSize:

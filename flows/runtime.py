@@ -18,9 +18,10 @@ from actors.job_cluster import JobCluster
 from actors.stages import EmbedSettings
 from actors.workbench import Progress, Report, Workbench
 from flows.cluster_jobs import job_settings
+from flows.cluster_spec import ClusterSpec
 from flows.machine import usable_cores
 from flows.spec import AuditSpec
-from storage.objects import open_store
+from storage.objects import ObjectStore, open_store
 
 T = TypeVar("T")
 
@@ -73,6 +74,7 @@ class Runtime:
         self.report = report
         self.forward_images = 0
         self._made: dict[tuple[str, str], Any] = {}
+        self._job_clusters: dict[tuple[str, str], JobCluster] = {}
 
     def once(self, kind: str, key: str, make: Callable[[], T]) -> T:
         """What `make` gives, made at most once per command for this kind and key."""
@@ -91,7 +93,19 @@ class Runtime:
         store = open_store(spec.store)
         if spec.cluster is None:
             return Workbench(store, self.cluster, self.report)
-        return Workbench(store, JobCluster(job_settings(spec.cluster), store), self.report)
+        return Workbench(store, self._job_cluster(spec.cluster, store), self.report)
+
+    def _job_cluster(self, cluster: ClusterSpec, store: ObjectStore) -> JobCluster:
+        key = (store.uri, cluster.model_dump_json())
+        if key not in self._job_clusters:
+            self._job_clusters[key] = JobCluster(job_settings(cluster), store)
+        return self._job_clusters[key]
+
+    def close(self) -> None:
+        """End the Ray of our own, and the jobs that nobody waits for."""
+        for elsewhere in self._job_clusters.values():
+            elsewhere.close()
+        self.cluster.close()
 
     def embed_settings(self, spec: AuditSpec) -> EmbedSettings:
         """How the machines embed that a spec's work runs on."""
@@ -117,7 +131,7 @@ def running(report: Report | None = None) -> Iterator[Runtime]:
         yield runtime
     finally:
         _running.remove(runtime)
-        runtime.cluster.close()
+        runtime.close()
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import TracebackType
 
 from actors.cluster import PoolSize
-from actors.job_cluster import Jobs, JobSettings
+from actors.job_cluster import JobSettings
+from actors.jobs_api import Jobs
 from storage.errors import LayerprintError
 
 TOKEN = "a-token-of-the-tests-" + "0" * 32
@@ -54,6 +55,10 @@ class RayHead:
         size = PoolSize(hosts, cpus=0.5)
         return JobSettings(self.jobs_api, embed=size, layers=size, token=TOKEN)
 
+    def jobs(self) -> Jobs:
+        """Its Jobs API."""
+        return Jobs(self.jobs_api, TOKEN)
+
     def __enter__(self) -> RayHead:
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
@@ -69,7 +74,7 @@ class RayHead:
         deadline = time.monotonic() + 90
         while True:
             try:
-                Jobs(self.settings()).going_on()
+                self.jobs().going_on()
                 return self
             except LayerprintError:
                 if self._process.poll() is not None or time.monotonic() > deadline:

@@ -8,7 +8,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from ray.job_submission import JobStatus
 
 from actors.cluster import PoolSize
 from actors.job import fitted
-from actors.job_cluster import JobCluster, Jobs
+from actors.job_cluster import JobCluster
+from actors.sealed import get_sealed, put_sealed
 from storage.embedded_s3 import EmbeddedS3
-from storage.errors import InputError, StageError
+from storage.errors import InputError, StageError, StoreError
 from storage.objects import ObjectStore, open_store
 from tests.ray_head import RayHead
 
@@ -71,6 +73,21 @@ def _seen(store: ObjectStore) -> list[int]:
     return sorted(int(info.key.split("/")[1].split("-")[0]) for info in store.list("seen/"))
 
 
+@contextmanager
+def _cluster(head: RayHead, store: ObjectStore, hosts: int = 2, **changed: Any) -> Iterator[JobCluster]:
+    cluster = JobCluster(replace(head.settings(hosts), **changed), store)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def _end(running: Iterator[Any]) -> None:
+    """A consumer that wants no more."""
+    assert isinstance(running, Generator)
+    running.close()
+
+
 def _wait_for(what: Any, seconds: float = 60) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := what()):
@@ -80,27 +97,30 @@ def _wait_for(what: Any, seconds: float = 60) -> Any:
 
 
 def test_results_come_once_each_and_nothing_is_left_in_the_store(head: RayHead, store: ObjectStore) -> None:
-    pool = JobCluster(head.settings(), store).pool("layers")
-    assert dict(pool.run(Squares(store.uri), list(range(7)))) == {i: i**2 for i in range(7)}
-    assert _seen(store) == list(range(7))
+    with _cluster(head, store) as cluster:
+        for name in ("layers", "embed", "layers"):
+            assert dict(cluster.pool(name).run(Squares(store.uri), range(7))) == {i: i**2 for i in range(7)}
+        assert len(head.jobs().going_on()) == 1
+        assert _seen(store) == sorted([*range(7)] * 3)
+    _wait_for(lambda: not head.jobs().going_on(), 20)
     assert list(store.list("jobs/")) == []
 
 
-def test_an_error_of_the_worker_is_the_error_here(head: RayHead, store: ObjectStore) -> None:
-    pool = JobCluster(head.settings(), store).pool("layers")
-    with pytest.raises(InputError, match="task 3 has no image") as caught:
-        list(pool.run(Squares(store.uri, raises="InputError"), list(range(5))))
-    assert caught.value.remedy == "give it one"
-    with pytest.raises(StageError, match="three is odd"):
-        list(pool.run(Squares(store.uri, raises="ValueError"), list(range(5))))
+def test_an_error_of_the_worker_is_the_error_here_and_the_job_goes_on(head: RayHead, store: ObjectStore) -> None:
+    with _cluster(head, store) as cluster:
+        with pytest.raises(InputError, match="task 3 has no image") as caught:
+            list(cluster.pool("layers").run(Squares(store.uri, raises="InputError"), range(5)))
+        assert caught.value.remedy == "give it one"
+        with pytest.raises(StageError, match="three is odd"):
+            list(cluster.pool("layers").run(Squares(store.uri, raises="ValueError"), range(5)))
 
 
 def test_a_consumer_that_stops_stops_the_job(head: RayHead, store: ObjectStore) -> None:
-    running = JobCluster(head.settings(1), store).pool("layers").run(Squares(store.uri, 2.0), list(range(30)))
+    running = JobCluster(head.settings(1), store).pool("layers").run(Squares(store.uri, 2.0), range(30))
     next(running)
     began = time.monotonic()
-    running.close()
-    _wait_for(lambda: not Jobs(head.settings()).going_on())
+    _end(running)
+    _wait_for(lambda: not head.jobs().going_on())
     assert time.monotonic() - began < 15
     assert len(_seen(store)) < 10
 
@@ -110,6 +130,7 @@ import sys
 from actors.job_cluster import JobCluster
 from storage.objects import open_store
 from tests.actors.test_job_cluster import Squares
+from actors.sealed import get_sealed, put_sealed
 from tests.ray_head import RayHead
 import json, ray
 from actors.cluster import PoolSize
@@ -117,9 +138,10 @@ from actors.job_cluster import JobSettings
 ray.cloudpickle.register_pickle_by_value(sys.modules["tests.actors.test_job_cluster"])
 address, token, store = sys.argv[1:]
 size = PoolSize(1, cpus=0.5)
-pool = JobCluster(JobSettings(address, size, size, token=token), open_store(store)).pool("layers")
-for found in pool.run(Squares(store, 1.0), list(range(8))):
+cluster = JobCluster(JobSettings(address, size, size, token=token), open_store(store))
+for found in cluster.pool("layers").run(Squares(store, 1.0), range(8)):
     print(json.dumps(found), flush=True)
+cluster.close()
 """
 
 
@@ -136,7 +158,7 @@ def test_a_flow_that_was_lost_attaches_to_its_job(head: RayHead, store: ObjectSt
         assert lost.stdout is not None
         assert json.loads(lost.stdout.readline())[1] in {i**2 for i in range(8)}
         lost.send_signal(signal.SIGKILL)
-    assert len(Jobs(head.settings()).going_on()) == 1
+    assert len(head.jobs().going_on()) == 1
     with _flow(head, store) as again:
         assert again.stdout is not None
         found = dict(json.loads(line) for line in again.stdout)
@@ -150,73 +172,62 @@ def test_an_interrupted_flow_stops_its_job_and_the_next_begins_another(head: Ray
         assert first.stdout is not None
         first.stdout.readline()
         first.send_signal(signal.SIGINT)
-    _wait_for(lambda: not Jobs(head.settings()).going_on(), 15)
+    _wait_for(lambda: not head.jobs().going_on(), 15)
     with _flow(head, store) as second:
         assert second.stdout is not None
         assert dict(json.loads(line) for line in second.stdout) == {i: i**2 for i in range(8)}
 
 
-def test_two_flows_share_a_job(head: RayHead, store: ObjectStore) -> None:
-    pool = JobCluster(head.settings(), store).pool("layers")
-    results: list[dict[int, int]] = []
-    errors: list[StageError] = []
-
-    def ask() -> None:
-        try:
-            results.append(dict(pool.run(Squares(store.uri, 0.5), list(range(6)))))
-        except StageError as error:  # the other has taken the results: a retry finds what was made
-            errors.append(error)
-
-    threads = [threading.Thread(target=ask) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert _seen(store) == list(range(6)), "no task ran twice"
-    assert results[0] == {i: i**2 for i in range(6)}
-    assert len(results) + len(errors) == 2
+def test_two_flows_share_a_job_and_one_that_ends_leaves_it_to_the_other(head: RayHead, store: ObjectStore) -> None:
+    with _cluster(head, store) as one, _cluster(head, store) as other:
+        first = one.pool("layers").run(Squares(store.uri, 0.5), range(6))
+        second = other.pool("layers").run(Squares(store.uri, 0.6), range(4))
+        found: dict[int, int] = {}
+        waiting = threading.Thread(target=lambda: found.update(second))
+        next(first)
+        waiting.start()
+        _wait_for(lambda: len(list(store.list(f"jobs/{one.job().name}/requests/"))) == 2)
+        _end(first)
+        waiting.join()
+        assert len(head.jobs().going_on()) == 1
+    assert found == {i: i**2 for i in range(4)}
 
 
 def test_a_job_that_ray_stops_is_an_error_with_its_name(head: RayHead, store: ObjectStore) -> None:
-    jobs = Jobs(head.settings())
-    running = JobCluster(head.settings(1), store).pool("layers").run(Squares(store.uri, 2.0), list(range(30)))
+    running = JobCluster(head.settings(1), store).pool("layers").run(Squares(store.uri, 2.0), range(30))
     next(running)
-    (job,) = jobs.going_on()
-    jobs.stop(job)
+    (job,) = head.jobs().going_on()
+    head.jobs().stop(job)
     with pytest.raises(StageError, match=rf"{job} ended as STOPPED after \d+ of 30 tasks"):
         list(running)
 
 
-def test_a_result_that_was_changed_in_the_store_is_not_unpickled(head: RayHead, store: ObjectStore) -> None:
+def test_a_job_says_whose_it_is_and_takes_no_result_that_it_did_not_write(head: RayHead, store: ObjectStore) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[Any, ...]:
             return os.abort, ()
 
-    running = JobCluster(head.settings(1), store).pool("layers").run(Squares(store.uri, 3.0), list(range(3)))
+    cluster = JobCluster(replace(head.settings(1), labels={"flow_run": "f-1"}), store)
+    running = cluster.pool("layers").run(Squares(store.uri, 3.0), range(3))
     next(running)
-    (job,) = Jobs(head.settings()).going_on()
-    _wait_for(lambda: store.exists(f"jobs/{job}/result-000001"))
-    store.put(f"jobs/{job}/result-000001", ray.cloudpickle.dumps(Bomb()))
-    with pytest.raises(Exception, match="changed since it was written"):
+    ((job, told),) = head.jobs().going_on().items()
+    assert told == {"store": store.uri, "flow_run": "f-1"}
+    (result,) = _wait_for(lambda: [info.key for info in store.list(f"jobs/{job}/") if info.key.endswith("/000001")])
+    store.put(result, ray.cloudpickle.dumps(Bomb()))
+    with pytest.raises(StoreError, match="not what was written there"):
         list(running)
 
 
-def test_a_wrong_token_and_a_wrong_address_say_so(head: RayHead, store: ObjectStore) -> None:
+def test_a_wrong_token_and_a_wrong_address_say_so(
+    head: RayHead, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wrong = JobCluster(replace(head.settings(), token="another" * 8), store).pool("layers")
     with pytest.raises(InputError, match="refuses the token"):
         list(wrong.run(Squares(store.uri), [1]))
+    monkeypatch.setattr("actors.jobs_api.FIRST_CONTACT_S", 0.5)
     nowhere = JobCluster(replace(head.settings(), address="http://127.0.0.1:9"), store).pool("layers")
     with pytest.raises(StageError, match="does not answer"):
         list(nowhere.run(Squares(store.uri), [1]))
-
-
-def test_a_job_says_whose_it_is(head: RayHead, store: ObjectStore) -> None:
-    settings = replace(head.settings(1), labels={"flow_run": "f-1"})
-    running = JobCluster(settings, store).pool("embed").run(Squares(store.uri, 2.0), list(range(4)))
-    next(running)
-    ((_, told),) = Jobs(head.settings()).going_on().items()
-    assert told == {"stage": "embed", "store": store.uri, "tasks": "4", "flow_run": "f-1"}
-    running.close()
 
 
 def test_a_cluster_with_another_version_says_so(
@@ -225,6 +236,17 @@ def test_a_cluster_with_another_version_says_so(
     monkeypatch.setattr("actors.job_cluster.version", lambda name: "99.0")
     with pytest.raises(StageError, match=r"the cluster runs layerprint .*, this audit 99\.0"):
         list(JobCluster(head.settings(), store).pool("layers").run(Squares(store.uri), [1]))
+
+
+def test_a_seal_is_of_its_key_and_its_secret(tmp_path: Path) -> None:
+    folder = open_store(str(tmp_path))
+    put_sealed(folder, "a", 1, "secret")
+    assert get_sealed(folder, "a", "secret") == 1
+    assert not put_sealed(folder, "a", 2, "secret", replace=False)
+    folder.put("b", folder.get("a"))
+    for key, secret in (("a", "another"), ("b", "secret")):
+        with pytest.raises(StoreError, match="not what was written there"):
+            get_sealed(folder, key, secret)
 
 
 @pytest.mark.parametrize(

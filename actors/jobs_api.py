@@ -1,0 +1,126 @@
+"""The Jobs API of a Ray cluster, in our words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+
+from storage.errors import InputError, StageError
+
+ID_PREFIX = "layerprint-"
+
+OUTAGE_S = 120.0
+"""How long the Jobs API may be away, for example while the head restarts, before a stage gives up."""
+
+FIRST_CONTACT_S = 10.0
+
+GOING_ON = (JobStatus.PENDING, JobStatus.RUNNING)
+
+
+class Jobs:
+    """Layerprint's jobs on a cluster; an outage of a while is waited out.
+
+    Args:
+        address: The Jobs API, ``http://head:8265``.
+        token: Ray's authentication token; None: what Ray finds in the environment.
+
+    Raises:
+        InputError: the token is refused.
+        StageError: there is no such API, or it does not come back.
+    """
+
+    def __init__(self, address: str, token: str | None = None) -> None:
+        self.address = address
+        headers = {"Authorization": f"Bearer {token}"} if token else None
+        self._client = self._asked(lambda: JobSubmissionClient(address, headers=headers), FIRST_CONTACT_S)
+
+    def info(self, job: str) -> JobDetails | None:
+        """A job; None when there is none of that id."""
+        try:
+            return self._asked(lambda: self._client.get_job_info(job))
+        except _UnknownJobError:
+            return None
+
+    def last_lines(self, job: str, count: int = 5) -> list[str]:
+        """The end of what a job has printed."""
+        try:
+            text = str(self._asked(lambda: self._client.get_job_logs(job)))
+        except _UnknownJobError:
+            return []
+        return [line.strip() for line in text.splitlines() if line.strip()][-count:]
+
+    def submit(self, job: str, entrypoint: str, runtime_env: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+        """Submit a job; False when there is one of that id."""
+        try:
+            self._asked(
+                lambda: self._client.submit_job(
+                    entrypoint=entrypoint, submission_id=job, runtime_env=dict(runtime_env), metadata=dict(labels)
+                )
+            )
+        except _DuplicateJobError:
+            return False
+        return True
+
+    def stop(self, job: str) -> None:
+        """Stop a job; one that has ended is left."""
+        try:
+            self._asked(lambda: self._client.stop_job(job))
+        except _UnknownJobError:
+            return
+
+    def going_on(self) -> dict[str, dict[str, str]]:
+        """The metadata of layerprint's jobs that have not ended, by id."""
+        found = self._asked(self._client.list_jobs)
+        return {
+            job.submission_id: dict(job.metadata or {})
+            for job in found
+            if (job.submission_id or "").startswith(ID_PREFIX) and job.status in GOING_ON
+        }
+
+    def _asked(self, ask: Callable[[], Any], patience: float = OUTAGE_S) -> Any:
+        """The answer of the API; while it is away, or says that it is not ready, it is asked again."""
+        attempts = Retrying(
+            retry=retry_if_exception_type(_AwayError),
+            wait=wait_exponential(multiplier=0.5, max=10),
+            stop=stop_after_delay(patience),
+            reraise=True,
+        )
+        try:
+            return attempts(lambda: self._once(ask))
+        except _AwayError as error:
+            raise StageError(
+                f"cluster.ray: {self.address} does not answer: {error}",
+                "check that the head runs (`ray status` there) and that its dashboard's port can be reached from here",
+            ) from error
+
+    def _once(self, ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except AuthenticationError as error:
+            raise InputError(
+                f"cluster.ray: {self.address} refuses the token", "set cluster.token, or RAY_AUTH_TOKEN"
+            ) from error
+        except OSError as error:  # those of requests are too
+            raise _AwayError(type(error).__name__) from error
+        except RuntimeError as error:
+            if "status code 404" in str(error):
+                raise _UnknownJobError from error
+            if "already exists" in str(error):
+                raise _DuplicateJobError from error
+            raise _AwayError(" ".join(str(error).split())[:300]) from error
+
+
+class _AwayError(Exception):
+    """The API cannot be used now."""
+
+
+class _UnknownJobError(Exception):
+    """There is no job of that id."""
+
+
+class _DuplicateJobError(Exception):
+    """There is one already."""

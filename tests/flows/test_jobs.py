@@ -1,0 +1,207 @@
+"""Audits whose stages run as Ray jobs on a cluster elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow
+from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL
+
+from actors.job_cluster import JobCluster
+from flows.audit import audit
+from flows.cluster_jobs import job_settings, reap_jobs
+from flows.cluster_spec import ClusterSpec
+from flows.identity import scoring_digest
+from flows.runtime import Runtime
+from flows.spec import load_spec
+from storage.embedded_s3 import EmbeddedS3
+from storage.errors import InputError
+from storage.objects import ObjectStore, open_store
+from storage.results import read_result
+from tests.actors.test_job_cluster import Squares
+from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, Write
+from tests.ray_head import TOKEN, RayHead
+
+
+@pytest.fixture(scope="module")
+def head(s3: EmbeddedS3) -> Iterator[RayHead]:
+    with (
+        tempfile.TemporaryDirectory(prefix="lp-", ignore_cleanup_errors=True) as folder,
+        RayHead(Path(folder), s3.environment()) as started,
+    ):
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def _token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_TOKEN", TOKEN)
+
+
+def _cluster(head: RayHead) -> dict[str, Any]:
+    return {"ray": head.jobs_api, "token": "env:A_TOKEN", "embed": {"hosts": 1}, "layers": {"hosts": 2}}
+
+
+def _one(write_spec: Write, head: RayHead, lab: str) -> Path:
+    return write_spec(cluster=_cluster(head), releases=[{"name": "copies", "images": f"{lab}/copies/"}])
+
+
+def test_jobs_give_what_a_ray_of_our_own_gives(
+    runtime: Runtime, write_spec: Write, head: RayHead, lab: str, s3_prefix: str
+) -> None:
+    spec = load_spec(_one(write_spec, head, lab))
+    (there,) = audit(spec).outcomes
+    assert runtime.forward_images == TRAIN + HELD_OUT + COPIES
+    assert len(head.jobs().going_on()) == 1, "the whole audit is one job"
+    runtime.close()
+    _wait_for(lambda: not head.jobs().going_on(), 15)
+    assert list(open_store(spec.store).list("jobs/")) == []
+    runtime.forget()
+    local = spec.model_copy(update={"cluster": None, "store": f"{s3_prefix}/local"})
+    (here,) = audit(local).outcomes
+    assert there.audit_id == here.audit_id, "the cluster is no part of an audit's identity"
+    assert there.audit["spec_digest"] != here.audit["spec_digest"], "the store is part of the spec"
+    assert there.scores == here.scores
+    assert there.checks == here.checks
+    assert TOKEN not in json.dumps(there.to_json(), default=str)
+    for table in ("profiles", "evidence"):
+        name = "profile_id" if table == "profiles" else "audit_id"
+        first, second = (
+            read_result(open_store(one.store), table, here.audit[name]).drop_columns(
+                [column for column in ("created_at", "table_version") if table == "profiles"]
+            )
+            for one in (spec, local)
+        )
+        assert first.equals(second)
+
+
+class Command:
+    """`layerprint audit SPEC` in a process of its own, with a Prefect of its own."""
+
+    def __init__(self, spec: Path, folder: Path) -> None:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        env |= {"PREFECT_HOME": str(folder / "prefect")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", "audit", str(spec), "--json"],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self) -> dict[str, Any]:
+        """Its document."""
+        out, err = self.process.communicate(timeout=200)
+        assert self.process.returncode == 0, out + err
+        document: dict[str, Any] = json.loads(out)
+        return document
+
+
+def _wait_for(what: Callable[[], Any], seconds: float = 100) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+    return found
+
+
+def _shards(store: ObjectStore) -> int:
+    """Receipts of embedded shards."""
+    return len(list(store.list("receipts/")))
+
+
+def test_a_killed_audit_goes_on_in_its_job_and_a_terminated_one_stops_it(
+    runtime: Runtime, write_spec: Write, head: RayHead, lab: str, tmp_path: Path
+) -> None:
+    spec = _one(write_spec, head, lab)
+    store = open_store(load_spec(spec).store)
+    lost = Command(spec, tmp_path)
+    _wait_for(lambda: list(store.list("jobs/")))
+    (job,) = _wait_for(head.jobs().going_on)
+    lost.process.send_signal(signal.SIGKILL)
+    lost.process.communicate()
+    stopped = Command(spec, tmp_path)
+    _wait_for(lambda: _shards(store))
+    assert list(head.jobs().going_on()) == [job], "the second command works with the job of the first"
+    stopped.process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    _, told = stopped.process.communicate(timeout=60)
+    assert stopped.process.returncode == 130, told
+    _wait_for(lambda: not head.jobs().going_on(), 15)
+    assert time.monotonic() - began < 15
+    found = Command(spec, tmp_path).end()
+    assert [row["verdict"] for row in found["audits"]] == ["copying"]
+    assert set(read_result(store, "scores")["m"].to_pylist()) == {COPIES}
+    assert _shards(store) == 3, "one a set"
+
+
+def test_jobs_of_flows_that_are_gone_are_stopped(runtime: Runtime, head: RayHead, s3_prefix: str) -> None:
+    @flow(validate_parameters=False, persist_result=False)
+    def ended() -> str:
+        return str(flow_run.id)
+
+    @flow(validate_parameters=False, persist_result=False)
+    def going_on(spec: ClusterSpec, gone: str) -> tuple[list[str], list[str], list[str]]:
+        ours = str(PREFECT_API_URL.value())
+        labels = [
+            {"flow_run": gone, "prefect": ours},
+            {"flow_run": str(flow_run.id), "prefect": ours},
+            {"flow_run": gone, "prefect": "http://another:4200/api"},
+        ]
+        settings = [replace(head.settings(1), labels=one) for one in labels]
+        stores = [open_store(f"{s3_prefix}/{i}") for i in range(3)]  # a job a store
+        running = [
+            JobCluster(one, store).pool("layers").run(Squares(store.uri, 1.0), range(60))
+            for one, store in zip(settings, stores, strict=True)
+        ]
+        for one in running:
+            next(one)
+        said = reap_jobs(spec, dry_run=True)
+        before = list(head.jobs().going_on())
+        assert reap_jobs(spec) == said
+        _wait_for(lambda: len(head.jobs().going_on()) < 3, 15)
+        after = list(head.jobs().going_on())
+        for job in after:
+            head.jobs().stop(job)
+        return said, before, after
+
+    said, before, after = going_on(ClusterSpec.model_validate(_cluster(head)), ended())
+    assert len(said) == 1
+    assert set(before) - set(after) == set(said)
+
+
+def test_a_token_that_is_not_where_the_spec_says(tmp_path: Path) -> None:
+    wanting = {"ray": "http://head:8265", "token": "env:NOT_SET"}
+    with pytest.raises(InputError, match="the variable NOT_SET is not set"):
+        job_settings(ClusterSpec.model_validate(wanting))
+    with pytest.raises(InputError, match="cannot be read"):
+        job_settings(ClusterSpec.model_validate({**wanting, "token": f"file:{tmp_path}/none"}))
+    (tmp_path / "token").write_text("abc\n")
+    found = job_settings(ClusterSpec.model_validate({**wanting, "token": f"file:{tmp_path}/token"}))
+    assert found.token == "abc"
+    assert "abc" not in repr(found)
+
+
+def test_the_cluster_changes_no_digest(write_spec: Write) -> None:
+    plain = load_spec(write_spec())
+    with_cluster = load_spec(write_spec(cluster={"ray": "http://head:8265"}))
+    assert scoring_digest(plain) == scoring_digest(with_cluster)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"ray": "ray://head:10001"}, {"ray": "http://user:secret@head"}, {"ray": "http://head", "token": "abc"}]
+)
+def test_a_cluster_that_cannot_be_meant_is_refused(write_spec: Write, wrong: dict[str, str]) -> None:
+    with pytest.raises(InputError, match="cluster"):
+        load_spec(write_spec(cluster=wrong))
