@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from actors.cluster import Cluster, Worker
+from actors.cluster import Cluster
+from actors.metrics import STAGE_DONE, STAGE_UNITS
+from actors.pool import Worker
 from storage.objects import ObjectStore
 
 T = TypeVar("T")
@@ -34,6 +36,13 @@ class Workbench:
     cluster: Cluster
     report: Report
 
+    def tell(self, now: Progress) -> None:
+        """Report how far a stage is, to whom it may concern and to the metrics."""
+        labels = {"stage": now.stage.split()[0], "unit": now.unit}
+        STAGE_DONE.set(now.done, labels)
+        STAGE_UNITS.set(now.total, labels)
+        self.report(now)
+
     def run(
         self,
         pool: str,
@@ -46,11 +55,11 @@ class Workbench:
         """Run tasks on a pool, one progress step per task; results by the index of their task."""
         results: dict[int, R] = {}
         total = len(tasks) + skipped
-        self.report(Progress(stage, unit, skipped, total, skipped))
+        self.tell(Progress(stage, unit, skipped, total, skipped))
         if tasks:
             for index, result in self.cluster.pool(pool).run(worker, tasks):
                 results[index] = result
-                self.report(Progress(stage, unit, skipped + len(results), total, skipped))
+                self.tell(Progress(stage, unit, skipped + len(results), total, skipped))
         return results
 
     def run_one(self, worker: Worker[T, R], task: T) -> R:
