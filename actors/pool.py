@@ -18,8 +18,6 @@ from storage.errors import StageError
 Task = TypeVar("Task", contravariant=True)
 Result = TypeVar("Result", covariant=True)
 
-DEATHS = 3
-"""Hosts that a task may kill before it is given up."""
 CLOSE_TIMEOUT_S = 5.0
 KILLED_REMEDY = "run the audit again: what is finished is kept; if it stays, lower LAYERPRINT_BATCH_SIZE or add memory"
 
@@ -115,16 +113,16 @@ class Pool:
                 yield index, found
 
     def attempt(
-        self, worker: Worker[Task, Result], tasks: Sequence[Task], deaths: int = DEATHS
+        self, worker: Worker[Task, Result], tasks: Sequence[Task], suspect: bool = False
     ) -> Generator[tuple[int, Result | Lost]]:
         """As `run`, but a lost task is a value too, and the others go on.
 
         Args:
             worker: Does the tasks.
             tasks: What is to do.
-            deaths: Hosts that a task may kill before it is lost.
+            suspect: Each task is alone on a host, and lost when that dies; else it is lost with the third one.
         """
-        yield from TaskRun(self, worker, tasks, deaths).results()
+        yield from TaskRun(self, worker, tasks, suspect).results()
 
     def grow(self, hosts: int) -> None:
         """Start hosts until there are as many, or as many as the pool may have."""

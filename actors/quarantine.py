@@ -18,7 +18,8 @@ from dataclasses import replace
 from actors.deaths import Lost
 from actors.embedder import Embedder, EmbedShard
 from actors.metrics import IMAGES_REJECTED, add, reject_class
-from actors.pool import DEATHS, KILLED_REMEDY, Pool
+from actors.pool import KILLED_REMEDY, Pool
+from actors.task_run import DEATHS
 from storage.errors import StageError
 from storage.manifest import Manifest
 from storage.vectors import EmbeddingTable, Receipt, VectorStore, merge_receipts
@@ -67,7 +68,7 @@ def without_killers(pool: Pool, worker: Embedder, shard: EmbedShard, manifest: M
     while suspects:
         parts = [part for suspect in suspects for part in halves(suspect)]
         suspects = []
-        for index, found in pool.attempt(worker, parts, deaths=1):
+        for index, found in pool.attempt(worker, parts, suspect=True):
             part = parts[index]
             if isinstance(found, Receipt):
                 receipts[part.start] = found

@@ -1,8 +1,9 @@
 """One list of tasks on its way through a pool, and what becomes of a task whose process dies.
 
 At most two calls are in flight per host, so that a long list never piles up in Ray. Ray restarts nothing and repeats
-nothing here: of the two calls that a dead host leaves only the older was at work, and only we know which one that is.
-The death counts against that task alone, both are sent to other hosts, and a new host takes the place of the dead one.
+nothing here: of the two calls that a dead host leaves the older one was at work, and only we know which one that is.
+(Or it had just ended, and its answer was lost with the process.) The death counts against that task alone. Both are
+suspects from then on and sent again, each alone on a host, so that the next death is told for certain.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ IN_FLIGHT_PER_HOST = 2
 BACK_OFF_S, LONGEST_BACK_OFF_S = 0.5, 8.0
 NOTICE_S, START_TIMEOUT_S = 30.0, 600.0
 FAILED_STARTS = 3
+DEATHS = 3
+"""Hosts that a task may kill before it is given up."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,14 +36,15 @@ _log = logging.getLogger(__name__)
 class TaskRun:
     """One list of tasks on its way through a pool."""
 
-    def __init__(self, pool: Pool, worker: Any, tasks: Sequence[Any], deaths: int) -> None:
+    def __init__(self, pool: Pool, worker: Any, tasks: Sequence[Any], suspect: bool) -> None:
         self._pool = pool
         self._worker = worker
         self._tasks = tasks
         self._fresh = iter(enumerate(tasks))
         self._again: deque[int] = deque()
         self._waiting = len(tasks)  # neither in flight nor done
-        self._allowed = deaths
+        self._suspect = suspect
+        self._suspects: set[int] = set()
         self._deaths: Counter[int] = Counter()
         self._deaths_in_a_row = 0
         self._failed_starts = 0
@@ -58,18 +62,22 @@ class TaskRun:
                 self._pool.end(host)
 
     def _send(self) -> None:
-        """Give each host that has started up to two calls; the last tasks are kept for hosts that have none."""
+        """Give the hosts that have started as many calls as they may have."""
         in_flight = sum(len(host.calls) for host in self._pool.hosts)
         self._pool.grow(self._waiting + in_flight)
-        while self._waiting:
-            started = [host for host in self._pool.hosts if host.starting is None]
-            host = min(started, key=lambda host: len(host.calls), default=None)
-            if host is None or len(host.calls) == IN_FLIGHT_PER_HOST:
-                return
-            if host.calls and self._waiting <= len(self._pool.hosts) - len(started):
-                return
+        while self._waiting and (host := self._free_host()):
             index, task = self._following()
             host.calls[host.process.process.remote(self._worker, task)] = index
+
+    def _free_host(self) -> Host | None:
+        """The host with the fewest calls, if it may have one more; the last tasks are kept for hosts that start."""
+        most = 1 if self._suspect or self._again else IN_FLIGHT_PER_HOST
+        started = [host for host in self._pool.hosts if host.starting is None]
+        free = [host for host in started if len(host.calls) < most and self._suspects.isdisjoint(host.calls.values())]
+        host = min(free, key=lambda host: len(host.calls), default=None)
+        if host and host.calls and self._waiting <= len(self._pool.hosts) - len(started):
+            return None
+        return host
 
     def _following(self) -> tuple[int, Any]:
         self._waiting -= 1
@@ -132,22 +140,22 @@ class TaskRun:
         self._back_off()
 
     def _bury(self, host: Host) -> list[tuple[int, Any]]:
-        """Replace a dead host: the call that was at work is to blame, those behind it are sent again."""
+        """End a dead host: the oldest call is to blame, those behind it are sent again, each alone from now on."""
         calls = host.calls
         host.calls = {}
         self._pool.end(host)
         outcomes = [(index, outcome(ref, self._named(index))) for ref, index in calls.items()]
         finished = [(index, found) for index, found in outcomes if not isinstance(found, Death)]
         (guilty, death), *innocent = [(index, found) for index, found in outcomes if isinstance(found, Death)]
-        for index, _ in reversed(innocent):
-            self._again.appendleft(index)
+        self._suspects.update(calls.values())
+        self._again.extend(index for index, _ in innocent)
         self._waiting += len(innocent)
         return [*finished, *self._blame(guilty, death)]
 
     def _blame(self, index: int, death: Death) -> list[tuple[int, Lost]]:
         self._deaths[index] += 1
         deaths = self._deaths[index]
-        lost = deaths == self._allowed
+        lost = deaths == (1 if self._suspect else DEATHS)
         add(TASKS_LOST if lost else TASKS_RETRIED, 1, worker=type(self._worker).__name__, reason=death.kind)
         then = "it is given up" if lost else "it is sent to another process"
         _log.warning("%s: a process died at task %d, because %s; %s", self._pool.name, index, death.reason, then)
