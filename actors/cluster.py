@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import cast
@@ -30,11 +31,15 @@ RAY_ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
-    """Where the work runs: a Ray started for this process, or the one that ``address`` names."""
+    """Where the work runs: a Ray started for this process, or the one that ``address`` names.
+
+    ``fit`` gives the settings anew for the resources of that cluster ("CPU", "GPU"), when it is connected to.
+    """
 
     embed: PoolSize
     layers: PoolSize
     address: str | None = None
+    fit: Callable[[Mapping[str, float]], ClusterSettings] | None = None
 
 
 class Cluster:
@@ -51,10 +56,17 @@ class Cluster:
     def pool(self, name: str) -> Pool:
         if name not in self._pools:
             self._start()
-            pool = Pool(name, cast(PoolSize, getattr(self.settings, name)))
+            pool = Pool(name, self.size(name))
             self._cleanup.callback(pool.close)
             self._pools[name] = pool
         return self._pools[name]
+
+    def size(self, name: str) -> PoolSize:
+        """The size of a pool; connects to a cluster that decides it."""
+        if self.settings.fit:
+            self._start()
+            self.settings = self.settings.fit(ray.cluster_resources())
+        return cast(PoolSize, getattr(self.settings, name))
 
     def close(self) -> None:
         """End the hosts, and Ray if we started it."""

@@ -71,7 +71,7 @@ def embed_set(spec: AuditSpec, facts: EncoderFacts, manifest: Manifest, label: s
             spec.encoder.config(),
             facts,
             manifest,
-            runtime.settings.embed_settings(),
+            runtime.embed_settings(),
             label,
         )
         runtime.forward_images += done.forward_images

@@ -5,7 +5,7 @@ The settings belong to the machine, not to the audit: they change how fast a res
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -32,9 +32,13 @@ class MachineSettings(BaseSettings):
     batch_size: int = Field(32, ge=1, le=4096, description="images per forward pass")
     readers: int = Field(8, ge=1, le=256, description="threads per embedding actor that fetch and decode")
     ray_address: str | None = Field(None, description="a running Ray cluster; None = a Ray of our own")
+    embed_hosts: int | None = Field(None, ge=1, description="embedding processes; None = one a GPU, or four cores")
+    embed_cpus: float | None = Field(None, gt=0, description="cores that each of them reserves")
+    embed_gpus: float = Field(1.0, gt=0, description="GPUs that each of them reserves, where there are any; 0.5 = half")
+    layer_hosts: int | None = Field(None, ge=1, description="processes for partitions, searches and scores")
 
     def gpus(self) -> int:
-        """CUDA devices to use, one embedding actor each."""
+        """CUDA devices of this machine to use."""
         if self.device == "cpu":
             return 0
         found = len(list(Path("/dev").glob("nvidia[0-9]*")))
@@ -43,19 +47,24 @@ class MachineSettings(BaseSettings):
     def usable_cores(self) -> int:
         return self.cores or max(1, int(usable_cores()))
 
-    def embed_settings(self) -> EmbedSettings:
-        gpus = self.gpus()
-        threads = max(1, self.usable_cores() // self._embed_hosts())
-        return EmbedSettings("cuda" if gpus else "cpu", threads, self.readers, self.batch_size)
-
     def cluster_settings(self) -> ClusterSettings:
-        cores, hosts = self.usable_cores(), self._embed_hosts()
-        embed = PoolSize(hosts, cpus=max(1, cores // hosts), gpus=1.0 if self.gpus() else 0.0)
-        return ClusterSettings(embed=embed, layers=PoolSize(min(cores, 16)), address=self.ray_address)
+        """The pools on this machine; on a running cluster `fit` sizes them once it is known what that has."""
+        cores = self.usable_cores()
+        layers = PoolSize(self.layer_hosts or min(cores, 16))
+        fit = self.fit if self.ray_address else None
+        return ClusterSettings(self._embed(cores, self.gpus()), layers, self.ray_address, fit)
 
-    def _embed_hosts(self) -> int:
-        """One host a GPU, else one for every four cores: a forward pass uses a few threads well."""
-        return self.gpus() or max(1, self.usable_cores() // 4)
+    def fit(self, resources: Mapping[str, float]) -> ClusterSettings:
+        """The pools on a cluster of these resources: both have room at once, a quarter of the cores is for layers."""
+        cores = int(resources.get("CPU", 1))
+        layers = self.layer_hosts or max(1, min(cores // 4, 16))
+        gpus = 0 if self.device == "cpu" else int(resources.get("GPU", 0))
+        return ClusterSettings(self._embed(max(1, cores - layers), gpus), PoolSize(layers), self.ray_address)
+
+    def _embed(self, cores: int, gpus: int) -> PoolSize:
+        """One host a GPU or its share, else one for every four cores: a forward pass uses a few threads well."""
+        hosts = self.embed_hosts or int(gpus / self.embed_gpus) or max(1, cores // 4)
+        return PoolSize(hosts, self.embed_cpus or max(1, cores // hosts), self.embed_gpus if gpus else 0.0)
 
 
 class Runtime:
@@ -82,6 +91,12 @@ class Runtime:
         """Begin as a fresh command does."""
         self._made.clear()
         self.forward_images = 0
+
+    def embed_settings(self) -> EmbedSettings:
+        """How an embedding host works, given what it reserves."""
+        size, settings = self.cluster.size("embed"), self.settings
+        device = "cuda" if size.gpus else "cpu"
+        return EmbedSettings(device, max(1, int(size.cpus)), settings.readers, settings.batch_size)
 
     def bench(self, store_uri: str) -> Workbench:
         return Workbench(open_store(store_uri), self.cluster, self.report)

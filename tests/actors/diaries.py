@@ -13,6 +13,7 @@ import ray
 
 from actors.pool import Pool
 from storage.errors import InputError, StoreError
+from tests.processes import alive, wait_until
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's processes cannot import a test
 
@@ -124,18 +125,6 @@ def run(pool: Pool, worker: Diary, tasks: int) -> dict[int, tuple[int, int]]:
     return dict(pool.run(worker, list(range(tasks))))
 
 
-def alive(process: int) -> bool:
-    """Whether there is a process of this number."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def wait_for_end(processes: set[int], seconds: float = 20) -> None:
-    """Wait until none of them is there; fails when one still is."""
-    deadline = time.monotonic() + seconds
-    while any(alive(pid) for pid in processes) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(alive(pid) for pid in processes)
+def wait_for_end(processes: set[int]) -> None:
+    """Wait until none of them is there."""
+    wait_until(lambda: not any(map(alive, processes)), 20, "the end of processes")

@@ -12,7 +12,8 @@ from actors.deaths import Lost
 from actors.pool import Pool, PoolSize
 from actors.task_run import IN_FLIGHT_PER_HOST
 from storage.errors import InputError, StageError, StoreError
-from tests.actors.diaries import Diary, Dies, Meets, Raises, Waits, alive, run, wait_for_end
+from tests.actors.diaries import Diary, Dies, Meets, Raises, Waits, run, wait_for_end
+from tests.processes import alive
 
 
 @pytest.fixture(scope="module")
