@@ -1,8 +1,6 @@
-"""Ray: the one file that knows it.
+"""The connection to Ray, and the pools of processes that work there.
 
-Workers are plain objects with ``setup``, ``process`` and ``close``. A `Pool` sends them, with their tasks, to a
-fixed number of host actors; a host sets up each different worker once and keeps it. `Pool.run` keeps at most two
-calls in flight per host, so that a long list of tasks never piles up in Ray.
+Workers are plain objects with ``setup``, ``process`` and ``close``; `actors.pool` alone makes Ray actors of them.
 """
 
 from __future__ import annotations
@@ -10,29 +8,16 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast
+from typing import cast
 
 import ray
-from ray.exceptions import (
-    ActorDiedError,
-    ActorUnavailableError,
-    NodeDiedError,
-    OutOfMemoryError,
-    RayError,
-    RayTaskError,
-)
 
-from storage.errors import LayerprintError, StageError
+from actors.pool import Pool, PoolSize
 
-Task = TypeVar("Task", contravariant=True)
-Result = TypeVar("Result", covariant=True)
-
-IN_FLIGHT_PER_HOST = 2
-RESTARTS = 3
-CLOSE_TIMEOUT_S = 5.0
+__all__ = ["Cluster", "ClusterSettings", "Pool", "PoolSize"]
 
 # Ray reads these when it starts; a user's own setting stays.
 RAY_ENVIRONMENT = {
@@ -44,134 +29,17 @@ RAY_ENVIRONMENT = {
 }
 
 
-class Worker(Protocol[Task, Result]):
-    """What a host runs. A worker is hashable, equal to any other with the same settings, and picklable."""
-
-    def setup(self) -> None:
-        """Load what is needed; called once per host."""
-
-    def process(self, task: Task) -> Result:
-        """Do one task. Safe to repeat: a task is sent again when its host dies."""
-
-    def close(self) -> None:
-        """Give everything back."""
-
-
-@ray.remote(max_restarts=RESTARTS, max_task_retries=RESTARTS)
-class _Host:
-    """A process that keeps workers ready."""
-
-    def __init__(self) -> None:
-        self._ready: dict[Any, Any] = {}
-
-    def process(self, worker: Any, task: Any) -> Any:
-        ready = self._ready.get(worker)
-        if ready is None:
-            worker.setup()
-            ready = self._ready[worker] = worker
-        return ready.process(task)
-
-    def close(self) -> None:
-        for worker in self._ready.values():
-            worker.close()
-        self._ready.clear()
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSize:
-    """How many hosts, and what each reserves of the cluster."""
-
-    hosts: int
-    cpus: float = 1.0
-    gpus: float = 0.0
-
-
-class Pool:
-    """Host actors that run tasks; they start with the first task and live until `close`.
-
-    Args:
-        name: For messages.
-        size: Hosts and their resources.
-    """
-
-    def __init__(self, name: str, size: PoolSize) -> None:
-        self.name = name
-        self.size = size
-        self._hosts: list[Any] = []
-
-    def run(self, worker: Worker[Task, Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
-        """Run all tasks; yields (index of the task, its result) as they finish.
-
-        Raises:
-            LayerprintError: as the worker raised it.
-            StageError: a host died more often than it may restart, or a worker raised anything else.
-        """
-        queue = iter(enumerate(tasks))
-        running: dict[Any, tuple[int, Any]] = {}
-        for host in self._started(len(tasks)) * IN_FLIGHT_PER_HOST:
-            self._send(host, worker, queue, running)
-        while running:
-            (done,), _ = ray.wait(list(running), num_returns=1)
-            index, host = running.pop(done)
-            result = self._result(done, index, host)
-            self._send(host, worker, queue, running)
-            yield index, result
-
-    def close(self) -> None:
-        """Close the workers and end the hosts; one that is still at work is not waited for long."""
-        if self._hosts:
-            closing = [host.close.remote() for host in self._hosts]
-            ray.wait(closing, num_returns=len(closing), timeout=CLOSE_TIMEOUT_S)
-        for host in list(self._hosts):
-            self._end(host)
-
-    def _end(self, host: Any) -> None:
-        self._hosts.remove(host)
-        ray.kill(host, no_restart=True)
-
-    def _started(self, tasks: int) -> list[Any]:
-        for _ in range(len(self._hosts), min(self.size.hosts, tasks)):
-            options = _Host.options(num_cpus=self.size.cpus, num_gpus=self.size.gpus)  # type: ignore[attr-defined]
-            self._hosts.append(options.remote())
-        return self._hosts
-
-    def _send(self, host: Any, worker: Any, queue: Iterator[tuple[int, Any]], running: dict[Any, Any]) -> None:
-        following = next(queue, None)
-        if following is not None:
-            index, task = following
-            running[host.process.remote(worker, task)] = (index, host)
-
-    def _result(self, done: Any, index: int, host: Any) -> Any:
-        try:
-            return ray.get(done)
-        except RayTaskError as error:
-            cause = error.cause
-            if isinstance(cause, LayerprintError):
-                raise cause from None
-            raise self._fault(index, f"{type(cause).__name__}: {cause}") from error
-        except (ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError) as error:
-            self._end(host)  # its restarts are spent; the next run starts another in its place
-            raise StageError(
-                f"{self.name}: a worker process died {RESTARTS + 1} times at task {index}: {_reason(error)}",
-                "run the audit again: finished shards are kept; if it stays, lower LAYERPRINT_BATCH_SIZE or add memory",
-            ) from error
-        except RayError as error:  # for example an exception that cannot be sent from process to process
-            raise self._fault(index, _last_line(error)) from error
-
-    def _fault(self, index: int, reason: str) -> StageError:
-        return StageError(
-            f"{self.name}: task {index} raised {reason}",
-            "this is a fault of layerprint or of a library: report it with the lines above (run with --verbose)",
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
-    """Where the work runs: a Ray started for this process, or the one that ``address`` names."""
+    """Where the work runs: a Ray started for this process, or the one that ``address`` names.
+
+    ``fit`` gives the settings anew for the resources of that cluster ("CPU", "GPU"), when it is connected to.
+    """
 
     embed: PoolSize
     layers: PoolSize
     address: str | None = None
+    fit: Callable[[Mapping[str, float]], ClusterSettings] | None = None
 
 
 class Cluster:
@@ -188,10 +56,17 @@ class Cluster:
     def pool(self, name: str) -> Pool:
         if name not in self._pools:
             self._start()
-            pool = Pool(name, cast(PoolSize, getattr(self.settings, name)))
+            pool = Pool(name, self.size(name))
             self._cleanup.callback(pool.close)
             self._pools[name] = pool
         return self._pools[name]
+
+    def size(self, name: str) -> PoolSize:
+        """The size of a pool; connects to a cluster that decides it."""
+        if self.settings.fit:
+            self._start()
+            self.settings = self.settings.fit(ray.cluster_resources())
+        return cast(PoolSize, getattr(self.settings, name))
 
     def close(self) -> None:
         """End the hosts, and Ray if we started it."""
@@ -225,12 +100,3 @@ class Cluster:
                 _temp_dir=os.environ.get("RAY_TMPDIR", os.path.join(tempfile.gettempdir(), "ray")),
             )
         self._cleanup.callback(ray.shutdown)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
-
-
-def _last_line(error: Exception) -> str:
-    """Where a traceback in a message says what was raised."""
-    return next(line.strip() for line in reversed([type(error).__name__, *str(error).splitlines()]) if line.strip())

@@ -73,7 +73,7 @@ def decode(content: bytes | NDArray[np.uint8]) -> DecodedImage:
             rgb = _to_rgb(image)
     except UnidentifiedImageError:
         raise UnreadableImageError("not a png, jpg, webp or bmp file") from None
-    except UnreadableImageError:
+    except (UnreadableImageError, MemoryError):  # no memory says nothing of the file
         raise
     except Exception as error:  # a stranger's bytes make Pillow raise anything: it becomes a reject
         raise UnreadableImageError(f"{type(error).__name__}: {error}"[:300]) from error

@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from actors import metrics
 from actors.decode import UnreadableImageError, decode, harmonised, to_square
 from actors.encoder_config import EncoderConfig
 from storage.earlier import EarlierTable, unchanged_rows
@@ -34,7 +35,10 @@ _CHANGED = "listed, but changed when it was read"
 
 @dataclass(frozen=True, slots=True)
 class EmbedShard:
-    """One shard to embed: rows ``start`` to ``stop`` of a manifest; what did not change is in the earlier table."""
+    """One shard to embed: rows ``start`` to ``stop`` of a manifest; what did not change is in the earlier table.
+
+    A ``part`` of a shard leaves no receipt: those of all parts are merged first.
+    """
 
     store: str
     table: str
@@ -46,6 +50,11 @@ class EmbedShard:
     start: int
     stop: int
     earlier: EarlierTable | None = None
+    part: bool = False
+
+    @property
+    def images(self) -> int:
+        return self.stop - self.start
 
 
 class _Listed(NamedTuple):
@@ -137,7 +146,9 @@ class Embedder:
             seconds=time.monotonic() - began,
             reused=kept.num_rows,
         )
-        vectors.leave_receipt(task.receipts, receipt)
+        if not task.part:
+            vectors.leave_receipt(task.receipts, receipt)
+        _count(receipt)
         return receipt
 
     def close(self) -> None:
@@ -189,6 +200,7 @@ class Embedder:
             return schema.empty_table()
         embeddings = encoder.embed(np.stack([read.pixels for read in batch]))
         self._check_finite(embeddings, batch)
+        metrics.add(metrics.IMAGES_EMBEDDED, len(batch))
         columns = [pa.array([getattr(read, field.name) for read in batch], field.type) for field in FACT_FIELDS]
         columns += [vector_array(embeddings[layer]) for layer in encoder.facts.dims]
         return pa.Table.from_arrays(columns, schema=schema)
@@ -238,6 +250,13 @@ def _reader(uri: str, kind: Kind, _manifest_key: str) -> ImageReader:
 def load_manifest(store: ObjectStore, key: str) -> Manifest:
     """A manifest of the store; the last two are kept in memory."""
     return _manifest(store.uri, key)
+
+
+def _count(receipt: Receipt) -> None:
+    metrics.add(metrics.IMAGES_REUSED, receipt.reused)
+    metrics.add(metrics.READ_BYTES, receipt.bytes_read)
+    for reason, images in Counter(metrics.reject_class(reject["reason"]) for reject in receipt.rejects).items():
+        metrics.add(metrics.IMAGES_REJECTED, images, reason=reason)
 
 
 def _read(reader: ImageReader, listed: _Listed, config: EncoderConfig, resample: Image.Resampling) -> _Read | _Reject:

@@ -20,7 +20,8 @@ from typing import Any
 
 import ray
 
-from actors.cluster import Cluster, ClusterSettings, Pool, PoolSize, Worker
+from actors.cluster import Cluster, ClusterSettings
+from actors.pool import Pool, PoolSize, Worker
 from actors.sealed import get_sealed, put_sealed
 from storage.errors import LayerprintError, StageError
 from storage.objects import ObjectInfo, ObjectMissingError, ObjectStore, open_store
@@ -46,6 +47,7 @@ class JobRequest:
     size: PoolSize
     worker: Worker[Any, Any]
     tasks: Sequence[Any]
+    suspect: bool
 
 
 @dataclass(slots=True)
@@ -133,7 +135,7 @@ class Job:
         print(f"{request.name}: {len(request.tasks)} tasks of {type(request.worker).__name__}", flush=True)
         progress, told = JobProgress(), 0.0
         try:
-            for index, result in self._pool(request).run(request.worker, request.tasks):
+            for index, result in self._pool(request).attempt(request.worker, request.tasks, request.suspect):
                 self._put(result_key(self.folder, request.name, index), result)
                 progress.done.append(index)
                 if time.monotonic() - told > TELL_S:

@@ -12,7 +12,7 @@ import secrets
 import shlex
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ray.job_submission import JobStatus
 
-from actors.cluster import PoolSize, Worker
+from actors.deaths import Lost
 from actors.job import (
     PREFIX,
     SECRET,
@@ -32,6 +32,7 @@ from actors.job import (
     result_key,
 )
 from actors.jobs_api import GOING_ON, ID_PREFIX, Jobs
+from actors.pool import PoolSize, Worker, none_lost
 from actors.sealed import get_sealed, put_sealed
 from storage.digest import digest, short
 from storage.errors import LayerprintError, StageError
@@ -166,14 +167,20 @@ class JobPool:
 
         Raises:
             LayerprintError: as the worker raised it.
-            StageError: the job failed or was stopped, or the cluster cannot be reached.
+            StageError: a task was lost, the job failed or was stopped, or the cluster cannot be reached.
         """
+        yield from none_lost(self.name, self.attempt(worker, tasks))
+
+    def attempt(
+        self, worker: Worker[Task, Result], tasks: Sequence[Task], suspect: bool = False
+    ) -> Generator[tuple[int, Result | Lost]]:
+        """As `run`, but a lost task is a value too, and the others go on (see `Pool.attempt`)."""
         if not tasks:
             return
         store, job = self.cluster.store, self.cluster.job()
-        code = digest(pool=self.name, worker=repr(worker), tasks=[repr(task) for task in tasks])
+        code = digest(pool=self.name, worker=repr(worker), tasks=[repr(task) for task in tasks], suspect=suspect)
         key = f"{requests_prefix(job.folder)}{short(code)}"
-        request = JobRequest(uuid.uuid4().hex, self.name, self.size, worker, tasks)
+        request = JobRequest(uuid.uuid4().hex, self.name, self.size, worker, tasks, suspect)
         if not put_sealed(store, key, request, job.secret, replace=False):
             request = get_sealed(store, key, job.secret)  # a flow that was lost asked for the same
         try:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from actors.metrics import SEARCH_QUERIES, add
 from actors.partitioner import StoredPartition
 from actors.sampler import SearchSample
 from scoring.distance_ratio import distance_ratio, mean_of_others
@@ -103,6 +104,7 @@ class Searcher:
             if task.left_out:
                 chosen = np.isin(rows, task.left_out)
                 rows, x = rows[chosen], x[chosen]
+            add(SEARCH_QUERIES, len(rows))
             projected = partition.project(x)
             cells = partition.assign(projected)
             if task.metric == "abs_cosine":

@@ -6,12 +6,14 @@ store when it is there, so it may be repeated. No image and no vector passes thr
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import NamedTuple
 
 from actors.embedder import Embedder, EmbedShard, EncoderResolver
 from actors.encoder_config import EncoderConfig, EncoderFacts
+from actors.quarantine import KILLED, embed_shards
 from actors.weights import weights_identity
 from actors.workbench import Progress, Workbench
 from storage.digest import digest, short
@@ -19,6 +21,8 @@ from storage.earlier import EarlierTable, recall, remember
 from storage.manifest import Manifest
 from storage.objects import ObjectStore
 from storage.vectors import EmbeddingTable, VectorStore, embedding_schema
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +126,16 @@ def embed(
 
     Raises:
         InputError: the set or the encoder cannot be used.
-        StageError: workers failed after their restarts.
+        StageError: processes died whatever they were given.
     """
     stage, total = f"embed {label}", len(manifest)
     done = VectorStore(bench.store).committed(table_name(facts, manifest))
     if done is not None:
-        bench.report(Progress(stage, "images", total, total, skipped=total))
+        bench.tell(Progress(stage, "images", total, total, skipped=total))
+        if killers := [reject["key"] for reject in done.rejects if reject["reason"].startswith(KILLED)]:
+            _log.warning(
+                "%s: %d images were left out before since each %s: %s …", stage, len(killers), KILLED, killers[0]
+            )
         return Embedded(done, 0)
     worker = Embedder(config, facts.digest, settings.device, settings.threads, settings.readers, settings.batch_size)
     table, forward = _embed_missing(bench, worker, facts, manifest, stage)
@@ -147,14 +155,14 @@ def _embed_missing(bench: Workbench, worker: Embedder, facts: EncoderFacts, mani
     vectors.create(name, schema)
     found = vectors.receipts(receipts)
     missing = [shard for shard in shards if shard.index not in found]
-    skipped = total - sum(shard.stop - shard.start for shard in missing)
+    skipped = total - sum(shard.images for shard in missing)
     forward = 0
-    bench.report(Progress(stage, "images", skipped, total, skipped))
+    bench.tell(Progress(stage, "images", skipped, total, skipped))
     if missing:
         handled = skipped
-        for index, receipt in bench.cluster.pool("embed").run(worker, missing):
-            handled += missing[index].stop - missing[index].start
+        for shard, receipt in embed_shards(bench.cluster.pool("embed"), worker, missing, manifest, vectors):
+            handled += shard.images
             forward += receipt.rows - receipt.reused
-            bench.report(Progress(stage, "images", handled, total, skipped))
+            bench.tell(Progress(stage, "images", handled, total, skipped))
         found = vectors.receipts(receipts)
     return Embedded(vectors.commit(name, schema, [found[shard.index] for shard in shards]), forward)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
-from actors.cluster import Worker
+from actors.deaths import Lost
+from actors.metrics import STAGE_DONE, STAGE_UNITS
+from actors.pool import Worker
 from storage.objects import ObjectStore
 
 T = TypeVar("T")
@@ -28,6 +30,11 @@ class TaskPool(Protocol):
 
     def run(self, worker: Worker[T, R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
         """Run all tasks; yields (index of the task, its result) as they finish."""
+
+    def attempt(
+        self, worker: Worker[T, R], tasks: Sequence[T], suspect: bool = False
+    ) -> Generator[tuple[int, R | Lost]]:
+        """As `run`, but a lost task is a value too, and the others go on."""
 
 
 class TaskCluster(Protocol):
@@ -51,6 +58,13 @@ class Workbench:
     cluster: TaskCluster
     report: Report
 
+    def tell(self, now: Progress) -> None:
+        """Report how far a stage is, to whom it may concern and to the metrics."""
+        labels = {"stage": now.stage.split()[0], "unit": now.unit}
+        STAGE_DONE.set(now.done, labels)
+        STAGE_UNITS.set(now.total, labels)
+        self.report(now)
+
     def run(
         self,
         pool: str,
@@ -63,11 +77,11 @@ class Workbench:
         """Run tasks on a pool, one progress step per task; results by the index of their task."""
         results: dict[int, R] = {}
         total = len(tasks) + skipped
-        self.report(Progress(stage, unit, skipped, total, skipped))
+        self.tell(Progress(stage, unit, skipped, total, skipped))
         if tasks:
             for index, result in self.cluster.pool(pool).run(worker, tasks):
                 results[index] = result
-                self.report(Progress(stage, unit, skipped + len(results), total, skipped))
+                self.tell(Progress(stage, unit, skipped + len(results), total, skipped))
         return results
 
     def run_one(self, worker: Worker[T, R], task: T) -> R:

@@ -50,7 +50,7 @@ def pipeline_seconds(config: EncoderConfig, images: int) -> float:
     """Seconds from the listed set to its committed table."""
     with running() as runtime:
         bench = Workbench(open_store("s3://bench/store"), runtime.cluster, runtime.report)
-        settings = runtime.settings.embed_settings()
+        settings = runtime.embed_settings()
         facts = resolve_encoder(bench, config)
         embed(bench, config, facts, list_images("s3://bench/warm/"), settings, "warm")
         manifest = list_images("s3://bench/all/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from types import TracebackType
@@ -16,6 +17,9 @@ from storage.errors import LayerprintError
 
 if TYPE_CHECKING:  # importing it would load Ray for --help
     from actors.workbench import Progress as StageProgress
+
+
+_LOGGERS = [logging.getLogger(package) for package in ("actors", "storage")]
 
 
 class ProgressBoard:
@@ -38,14 +42,21 @@ class ProgressBoard:
             disable=quiet or not self._console.is_terminal,
         )
         self._tasks: dict[str, tuple[TaskID, float]] = {}
+        self._warnings = _Warnings(self)
 
     def __enter__(self) -> ProgressBoard:
         self._progress.start()
+        for logger in _LOGGERS:
+            logger.addHandler(self._warnings)
+            logger.propagate = False
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for logger in _LOGGERS:
+            logger.removeHandler(self._warnings)
+            logger.propagate = True
         self._progress.stop()
 
     def say(self, text: str) -> None:
@@ -66,6 +77,17 @@ class ProgressBoard:
             self._progress.remove_task(task)
             del self._tasks[now.stage]
             self.say(_ended(now, seconds))
+
+
+class _Warnings(logging.Handler):
+    """Shows what our own packages warn of: a dead process, an image that was left out for it."""
+
+    def __init__(self, board: ProgressBoard) -> None:
+        super().__init__(logging.WARNING)
+        self._board = board
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._board.say(f"[yellow]![/] {escape(printable(record.getMessage()))}")
 
 
 def _ended(now: StageProgress, seconds: float) -> str:

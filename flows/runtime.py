@@ -5,7 +5,7 @@ The settings belong to the machine, not to the audit: they change how fast a res
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -36,9 +36,13 @@ class MachineSettings(BaseSettings):
     batch_size: int = Field(32, ge=1, le=4096, description="images per forward pass")
     readers: int = Field(8, ge=1, le=256, description="threads per embedding actor that fetch and decode")
     ray_address: str | None = Field(None, description="a running Ray cluster; None = a Ray of our own")
+    embed_hosts: int | None = Field(None, ge=1, description="embedding processes; None = one a GPU, or four cores")
+    embed_cpus: float | None = Field(None, gt=0, description="cores that each of them reserves")
+    embed_gpus: float = Field(1.0, gt=0, description="GPUs that each of them reserves, where there are any; 0.5 = half")
+    layer_hosts: int | None = Field(None, ge=1, description="processes for partitions, searches and scores")
 
     def gpus(self) -> int:
-        """CUDA devices to use, one embedding actor each."""
+        """CUDA devices of this machine to use."""
         if self.device == "cpu":
             return 0
         found = len(list(Path("/dev").glob("nvidia[0-9]*")))
@@ -47,19 +51,24 @@ class MachineSettings(BaseSettings):
     def usable_cores(self) -> int:
         return self.cores or max(1, int(usable_cores()))
 
-    def embed_settings(self) -> EmbedSettings:
-        gpus = self.gpus()
-        threads = max(1, self.usable_cores() // self._embed_hosts())
-        return EmbedSettings("cuda" if gpus else "cpu", threads, self.readers, self.batch_size)
-
     def cluster_settings(self) -> ClusterSettings:
-        cores, hosts = self.usable_cores(), self._embed_hosts()
-        embed = PoolSize(hosts, cpus=max(1, cores // hosts), gpus=1.0 if self.gpus() else 0.0)
-        return ClusterSettings(embed=embed, layers=PoolSize(min(cores, 16)), address=self.ray_address)
+        """The pools on this machine; on a running cluster `fit` sizes them once it is known what that has."""
+        cores = self.usable_cores()
+        layers = PoolSize(self.layer_hosts or min(cores, 16))
+        fit = self.fit if self.ray_address else None
+        return ClusterSettings(self._embed(cores, self.gpus()), layers, self.ray_address, fit)
 
-    def _embed_hosts(self) -> int:
-        """One host a GPU, else one for every four cores: a forward pass uses a few threads well."""
-        return self.gpus() or max(1, self.usable_cores() // 4)
+    def fit(self, resources: Mapping[str, float]) -> ClusterSettings:
+        """The pools on a cluster of these resources: both have room at once, a quarter of the cores is for layers."""
+        cores = int(resources.get("CPU", 1))
+        layers = self.layer_hosts or max(1, min(cores // 4, 16))
+        gpus = 0 if self.device == "cpu" else int(resources.get("GPU", 0))
+        return ClusterSettings(self._embed(max(1, cores - layers), gpus), PoolSize(layers), self.ray_address)
+
+    def _embed(self, cores: int, gpus: int) -> PoolSize:
+        """One host a GPU or its share, else one for every four cores: a forward pass uses a few threads well."""
+        hosts = self.embed_hosts or int(gpus / self.embed_gpus) or max(1, cores // 4)
+        return PoolSize(hosts, self.embed_cpus or max(1, cores // hosts), self.embed_gpus if gpus else 0.0)
 
 
 class Runtime:
@@ -91,9 +100,8 @@ class Runtime:
     def bench(self, spec: AuditSpec) -> Workbench:
         """What the stages of a spec work with."""
         store = open_store(spec.store)
-        if spec.cluster is None:
-            return Workbench(store, self.cluster, self.report)
-        return Workbench(store, self._job_cluster(spec.cluster, store), self.report)
+        cluster = self.cluster if spec.cluster is None else self._job_cluster(spec.cluster, store)
+        return Workbench(store, cluster, self.report)
 
     def _job_cluster(self, cluster: ClusterSpec, store: ObjectStore) -> JobCluster:
         key = (store.uri, cluster.model_dump_json())
@@ -101,18 +109,18 @@ class Runtime:
             self._job_clusters[key] = JobCluster(job_settings(cluster), store)
         return self._job_clusters[key]
 
+    def embed_settings(self, spec: AuditSpec | None = None) -> EmbedSettings:
+        """How an embedding host works, given what it reserves: where the spec says, else on our own cluster."""
+        elsewhere = spec.cluster if spec else None
+        size = elsewhere.embed if elsewhere else self.cluster.size("embed")
+        device = "cuda" if size.gpus else "cpu"
+        return EmbedSettings(device, max(1, int(size.cpus)), self.settings.readers, self.settings.batch_size)
+
     def close(self) -> None:
         """End the Ray of our own, and the jobs that nobody waits for."""
         for elsewhere in self._job_clusters.values():
             elsewhere.close()
         self.cluster.close()
-
-    def embed_settings(self, spec: AuditSpec) -> EmbedSettings:
-        """How the machines embed that a spec's work runs on."""
-        if spec.cluster is None:
-            return self.settings.embed_settings()
-        size, mine = spec.cluster.embed, self.settings
-        return EmbedSettings("cuda" if size.gpus else "cpu", max(1, int(size.cpus)), mine.readers, mine.batch_size)
 
 
 _running: list[Runtime] = []

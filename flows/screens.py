@@ -295,6 +295,8 @@ def show_status(found: StoreStatus) -> None:
         out.print(f"[yellow]not audited[/] {safe(name)}")
     for name in found.unfinished:
         out.print(f"[yellow]begun, not finished[/] {safe(name)}; the next audit goes on from there")
+    for name in found.left_out[:MOST_ROWS]:
+        out.print(f"[yellow]left out[/] {safe(name)}: it killed the process that embedded it; see rejects in SQL")
 
 
 def show_finding(finding: Finding) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from actors.quarantine import killers
 from flows.spec import AuditSpec
 from storage.objects import open_store
 from storage.sql import run_sql
+from storage.vectors import VectorStore
 
 _LATEST = """
 SELECT release, version, coalesce(run, '1') AS run, verdict,
@@ -23,11 +25,13 @@ class StoreStatus(NamedTuple):
         releases: The latest audit of each release.
         not_audited: Releases of the spec without any audit.
         unfinished: Embedding tables that have receipts but are not committed.
+        left_out: Images that killed the process which embedded them, and their tables.
     """
 
     releases: list[dict[str, Any]]
     not_audited: list[str]
     unfinished: list[str]
+    left_out: list[str]
 
 
 def store_status(store_uri: str, spec: AuditSpec | None) -> StoreStatus:
@@ -45,8 +49,11 @@ def store_status(store_uri: str, spec: AuditSpec | None) -> StoreStatus:
         table = info.key.split("/")[1]
         begun[table] = begun.get(table, 0) + 1
     finished = {info.key.removeprefix("tables/").removesuffix(".json") for info in store.list("tables/")}
+    vectors = VectorStore(store)
+    tables = [found for name in sorted(finished) if (found := vectors.committed(name))]
     return StoreStatus(
         releases=releases,
         not_audited=[release.label for release in wanted if (release.name, release.version, release.run) not in known],
         unfinished=[f"{table} ({count} shards done)" for table, count in begun.items() if table not in finished],
+        left_out=[f"{key} of {table.name}" for table in tables for key in killers(table)],
     )

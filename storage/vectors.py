@@ -91,6 +91,21 @@ class Receipt:
     reused: int = 0
 
 
+def merge_receipts(parts: Sequence[Receipt]) -> Receipt:
+    """The receipt of a shard that was embedded in parts, given in the order of their rows."""
+    return Receipt(
+        shard=parts[0].shard,
+        rows=sum(part.rows for part in parts),
+        fragments=[fragment for part in parts for fragment in part.fragments],
+        rejects=[reject for part in parts for reject in part.rejects],
+        codecs=_total(part.codecs for part in parts),
+        sizes=_total(part.sizes for part in parts),
+        bytes_read=sum(part.bytes_read for part in parts),
+        seconds=sum(part.seconds for part in parts),
+        reused=sum(part.reused for part in parts),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class EmbeddingTable:
     """A committed table: the content of its marker."""

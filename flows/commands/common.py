@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,11 +29,18 @@ Json = Annotated[bool, typer.Option("--json", help="print one JSON document on s
 
 @contextmanager
 def working(as_json: bool) -> Iterator[tuple[ProgressBoard, Any]]:
-    """Progress on the screen, and a runtime that ends with the command."""
+    """Progress on the screen, and a runtime that ends with the command.
+
+    What libraries print on stdout in the meantime (Ray, when a process dies) goes to stderr with ``--verbose``, else
+    nowhere: stdout is for the command's result.
+    """
     from flows.runtime import running
 
-    with ProgressBoard(quiet=as_json) as board, running(board.report) as runtime:
-        yield board, runtime
+    with ExitStack() as stack:
+        board = stack.enter_context(ProgressBoard(quiet=as_json))
+        verbose = os.environ.get("LAYERPRINT_VERBOSE")
+        stack.enter_context(redirect_stdout(sys.stderr if verbose else stack.enter_context(open(os.devnull, "w"))))
+        yield board, stack.enter_context(running(board.report))
 
 
 def load(path: Path, harmonise: str | None) -> AuditSpec:

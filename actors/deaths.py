@@ -1,0 +1,96 @@
+"""What came of a call to a process: its result, the death of the process, or an error that ends the work."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import ray
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayError,
+    RayTaskError,
+)
+
+from storage.errors import LayerprintError, StageError
+
+
+class Death(NamedTuple):
+    """Why a call did not come back: ``kind`` for counting, ``reason`` for people."""
+
+    kind: Literal["process", "memory", "node"]
+    reason: str
+
+
+class Lost(NamedTuple):
+    """A task that was given up: every process that took it died."""
+
+    deaths: int
+    reason: str
+
+
+def outcome(ref: Any, what: str) -> Any:
+    """The result of a call, or the death of its process; a process without memory counts as dead.
+
+    Args:
+        ref: The call.
+        what: Whose call, for messages.
+
+    Raises:
+        LayerprintError: as the worker raised it.
+        StageError: the worker raised anything else.
+    """
+    try:
+        return ray.get(ref)
+    except RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, LayerprintError):
+            raise cause from None
+        if out_of_memory(cause):
+            return Death("memory", f"it ran out of memory: {_one_line(cause)}")
+        raise _fault(what, f"{type(cause).__name__}: {cause}") from error
+    except (ActorDiedError, ActorUnavailableError, NodeDiedError, ObjectLostError, OutOfMemoryError) as error:
+        return _death(error)
+    except RayError as error:  # for example an exception that cannot be sent from process to process
+        raise _fault(what, _last_line(error)) from error
+
+
+def _fault(what: str, reason: str) -> StageError:
+    return StageError(
+        f"{what} raised {reason}",
+        "this is a fault of layerprint or of a library: report it with the lines above (run with --verbose)",
+    )
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that there was no memory: Python's, numpy's and Arrow's, or torch's own.
+
+    >>> out_of_memory(MemoryError()), out_of_memory(ValueError("no"))
+    (True, False)
+    """
+    texts = ("can't allocate memory", "CUDA out of memory", "std::bad_alloc")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    )
+
+
+def _death(error: RayError) -> Death:
+    """What Ray says of a dead process, in a few words."""
+    text = _one_line(error)
+    if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
+        return Death("memory", "its node ran low on memory, and Ray ended it")
+    if isinstance(error, ActorDiedError) and "its node has died" not in text:
+        return Death("process", "it was killed or it crashed")
+    return Death("node", "its node was lost")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _last_line(error: Exception) -> str:
+    """Where a traceback in a message says what was raised."""
+    return next(line.strip() for line in reversed([type(error).__name__, *str(error).splitlines()]) if line.strip())

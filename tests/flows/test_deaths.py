@@ -1,0 +1,179 @@
+"""Real deaths in mid-audit: of the command, and of a machine. In the end every image has its row, once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from actors.cluster import RAY_ENVIRONMENT
+from storage.objects import ObjectStore, open_store
+from storage.vectors import VectorStore
+from tests.flows.conftest import Write
+from tests.processes import alive, descendants, kill, wait_until
+
+SIZES = {"train": 2000, "held_out": 300, "release": 200}
+SHARDS = 8 + 2 + 1
+SHARD = 256
+
+
+@dataclass(frozen=True)
+class Job:
+    """An audit of noise on S3 that a user starts with one command, in shards of 256 images."""
+
+    spec: Path
+    store: ObjectStore
+    images: dict[str, NDArray[np.uint8]]
+    environment: dict[str, str]
+
+    def start(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.cli", "audit", str(self.spec), *arguments],
+            env={**self.environment, **settings},
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def receipts(self) -> int:
+        return sum(1 for _ in self.store.list("receipts/"))
+
+    def wait_for_the_middle(self, command: subprocess.Popen[str]) -> None:
+        """Until some shards of the first set are done, and by far not all."""
+        wait_until(lambda: self.receipts() >= 2 or command.poll() is not None, 200, "two finished shards")
+        assert command.poll() is None, command.communicate()
+        assert self.receipts() < 7
+        assert not list(self.store.list("tables/"))
+
+    def check_rows(self) -> None:
+        """Every image of every set has exactly one row in the one table of its set."""
+        vectors = VectorStore(self.store)
+        names = [info.key.removeprefix("tables/").removesuffix(".json") for info in self.store.list("tables/")]
+        tables = [table for name in names if (table := vectors.committed(name)) and name.startswith("images-")]
+        assert sorted(table.rows for table in tables) == sorted(SIZES.values())
+        for table in tables:
+            (images,) = [images for images in self.images.values() if len(images) == table.rows]
+            rows = vectors.dataset(table.name, table.version).to_table(columns=["row", "sha256"])
+            assert rows["row"].to_pylist() == list(range(len(images)))
+            assert set(rows["sha256"].to_pylist()) == {hashlib.sha256(image).hexdigest() for image in images}
+            assert table.rejects == []
+        assert self.receipts() == SHARDS
+        assert len(list(self.store.list("results/audits/"))) == 1
+
+
+@pytest.fixture
+def job(write_spec: Write, s3_prefix: str, tmp_path: Path) -> Job:
+    rng = np.random.default_rng(0)
+    images = {name: rng.integers(0, 256, (n, 8, 8), dtype=np.uint8) for name, n in SIZES.items()}
+    data = open_store(f"{s3_prefix}/data")
+    for name, array in images.items():
+        sink = io.BytesIO()
+        np.savez(sink, x=array)
+        data.put(f"{name}.npz", sink.getvalue())
+    uris = {name: f"{data.uri}/{name}.npz#x" for name in images}
+    spec = write_spec(
+        reference={"name": "noise", "train": uris["train"], "held_out": uris["held_out"]},
+        releases=[{"name": "noise", "images": uris["release"]}],
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "LAYERPRINT_"))}
+    # One image at a time, so that there is a middle to be killed in; what comes out is the same.
+    own = {"PREFECT_HOME": str(tmp_path / "prefect"), "LAYERPRINT_BATCH_SIZE": "1", "OMP_NUM_THREADS": "1"}
+    return Job(spec, open_store(f"{s3_prefix}/audits"), images, {**clean, **own})
+
+
+class TestTheCommand:
+    def test_killed_and_run_again(self, job: Job) -> None:
+        """The command is the flow and, with a Ray of its own, the driver: SIGKILL lets it clean up nothing."""
+        command = job.start()
+        job.wait_for_the_middle(command)
+        _, *others = descendants(command.pid)
+        assert any(b"raylet" in (Path("/proc") / str(one) / "cmdline").read_bytes() for one in others)
+        kill([command.pid])
+        command.communicate()
+        wait_until(lambda: not any(map(alive, others)), 60, "the end of its Ray")
+        kept = job.receipts()
+        assert 2 <= kept < SHARDS
+
+        again = job.start("--json", LAYERPRINT_BATCH_SIZE="32")
+        out, err = again.communicate(timeout=200)
+        assert again.returncode == 0, err
+        assert json.loads(out)["forward_images"] == sum(SIZES.values()) - kept * SHARD
+        job.check_rows()
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """A head without cores and two workers, each with an address of its own."""
+
+    address: str
+    workers: list[subprocess.Popen[bytes]]
+
+
+def _blocks(log: Path) -> bool:
+    """Whether the node of this log runs."""
+    return b"will now block" in log.read_bytes()
+
+
+@pytest.fixture
+def nodes(job: Job) -> Iterator[Nodes]:
+    folder = tempfile.mkdtemp(prefix="lp-ray-", dir="/tmp")  # the path of a socket may have 107 characters
+    with socket.socket() as free:
+        free.bind(("127.0.0.2", 0))
+        address = f"127.0.0.2:{free.getsockname()[1]}"
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(host: str, *arguments: str) -> None:
+        log = (Path(folder) / f"{host}.log").open("wb")
+        common = [f"--node-ip-address={host}", "--object-store-memory=100000000", "--disable-usage-stats", "--block"]
+        ray = str(Path(sys.executable).with_name("ray"))
+        environment = {**job.environment, **RAY_ENVIRONMENT}
+        started.append(subprocess.Popen([ray, "start", *arguments, *common], stdout=log, stderr=log, env=environment))
+
+    head = ["--head", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={folder}"]
+    try:
+        start("127.0.0.2", *head, f"--port={address.rpartition(':')[2]}")
+        wait_until(partial(_blocks, Path(folder) / "127.0.0.2.log"), 90, "the head")
+        for host in ("127.0.0.3", "127.0.0.4"):
+            start(host, f"--address={address}", "--num-cpus=3")
+        for host in ("127.0.0.3", "127.0.0.4"):
+            wait_until(partial(_blocks, Path(folder) / f"{host}.log"), 90, host)
+        yield Nodes(address, started[1:])
+    finally:
+        for process in started:
+            kill(descendants(process.pid))
+            process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class TestAMachine:
+    def test_one_of_two_dies_in_mid_audit(self, job: Job, nodes: Nodes) -> None:
+        """Each worker node has room for one embedding process; what the dead one was at is done by the other."""
+        command = job.start(
+            LAYERPRINT_RAY_ADDRESS=nodes.address,
+            LAYERPRINT_EMBED_HOSTS="2",
+            LAYERPRINT_EMBED_CPUS="2",
+            LAYERPRINT_LAYER_HOSTS="1",
+        )
+        job.wait_for_the_middle(command)
+        kill(descendants(nodes.workers[0].pid))
+        out, err = command.communicate(timeout=250)
+        assert command.returncode == 0, err
+        assert re.search(r"embed: a process died at task \d+, because its node was lost; it is sent to", err)
+        assert "noise@1" in out
+        job.check_rows()
