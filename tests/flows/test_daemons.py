@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows.daemons import Daemon
+from tests.flows.processes import gone, gone_now
 
 SLEEP = [sys.executable, "-c", "import time; print('awake', flush=True); time.sleep(100)"]
 STUBBORN = [
@@ -30,20 +31,6 @@ def logged(daemon: Daemon) -> str:
     while time.monotonic() < end and not daemon.log.read_text().endswith("\n"):
         time.sleep(0.02)
     return daemon.log.read_text().strip()
-
-
-def gone_now(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-def gone(pid: int) -> bool:
-    end = time.monotonic() + 5
-    while time.monotonic() < end and not gone_now(pid):
-        time.sleep(0.02)
-    return gone_now(pid)
 
 
 def test_runs_until_stopped(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import httpx
 import pytest
 
 from storage.objects import open_store
+from tests.flows.processes import gone
 
 NAMES = ["s3", "ray", "prefect-server", "prefect-worker"]
 
@@ -76,27 +78,15 @@ def test_the_bucket_takes_objects(environment: dict[str, str], monkeypatch: pyte
 def test_ray_runs_jobs_for_who_has_the_token(folder: Path, environment: dict[str, str]) -> None:
     jobs = next(service["where"] for service in stack(folder, "status")[1] if service["name"] == "ray")
     assert httpx.get(f"{jobs}/api/jobs/").status_code == 401
-    code = "import os; print('bucket at', os.environ['AWS_ENDPOINT_URL'])"
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).parent / "ray"),
-            "job",
-            "submit",
-            "--address",
-            jobs,
-            "--",
-            "python",
-            "-c",
-            f'"{code}"',
-        ],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"bucket at {environment['AWS_ENDPOINT_URL']}" in done.stdout
+    headers = {"Authorization": f"Bearer {environment['RAY_AUTH_TOKEN']}"}
+    with httpx.Client(base_url=jobs, headers=headers, timeout=60) as client:
+        entrypoint = f'test "$AWS_ENDPOINT_URL" = {environment["AWS_ENDPOINT_URL"]}'
+        job = client.post("/api/jobs/", json={"entrypoint": entrypoint}).json()["submission_id"]
+        end, status = time.monotonic() + 90, "PENDING"
+        while status in ("PENDING", "RUNNING") and time.monotonic() < end:
+            time.sleep(0.5)
+            status = client.get(f"/api/jobs/{job}").json()["status"]
+    assert status == "SUCCEEDED"
 
 
 def test_a_second_up_changes_nothing_and_a_killed_part_comes_back(folder: Path, environment: dict[str, str]) -> None:
@@ -114,7 +104,7 @@ def test_a_second_up_changes_nothing_and_a_killed_part_comes_back(folder: Path, 
 def test_down_ends_all_of_it_and_keeps_the_objects(folder: Path, environment: dict[str, str]) -> None:
     running = [service["pid"] for service in stack(folder, "status")[1]]
     assert stack(folder, "down") == (0, {"ended": list(reversed(NAMES))})
-    assert not any(Path(f"/proc/{pid}").exists() for pid in running)
+    assert all(gone(pid) for pid in running)
     assert not list(folder.glob("*.pid"))
     assert (folder / "s3" / "data").is_dir()
     assert not (folder / "stack.json").exists()
