@@ -27,6 +27,7 @@ import httpx
 
 from actors.cluster import RAY_ENVIRONMENT
 from flows.daemons import Daemon
+from flows.runtime import MachineSettings
 from flows.stack_s3 import environment_of
 from storage.embedded_s3 import HOST, is_free
 from storage.errors import InputError, StageError
@@ -178,7 +179,7 @@ class Stack:
             f"--dashboard-port={ports['jobs']}",
             f"--ray-client-server-port={ports['client']}",
         ]
-        ray += [f"--dashboard-agent-listen-port={ports['agent']}", f"--metrics-export-port={ports['metrics']}"]
+        ray += [f"--dashboard-agent-listen-port={ports['agent']}", f"--metrics-export-port={ports['metrics']}", f"--num-cpus={_slots()}"]
         server = [_program("prefect"), "server", "start", "--host", HOST, "--port", str(ports["prefect"])]
         worker = [_program("prefect"), "worker", "start", "--pool", POOL, "--type", "process", "--with-healthcheck"]
         health = f"http://{HOST}:{ports['worker']}/health"
@@ -246,6 +247,12 @@ _NAMES = ("s3", "ray", "prefect-server", "prefect-worker")
 def _free_port(preferred: int, others: Iterator[int]) -> int:
     """The usual port if it is free, else the next of the others that is."""
     return preferred if is_free(preferred) else next(port for port in others if is_free(port))
+
+
+def _slots() -> int:
+    """CPUs that Ray is told of: a command's two pools take turns on the cores, and each reserves all of them."""
+    sizes = MachineSettings().cluster_settings()
+    return int(sum(pool.hosts * pool.cpus for pool in (sizes.embed, sizes.layers))) + 1
 
 
 def _program(name: str) -> str:
