@@ -1,4 +1,4 @@
-"""What holds for every file of `deploy/`: images pinned, no secrets, no path of a machine, links that lead somewhere."""
+"""What holds for every file of `deploy/`: images pinned, no secrets, no machine's path, links that lead somewhere."""
 
 from __future__ import annotations
 
