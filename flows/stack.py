@@ -32,6 +32,7 @@ from flows.stack_s3 import environment_of
 from storage.embedded_s3 import HOST, is_free
 from storage.errors import InputError, StageError
 
+NODE = "127.0.0.2"  # loopback too; told 127.0.0.1, Ray would take the address of the machine's network
 BUCKET = "layerprint"
 POOL = "layerprint"
 READY_TIMEOUT_S = 180.0
@@ -159,7 +160,7 @@ class Stack:
             **(environment_of(self.folder / "s3") or {}),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": settings.ray_token,
-            "LAYERPRINT_RAY_ADDRESS": f"{HOST}:{ports['ray']}",
+            "LAYERPRINT_RAY_ADDRESS": f"{NODE}:{ports['ray']}",
             "PREFECT_API_URL": f"http://{HOST}:{ports['prefect']}/api",
         }
 
@@ -173,7 +174,7 @@ class Stack:
         s3_folder = self.folder / "s3"
         s3 = [sys.executable, "-m", "flows.stack_s3", str(s3_folder), BUCKET]
         ray = [_program("ray"), "start", "--head", "--block", "--disable-usage-stats", "--include-dashboard=true"]
-        ray += [f"--node-ip-address={HOST}", f"--dashboard-host={HOST}", f"--temp-dir={settings.ray_folder}"]
+        ray += [f"--node-ip-address={NODE}", f"--dashboard-host={HOST}", f"--temp-dir={settings.ray_folder}"]
         ray += [
             f"--port={ports['ray']}",
             f"--dashboard-port={ports['jobs']}",
@@ -195,7 +196,8 @@ class Stack:
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "AWS_", "RAY_"))}
         worker = {"PREFECT_WORKER_WEBSERVER_HOST": HOST, "PREFECT_WORKER_WEBSERVER_PORT": settings.ports["worker"]}
         fixed = {"PREFECT_HOME": self.folder / "prefect", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", **worker}
-        values = {**ours, **RAY_ENVIRONMENT, **self.environment(settings), **fixed, "DO_NOT_TRACK": "1"}
+        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))  # jobs call `python`
+        values = {**ours, **RAY_ENVIRONMENT, **self.environment(settings), **fixed, "DO_NOT_TRACK": "1", "PATH": path}
         daemon.start(service.command, {name: str(value) for name, value in values.items()})
         end = time.monotonic() + READY_TIMEOUT_S
         while not service.ready():
