@@ -180,7 +180,11 @@ class Stack:
             f"--dashboard-port={ports['jobs']}",
             f"--ray-client-server-port={ports['client']}",
         ]
-        ray += [f"--dashboard-agent-listen-port={ports['agent']}", f"--metrics-export-port={ports['metrics']}", f"--num-cpus={_slots()}"]
+        ray += [
+            f"--dashboard-agent-listen-port={ports['agent']}",
+            f"--metrics-export-port={ports['metrics']}",
+            f"--num-cpus={_slots()}",
+        ]
         server = [_program("prefect"), "server", "start", "--host", HOST, "--port", str(ports["prefect"])]
         worker = [_program("prefect"), "worker", "start", "--pool", POOL, "--type", "process", "--with-healthcheck"]
         health = f"http://{HOST}:{ports['worker']}/health"

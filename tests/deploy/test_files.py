@@ -82,3 +82,31 @@ def test_every_runbook_link_of_an_alert_is_a_section() -> None:
     linked = re.findall(r"RUNBOOK\.md#([\w-]+)", (DEPLOY / "observability/alerts.yaml").read_text())
     assert linked
     assert set(linked) <= sections
+
+
+QUOTED = [
+    "could not be read, more than the allowed",
+    "needs at least",
+    "images are (nearly) train",
+    "belongs to the reference",
+    "releases.from: no folder",
+    "the encoder on this machine has digest",
+    "a worker process died",
+    "cluster.ray: ",
+    "refuses the token",
+    "the cluster runs layerprint",
+    "no AWS credentials found",
+    "S3 settings: AWS_ENDPOINT_URL or AWS_DEFAULT_REGION is malformed",
+    "changed since it was written",
+    "belongs to an S3 server that still runs",
+    "did not come up; its log",
+    "command is at work there",
+    "this is a fault of layerprint or of a library",
+]
+
+
+@pytest.mark.parametrize("message", QUOTED)
+def test_messages_of_the_runbook_are_those_of_the_code(message: str) -> None:
+    assert message in (DEPLOY / "RUNBOOK.md").read_text()
+    code = [path.read_text() for folder in ("actors", "flows", "storage") for path in (ROOT / folder).rglob("*.py")]
+    assert any(message in text for text in code)

@@ -186,7 +186,7 @@ def test_a_flagged_release_notifies_by_the_block(
 
 
 def emitted(api: httpx.Client, kind: str, release: str) -> bool:
-    """Send an event as `flows.events` does. The server takes up a new automation within seconds: sent again till then."""
+    """Send an event as `flows.events` does; again and again, since a new automation takes seconds to be heeded."""
     event = {
         "id": str(uuid.uuid4()),
         "occurred": dt.datetime.now(dt.UTC).isoformat(),
