@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from storage.embedded_s3 import EmbeddedS3
+from storage.errors import LayerprintError
 
 ENVIRONMENT = "environment.json"
 
@@ -40,4 +41,7 @@ def serve(folder: Path, bucket: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), sys.argv[2])
+    try:
+        serve(Path(sys.argv[1]), sys.argv[2])
+    except LayerprintError as error:
+        sys.exit(str(error))

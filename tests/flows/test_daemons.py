@@ -34,8 +34,8 @@ def logged(daemon: Daemon) -> str:
 
 
 def test_runs_until_stopped(tmp_path: Path) -> None:
+    assert Daemon(tmp_path, "one").pid is None
     daemon = Daemon(tmp_path, "one")
-    assert daemon.pid is None
     daemon.start(SLEEP, os.environ)
     assert logged(daemon) == "awake"
     pid = daemon.pid

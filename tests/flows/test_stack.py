@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -54,6 +55,25 @@ def test_nothing_runs_before(tmp_path: Path) -> None:
     assert code == 1
     assert [service["pid"] for service in found] == [None] * 4
     assert stack(tmp_path / "none", "down") == (0, {"ended": []})
+
+
+def test_a_part_that_does_not_come_up_says_why(tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    (folder / "s3").mkdir(parents=True)
+    (folder / "s3" / "s3.json").write_text("{}")
+    code, found = stack(folder, "up")
+    assert code == 1
+    assert "s3 did not come up" in found["error"]
+    assert "no credentials of an embedded S3 server in it" in found["error"]
+    assert stack(folder, "down") == (0, {"ended": []})
+
+
+def test_one_command_at_a_time(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, found = stack(tmp_path, "up")
+    assert code == 2
+    assert "another `layerprint stack` command is at work there" in found["error"]
 
 
 def test_every_part_answers(folder: Path, environment: dict[str, str]) -> None:
