@@ -109,6 +109,25 @@ def test_ray_runs_jobs_for_who_has_the_token(folder: Path, environment: dict[str
     assert status == "SUCCEEDED"
 
 
+JOIN = """
+import os, ray
+ray.init(os.environ["LAYERPRINT_RAY_ADDRESS"], log_to_driver=False)
+print(ray.get(ray.remote(lambda: os.environ["AWS_ENDPOINT_URL"]).remote()))
+"""
+
+
+def test_a_command_can_join_ray(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", JOIN],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.stdout.strip() == environment["AWS_ENDPOINT_URL"], done.stderr
+
+
 def test_a_second_up_changes_nothing_and_a_killed_part_comes_back(folder: Path, environment: dict[str, str]) -> None:
     before = stack(folder, "status")[1]
     assert stack(folder, "up") == (0, {"environment": environment})
