@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 10.0
 _LOG_LINES = 12
 
 
