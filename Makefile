@@ -12,7 +12,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench constraints clean
+.PHONY: help setup demo test check format bench stack-up stack-down stack-status constraints clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,15 @@ bench: setup ## Measure; DATA=folder adds the benchmarks on real generators
 	$(if $(DATA),$(BIN)/python -m benchmarks.codec_parity $(DATA))
 	$(if $(DATA),$(BIN)/python -m benchmarks.mnist_generators $(DATA))
 	$(if $(DATA),$(BIN)/python -m benchmarks.attribution --curves $(DATA)/published_ct_curves.csv --images $(DATA))
+
+stack-up: setup ## Start object store, Ray, Prefect server and worker on this machine
+	@$(BIN)/layerprint stack up
+
+stack-down: setup ## End what stack-up started
+	@$(BIN)/layerprint stack down
+
+stack-status: setup ## What of the stack runs
+	@$(BIN)/layerprint stack status
 
 constraints: ## Resolve constraints.txt anew from the ranges in pyproject.toml
 	rm -rf .venv-constraints

@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 
 from flows import console as screen
-from flows.commands import audits, machine, makers, results
+from flows.commands import audits, machine, makers, results, stack
 from storage.errors import LayerprintError
 
 EXIT_INTERRUPTED = 130
@@ -69,6 +69,7 @@ for command in (
     machine.demo,
 ):
     app.command()(command)
+app.add_typer(stack.app)
 
 
 def _quiet_libraries(verbose: bool) -> None:

@@ -255,16 +255,17 @@ def _choose_ports(remembered: Path) -> list[int]:
     """Free ports for the servers: those of the last run, if they still are."""
     with suppress(FileNotFoundError, ValueError):
         ports: list[int] = json.loads(remembered.read_text())
-        if len(ports) == len(_SERVERS) and all(_is_free(int(port)) for port in ports):
+        if len(ports) == len(_SERVERS) and all(is_free(int(port)) for port in ports):
             return ports
     candidates = random.SystemRandom().sample(_PORTS, len(_PORTS))
-    free = (port for port in candidates if _is_free(port))
+    free = (port for port in candidates if is_free(port))
     ports = list(itertools.islice(free, len(_SERVERS)))
     remembered.write_text(json.dumps(ports))
     return ports
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nothing listens on a port of loopback, nor on the port that SeaweedFS takes with it."""
     for one in (port, port + _GRPC_OFFSET):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,0 +1,104 @@
+"""Processes that outlive the command that started them; pid files say which they are."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+STOP_TIMEOUT_S = 10.0
+_LOG_LINES = 12
+
+
+class Daemon:
+    """A background process with a pid file and a log.
+
+    The pid file holds the process id and when that process began, so that a later process which was given the same
+    id is never taken for ours, and never ended.
+
+    Args:
+        folder: Where ``NAME.pid`` and ``NAME.log`` stand.
+        name: What it is called there.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        self._pid_file = folder / f"{name}.pid"
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs, else None."""
+        pid, began = self._noted()
+        return pid if pid is not None and _began(pid) == began else None
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start it in a session of its own, so that no terminal ends it.
+
+        Raises:
+            OSError: the command cannot be run.
+        """
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.log.parent,
+                env=dict(environment),
+                start_new_session=True,
+            )
+        self._pid_file.write_text(f"{process.pid} {_began(process.pid)}\n")
+        process.returncode = 0  # it is not waited for: it outlives us, and Popen would warn of that
+
+    def stop(self) -> bool:
+        """End it and what it started: asked first, killed when that takes too long.
+
+        Returns:
+            Whether it ran.
+        """
+        pid, began = self._noted()
+        ran = pid is not None and _began(pid) == began
+        if pid is not None and ran:
+            os.kill(pid, signal.SIGTERM)
+            self._wait(pid)
+        if pid is not None and _began(pid) in (None, began):  # its number is kept while its group has members
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        self._pid_file.unlink(missing_ok=True)
+        return ran
+
+    def log_end(self) -> str:
+        """The last lines of the log."""
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        return "\n".join(lines[-_LOG_LINES:])
+
+    def _noted(self) -> tuple[int | None, str]:
+        with suppress(FileNotFoundError, ValueError):
+            pid, began = self._pid_file.read_text().split(maxsplit=1)
+            return int(pid), began.strip()
+        return None, ""
+
+    def _wait(self, pid: int) -> None:
+        end = time.monotonic() + STOP_TIMEOUT_S
+        while self.pid == pid and time.monotonic() < end:
+            with suppress(ChildProcessError):  # only a child of this very process leaves a zombie to us
+                os.waitpid(pid, os.WNOHANG)
+            time.sleep(0.05)
+
+
+def _began(pid: int) -> str | None:
+    """When a process began, as the system counts it; None when there is none, or only its zombie."""
+    if Path("/proc/self/stat").exists():
+        try:
+            state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        return None if state == "Z" else fields[18]  # field 22 of proc(5): clock ticks after boot
+    command = ["ps", "-p", str(pid), "-o", "stat=,lstart="]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split(maxsplit=1)
+    return None if len(shown) < 2 or shown[0].startswith("Z") else shown[1].strip()
