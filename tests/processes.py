@@ -24,6 +24,14 @@ def descendants(process: int) -> list[int]:
     return found
 
 
+def name_of(process: int) -> str:
+    """Its command line; empty when it has ended."""
+    try:
+        return (Path("/proc") / str(process) / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
 def kill(processes: list[int]) -> None:
     """SIGKILL."""
     for process in processes:

@@ -25,7 +25,7 @@ from actors.cluster import RAY_ENVIRONMENT
 from storage.objects import ObjectStore, open_store
 from storage.vectors import VectorStore
 from tests.flows.conftest import Write
-from tests.processes import alive, descendants, kill, wait_until
+from tests.processes import alive, descendants, kill, name_of, wait_until
 
 SIZES = {"train": 2000, "held_out": 300, "release": 200}
 SHARDS = 8 + 2 + 1
@@ -99,13 +99,23 @@ def job(write_spec: Write, s3_prefix: str, tmp_path: Path) -> Job:
 
 class TestTheCommand:
     def test_killed_and_run_again(self, job: Job) -> None:
-        """The command is the flow and, with a Ray of its own, the driver: SIGKILL lets it clean up nothing."""
+        """First its embedding process, then the command itself.
+
+        The command is the flow and, with a Ray of its own, the driver: SIGKILL lets it clean up nothing.
+        """
         command = job.start()
         job.wait_for_the_middle(command)
+        kill([one for one in descendants(command.pid) if "ray::_Process" in name_of(one)])
+        before = job.receipts()
+        wait_until(lambda: job.receipts() > before, 100, "another finished shard")
+
         _, *others = descendants(command.pid)
-        assert any(b"raylet" in (Path("/proc") / str(one) / "cmdline").read_bytes() for one in others)
+        assert any("raylet" in name_of(one) for one in others)
         kill([command.pid])
-        command.communicate()
+        _, err = command.communicate()
+        assert re.search(
+            r"! embed: a process died at task \d+, because it was killed or it crashed; it is sent to", err
+        )
         wait_until(lambda: not any(map(alive, others)), 60, "the end of its Ray")
         kept = job.receipts()
         assert 2 <= kept < SHARDS
