@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import ray
 import typer
 
 from actors.cluster import IN_FLIGHT_PER_HOST, Cluster, ClusterSettings, Pool, PoolSize
-from benchmarks.line import line
-from benchmarks.simulation import Fleet, shard_seconds, simulate
+from benchmarks.line import line, machine
+from benchmarks.simulation import Fleet, Outcome, shard_seconds, simulate
 
 NO_OPS, HOSTS, PENDING = 4000, 2, 2000
 SHARD_SECONDS = 20.0
 """4,096 images a shard, at about 200 images/s a host."""
 
-TROUBLE = {"setup": 30.0, "death_every": 24 * 3600.0, "node_hosts": 8, "node_death_every": 72 * 3600.0}
-NODE_AWAY = 120.0
+SHARDS, FLEETS = 100_000, (16, 64, 256, 1024)
+
+START_SECONDS, DEATH_EVERY = 30.0, 24 * 3600.0
+NODE_HOSTS, NODE_DEATH_EVERY, NODE_AWAY = 8, 72 * 3600.0, 120.0
 
 
 @dataclass(frozen=True)
@@ -51,28 +54,51 @@ class DriverCost:
         return self.fixed + self.each * hosts * IN_FLIGHT_PER_HOST
 
 
-def main(shards: int = 100_000) -> None:
+class Simulated(NamedTuple):
+    """A fleet that runs all shards, without deaths and with them; ``ideal`` is the bare work a host in seconds."""
+
+    ideal: float
+    calm: Outcome
+    rough: Outcome
+
+    @property
+    def calm_share(self) -> float:
+        return self.ideal / self.calm.makespan
+
+    @property
+    def rough_share(self) -> float:
+        return self.ideal / self.rough.makespan
+
+
+def main(shards: int = SHARDS) -> None:
     """Print the driver's cost, and a line for each size of fleet."""
     cost = measure()
-    calls = f"{1e3 * cost.fixed:.2f} ms, and {1e6 * cost.each:.2f} µs for each of {PENDING:,} calls under way"
-    typer.echo(line("driver of a pool, one result", f"{1 / cost.fixed:,.0f} a second", calls, "workers that do nothing"))
-    for hosts in (16, 64, 256, 1024):
-        typer.echo(fleet_line(shards, hosts, cost))
+    each = f"{1e6 * cost.each:.2f} µs more for each call under way"
+    typer.echo(f"driver of a pool: {1e3 * cost.fixed:.2f} ms a result with workers that do nothing, {each} [{machine()}]")
+    for hosts in FLEETS:
+        fleet = simulated(shards, hosts, cost)
+        figures = f"{fleet.calm.makespan / 3600:.2f} h", f"{fleet.ideal / 3600:.2f} h of bare work a host"
+        note = (
+            f"driver busy {fleet.calm.driver_share:.0%}; with deaths {fleet.rough_share:.3f}, "
+            f"{fleet.rough.deaths.sum()} of them, at most {fleet.rough.deaths.max()} of one host"
+        )
+        name = f"simulated {shards:,} shards on {hosts:,} hosts"
+        typer.echo(line(name, f"{fleet.calm_share:.3f} of the ideal", *figures, note))
 
 
-def fleet_line(shards: int, hosts: int, cost: DriverCost) -> str:
-    """The simulated fleet against one without driver, stragglers and deaths."""
+def simulated(shards: int, hosts: int, cost: DriverCost) -> Simulated:
+    """Run the shards on a fleet without trouble, and on one with it."""
     seconds = shard_seconds(shards, SHARD_SECONDS)
-    calm = simulate(seconds, Fleet(hosts, driver=cost.of(hosts)))
-    rough = simulate(seconds, replace(Fleet(hosts, driver=cost.of(hosts), node_away=NODE_AWAY), **TROUBLE))
-    ideal = seconds.sum() / hosts
-    figures = f"{calm.makespan / 3600:.2f} h", f"{ideal / 3600:.2f} h of bare work a host"
-    note = (
-        f"driver busy {calm.driver_share:.0%}; with deaths {ideal / rough.makespan:.3f}, "
-        f"{rough.deaths.sum()} of them, at most {rough.deaths.max()} of one host"
+    calm = Fleet(hosts, driver=cost.of(hosts))
+    rough = replace(
+        calm,
+        setup=START_SECONDS,
+        death_every=DEATH_EVERY,
+        node_hosts=NODE_HOSTS,
+        node_death_every=NODE_DEATH_EVERY,
+        node_away=NODE_AWAY,
     )
-    name = f"simulated {shards:,} shards on {hosts:,} hosts"
-    return line(name, f"{ideal / calm.makespan:.3f} of the ideal", *figures, note)
+    return Simulated(seconds.sum() / hosts, simulate(seconds, calm), simulate(seconds, rough))
 
 
 def measure() -> DriverCost:

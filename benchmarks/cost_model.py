@@ -1,0 +1,312 @@
+"""What an audit costs at a size: a few products of measured figures. It writes the tables of ``docs/scale.md``.
+
+    python -m benchmarks.cost_model            print the tables
+    python -m benchmarks.cost_model --write    put them into docs/scale.md
+
+The setting is ViT-S/14 at 112 px: 13 layers of 384 dimensions, projected to 64, as the benchmarks measure it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import typer
+
+from actors.partitioner import SAMPLE_ROWS
+from actors.sampler import FEWEST_MEASURED, MEASURED_SHARE, MOST_MEASURED, TUNED
+from actors.stages import shard_size
+from benchmarks.scheduler import FLEETS, SHARDS, DriverCost, simulated
+from scoring.search_plan import (
+    BUILT_SECONDS,
+    EXACT_SECONDS,
+    FEWEST_SAMPLED,
+    QUERY_SECONDS,
+    SCANNED_SECONDS,
+    index_partitions,
+)
+
+PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
+SIZES = (10**6, 10**8, 10**9)
+LAYERS, DIMS, COMPONENTS, PROBES = 13, 384, 64, 4
+MEASURED_PARTITIONS = 1000  # of the index that BUILT_SECONDS is of
+RELEASE_IMAGES = 10_000
+
+_GIB, _HOUR = 2**30, 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Figures of this project's benchmarks, on 2 cores of an x86_64 server; each names its benchmark."""
+
+    images_per_second: float = 51.0  # embedding: the bare loop on 2 cores
+    pipeline: float = 0.9  # embedding
+    decode: float = 5.2e-3  # driver: seconds of one core for a JPEG of 512 px
+    row_bytes: float = 20_021  # driver: of an embedding table, an image
+    manifest_memory: float = 78  # driver: bytes an image
+    manifest_stored: float = 11  # driver
+    receipt: float = 4e-3  # driver: seconds to list and read one
+    fragment: float = 3e-4  # driver: seconds of the commit for each
+    result: float = 1.6e-3  # scheduler: seconds of the driver for one result
+    pending: float = 7.8e-7  # scheduler: and for each call that is under way
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """A device: peak from its maker's data sheet; the share of it that a small ViT gets is assumed.
+
+    ``cores`` decode images for it.
+    """
+
+    name: str
+    teraflops: float
+    used: float = 0.3
+    cores: int = 16
+
+
+ACCELERATORS = (
+    Accelerator("A100, float32", 19.5, used=0.6),
+    Accelerator("A100, bfloat16", 312.0),
+    Accelerator("H100, bfloat16", 989.0),
+)
+
+MEASURED = Measured()
+
+
+def vit_flops(side: int, patch: int, width: int, depth: int, mlp: int = 4, channels: int = 3) -> float:
+    """Floating-point operations of one forward pass of a ViT, a multiplication and an addition as two.
+
+    Patch embedding, and per block the four projections of attention, its two products of all pairs of tokens, and the
+    two layers of the MLP; norms and softmax are left out.
+
+    >>> round(vit_flops(224, 16, 768, 12) / 1e9, 1)
+    35.1
+    """
+    patches = (side // patch) ** 2
+    tokens = patches + 1
+    block = 2 * tokens * width * width * (4 + 2 * mlp) + 4 * tokens * tokens * width
+    return 2 * patches * patch * patch * channels * width + depth * block
+
+
+FLOPS = vit_flops(112, 14, 384, 12)
+
+
+class Embedding(NamedTuple):
+    """How fast a device embeds: images a second of the model alone, of its decoding cores, and of both together."""
+
+    model: float
+    decoding: float
+
+    @property
+    def together(self) -> float:
+        """The slower of the two, less what the pipeline loses."""
+        return MEASURED.pipeline * min(self.model, self.decoding)
+
+
+def embedding_rate(device: Accelerator) -> Embedding:
+    """What one device embeds."""
+    return Embedding(device.teraflops * 1e12 * device.used / FLOPS, device.cores / MEASURED.decode)
+
+
+class Storage(NamedTuple):
+    """Bytes: embeddings, projected train vectors with their index, manifest."""
+
+    embeddings: float
+    projected: float
+    manifest: float
+
+    @property
+    def total(self) -> float:
+        return sum(self)
+
+
+def storage(images: int) -> Storage:
+    """What a reference leaves in the store."""
+    return Storage(
+        embeddings=images * MEASURED.row_bytes,
+        projected=images * LAYERS * (4 * COMPONENTS + 8) * 2,  # the rows, and once more in the index
+        manifest=images * MEASURED.manifest_stored,
+    )
+
+
+class Search(NamedTuple):
+    """The search of all layers by an index, in hours of 2 cores, and its memory in bytes.
+
+    ``build`` and ``sample`` are paid once per reference and set, ``release`` for every 10,000 images.
+    """
+
+    partitions: int
+    build: float
+    sample: float
+    release: float
+    memory: float
+
+
+def search(images: int) -> Search:
+    """Of an index over so many train images."""
+    partitions = min(index_partitions(images), SAMPLE_ROWS // FEWEST_SAMPLED)
+    sampled = TUNED + min(MOST_MEASURED, max(FEWEST_MEASURED, RELEASE_IMAGES // MEASURED_SHARE))
+    scanned = PROBES * images / partitions
+    return Search(
+        partitions=partitions,
+        build=LAYERS * images * BUILT_SECONDS * partitions / MEASURED_PARTITIONS / _HOUR,
+        sample=LAYERS * sampled * images * EXACT_SECONDS / _HOUR,
+        release=LAYERS * RELEASE_IMAGES * (QUERY_SECONDS + scanned * SCANNED_SECONDS) / _HOUR,
+        memory=scanned * 4 * COMPONENTS * 2 + SAMPLE_ROWS * 4 * DIMS,
+    )
+
+
+class Driver(NamedTuple):
+    """What one process spends on a whole set: shards, bytes of the manifest, seconds."""
+
+    shards: int
+    manifest: float
+    results: float
+    receipts: float
+    commit: float
+
+
+def driver(images: int, hosts: int) -> Driver:
+    """The driver of an embedding with so many hosts."""
+    shards = math.ceil(images / shard_size(images))
+    return Driver(
+        shards=shards,
+        manifest=images * MEASURED.manifest_memory,
+        results=shards * DriverCost(MEASURED.result, MEASURED.pending).of(hosts),
+        receipts=shards * MEASURED.receipt,
+        commit=shards * MEASURED.fragment,
+    )
+
+
+class Requests(NamedTuple):
+    """Requests to the object store of a reference's embedding: those that read, those that write, those that list."""
+
+    reads: int
+    writes: int
+    lists: int
+
+
+def requests(images: int) -> Requests:
+    """Where each image is an object of its own; a shard reads the manifest once, writes a fragment and a receipt."""
+    shards = math.ceil(images / shard_size(images))
+    return Requests(reads=images + 2 * shards, writes=2 * shards, lists=math.ceil(images / 1000))
+
+
+# -- the page --------------------------------------------------------------------------------------------------
+
+
+def tables() -> dict[str, str]:
+    """The tables of the page by name, as Markdown."""
+    devices = [(device, embedding_rate(device)) for device in ACCELERATORS]
+    return {
+        "embedding": _table(
+            ["device", "model alone", "cores that feed it", f"with {ACCELERATORS[0].cores} cores", *map(_size, SIZES)],
+            [
+                [
+                    device.name,
+                    f"{rate.model:,.0f}/s",
+                    f"{math.ceil(rate.model * MEASURED.decode):,}",
+                    f"{rate.together:,.0f}/s",
+                    *(_hours(n / rate.together / _HOUR) for n in SIZES),
+                ]
+                for device, rate in devices
+            ],
+        ),
+        "storage": _table(
+            ["images", "embeddings", "projected train vectors", "manifest", "together"],
+            [[_size(n), *map(_bytes, storage(n)), _bytes(storage(n).total)] for n in SIZES],
+        ),
+        "search": _table(
+            ["train images", "partitions", "index", "exact sample, a set", "release of 10,000", "memory of an actor"],
+            [
+                [_size(n), f"{s.partitions:,}", *(_hours(h) for h in s[1:4]), _bytes(s.memory)]
+                for n, s in ((n, search(n)) for n in SIZES)
+            ],
+        ),
+        "driver": _table(
+            ["images", "shards", "manifest in memory", "results", "receipts", "commit"],
+            [
+                [_size(n), f"{d.shards:,}", _bytes(d.manifest), *(_hours(s / _HOUR) for s in d[2:])]
+                for n, d in ((n, driver(n, 64)) for n in SIZES)
+            ],
+        ),
+        "scheduler": _table(
+            ["hosts", "of the ideal", "driver busy", "with deaths", "deaths", "most of one host"],
+            [
+                [
+                    f"{hosts:,}",
+                    f"{fleet.calm_share:.3f}",
+                    f"{fleet.calm.driver_share:.0%}",
+                    f"{fleet.rough_share:.3f}",
+                    f"{fleet.rough.deaths.sum()}",
+                    f"{fleet.rough.deaths.max()}",
+                ]
+                for hosts, fleet in (
+                    (hosts, simulated(SHARDS, hosts, DriverCost(MEASURED.result, MEASURED.pending)))
+                    for hosts in FLEETS
+                )
+            ],
+        ),
+        "requests": _table(
+            ["images", "reads", "writes", "pages listed"],
+            [[_size(n), *(f"{count:,}" for count in requests(n))] for n in SIZES],
+        ),
+    }
+
+
+def _table(head: list[str], body: list[list[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _size(images: int) -> str:
+    """A power of ten.
+
+    >>> _size(10**8)
+    '10⁸'
+    """
+    return "10" + str(round(math.log10(images))).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def _bytes(number: float) -> str:
+    for unit, size in (("TiB", 2**40), ("GiB", _GIB), ("MiB", 2**20)):
+        if number >= size:
+            return f"{number / size:,.1f} {unit}"
+    return f"{number / 1024:,.0f} KiB"
+
+
+def _hours(hours: float) -> str:
+    """
+    >>> _hours(0.001), _hours(0.2), _hours(30)
+    ('3.6 s', '12.0 min', '30.0 h')
+    """
+    if hours >= 1:
+        return f"{hours:,.1f} h"
+    return f"{60 * hours:.1f} min" if hours >= 1 / 60 else f"{_HOUR * hours:.1f} s"
+
+
+def filled(page: str) -> str:
+    """The page with its tables as they are now; each stands between ``<!-- name -->`` and ``<!-- /name -->``."""
+    for name, table in tables().items():
+        page, found = re.subn(
+            rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", rf"\1{table}\n\2", page, flags=re.DOTALL
+        )
+        if found != 1:
+            raise ValueError(f"the page has {found} places for the table {name}, not one")
+    return page
+
+
+def main(write: bool = False) -> None:
+    """Print the tables, or write them into the page."""
+    if write:
+        PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        for name, table in tables().items():
+            typer.echo(f"\n{name}\n\n{table}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
