@@ -141,7 +141,7 @@ def _in_cell(
 
 
 def _train_blocks(vectors: VectorStore, stored: StoredPartition) -> Iterator[TrainBlock]:
-    for rows, x in vectors.scan(stored.index_table, stored.index_version, "vector", TRAIN_ROWS):
+    for rows, x in vectors.scan(stored.index_table, stored.index_version, "vector", batch_rows=TRAIN_ROWS):
         yield TrainBlock(rows, x, stored.partition.assign(x))
 
 
