@@ -1,4 +1,4 @@
-"""The command `layerprint` as its users run it: a process of its own, timed from outside, its memory read by the kernel.
+"""The command `layerprint` as its users run it: a process of its own, timed and its memory read from outside.
 
 Linux only: memory is what ``/proc`` says.
 """

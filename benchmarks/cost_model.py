@@ -245,8 +245,7 @@ def tables() -> dict[str, str]:
                     f"{fleet.rough.deaths.max()}",
                 ]
                 for hosts, fleet in (
-                    (hosts, simulated(SHARDS, hosts, DriverCost(MEASURED.result, MEASURED.pending)))
-                    for hosts in FLEETS
+                    (hosts, simulated(SHARDS, hosts, DriverCost(MEASURED.result, MEASURED.pending))) for hosts in FLEETS
                 )
             ],
         ),
@@ -279,7 +278,8 @@ def _bytes(number: float) -> str:
 
 
 def _hours(hours: float) -> str:
-    """
+    """A time in its fitting unit.
+
     >>> _hours(0.001), _hours(0.2), _hours(30)
     ('3.6 s', '12.0 min', '30.0 h')
     """
@@ -291,9 +291,7 @@ def _hours(hours: float) -> str:
 def filled(page: str) -> str:
     """The page with its tables as they are now; each stands between ``<!-- name -->`` and ``<!-- /name -->``."""
     for name, table in tables().items():
-        page, found = re.subn(
-            rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", rf"\1{table}\n\2", page, flags=re.DOTALL
-        )
+        page, found = re.subn(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", rf"\1{table}\n\2", page, flags=re.DOTALL)
         if found != 1:
             raise ValueError(f"the page has {found} places for the table {name}, not one")
     return page

@@ -71,7 +71,13 @@ def rows(count: int, dims: int, schema: pa.Schema) -> pa.Table:
     rng = np.random.default_rng(0)
     keys = pa.array([f"train/class-0001/{i:09d}.png" for i in range(count)])
     digests = pa.array([rng.bytes(32).hex() for _ in range(count)])
-    facts = [pa.array(range(count)), keys, digests, pa.array(["PNG"] * count), *[pa.array([112] * count, pa.int32())] * 2]
+    facts = [
+        pa.array(range(count)),
+        keys,
+        digests,
+        pa.array(["PNG"] * count),
+        *[pa.array([112] * count, pa.int32())] * 2,
+    ]
     x = [vector_array(rng.standard_normal((count, dims), np.float32)) for _ in range(len(schema) - len(facts))]
     return pa.Table.from_arrays([*facts, *x], schema=schema)
 
@@ -81,7 +87,9 @@ def receipt_seconds(store: ObjectStore, shards: int) -> float:
     vectors = VectorStore(store)
     for shard in range(shards):
         fragment = '{"id": 0, "files": [{"path": "' + "0" * 40 + '.lance", "fields": [0, 1, 2, 3, 4, 5, 6, 7]}]}'
-        vectors.leave_receipt("receipts/x", Receipt(shard, ROWS, [fragment], [], {"PNG": ROWS}, {"112×112": ROWS}, 0, 1.0))
+        vectors.leave_receipt(
+            "receipts/x", Receipt(shard, ROWS, [fragment], [], {"PNG": ROWS}, {"112×112": ROWS}, 0, 1.0)
+        )
     began = time.monotonic()
     found = vectors.receipts("receipts/x")
     return (time.monotonic() - began) / len(found)

@@ -74,7 +74,9 @@ def main(shards: int = SHARDS) -> None:
     """Print the driver's cost, and a line for each size of fleet."""
     cost = measure()
     each = f"{1e6 * cost.each:.2f} µs more for each call under way"
-    typer.echo(f"driver of a pool: {1e3 * cost.fixed:.2f} ms a result with workers that do nothing, {each} [{machine()}]")
+    typer.echo(
+        f"driver of a pool: {1e3 * cost.fixed:.2f} ms a result with workers that do nothing, {each} [{machine()}]"
+    )
     for hosts in FLEETS:
         fleet = simulated(shards, hosts, cost)
         figures = f"{fleet.calm.makespan / 3600:.2f} h", f"{fleet.ideal / 3600:.2f} h of bare work a host"

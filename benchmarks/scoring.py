@@ -99,9 +99,7 @@ def build(bench: Workbench, tables: Tables, layers: int, metric: Metric) -> tupl
 def scored_release(bench: Workbench, reference: ReferenceTables, table: EmbeddingTable) -> Release:
     """All stages of a release, each with its seconds."""
     layers, partition, metric = reference.layers, reference.partition, reference.metric
-    nearest, searching = _timed(
-        lambda: search(bench, table, layers, partition, metric, reference.search, "release")
-    )
+    nearest, searching = _timed(lambda: search(bench, table, layers, partition, metric, reference.search, "release"))
     scored, scoring = _timed(lambda: score(bench, reference, table, nearest, "release"))
     _, profiling = _timed(lambda: profile(bench, reference, table, nearest, "release"))
     return Release(scored, searching, scoring, profiling)
@@ -152,9 +150,7 @@ def of_layer(bench: Workbench, tables: Tables, layer: int) -> Sets:
     """One layer of train, held-out images and the first release, read from their tables."""
     vectors = VectorStore(bench.store)
     sets = (tables.train, tables.held_out, tables.first)
-    return Sets(
-        *(np.concatenate([x for _, x in vectors.scan(t.name, t.version, layer_column(layer))]) for t in sets)
-    )
+    return Sets(*(np.concatenate([x for _, x in vectors.scan(t.name, t.version, layer_column(layer))]) for t in sets))
 
 
 # -- data ------------------------------------------------------------------------------------------------------

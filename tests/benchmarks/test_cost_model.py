@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import fields, replace
+from itertools import pairwise
 
 import pytest
 import timm
@@ -31,9 +32,11 @@ from benchmarks.cost_model import (
 
 def test_operations_of_the_model_are_those_that_torch_counts() -> None:
     model = timm.create_model("vit_small_patch14_dinov2", img_size=112, num_classes=0).eval()
+    for block in model.blocks:
+        block.attn.fused_attn = False  # torch does not look into the fused one
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, 112, 112))
-    assert pytest.approx(counter.get_total_flops(), rel=0.01) == FLOPS
+    assert pytest.approx(counter.get_total_flops(), rel=1e-6) == FLOPS
 
 
 def test_a_device_is_as_fast_as_the_slower_of_model_and_decoding() -> None:
@@ -43,7 +46,7 @@ def test_a_device_is_as_fast_as_the_slower_of_model_and_decoding() -> None:
 
 
 def test_costs_grow_with_the_images() -> None:
-    for few, many in zip(SIZES, SIZES[1:], strict=False):
+    for few, many in pairwise(SIZES):
         share = many / few
         assert storage(many).total == pytest.approx(share * storage(few).total)
         assert search(many).sample == pytest.approx(share * search(few).sample)

@@ -74,7 +74,9 @@ def test_a_train_image_is_left_out_of_train(size: int) -> None:
     distance[cells[:, None] != cells] = np.inf
     np.testing.assert_allclose(found.distances, np.sort(distance[own], axis=1)[:, :3], rtol=1e-12)
     assert (found.distances[2, 0], found.rows[2, 0]) == (0.0, 2000)
-    alone = in_cell_neighbours(train[:1], cells[:1], [TrainBlock(np.array([0]), train[:1], cells[:1])], 1, np.array([0]))
+    alone = in_cell_neighbours(
+        train[:1], cells[:1], [TrainBlock(np.array([0]), train[:1], cells[:1])], 1, np.array([0])
+    )
     assert np.isinf(alone.distances).all()
 
 
@@ -85,7 +87,9 @@ def test_copies_are_at_zero_and_ties_go_to_the_lowest_row(size: int) -> None:
     found = in_cell_neighbours(train[::3], zeros[:100], blocks(train, zeros, size), 5)
     assert (found.distances[:, :3] == 0).all()
     assert (found.rows[:, :3] == 10 * np.arange(300).reshape(100, 3)).all()
-    same = in_cell_neighbours(train[:1], zeros[:1], blocks(np.repeat(train[:1], 500, axis=0), np.zeros(500, int), size), 50)
+    same = in_cell_neighbours(
+        train[:1], zeros[:1], blocks(np.repeat(train[:1], 500, axis=0), np.zeros(500, int), size), 50
+    )
     assert same.rows[0].tolist() == list(range(0, 500, 10))
 
 
