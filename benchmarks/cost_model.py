@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
 import typer
 
+from actors.cluster import IN_FLIGHT_PER_HOST
 from actors.partitioner import SAMPLE_ROWS
 from actors.sampler import FEWEST_MEASURED, MEASURED_SHARE, MOST_MEASURED, TUNED
 from actors.stages import shard_size
-from benchmarks.scheduler import FLEETS, SHARDS, DriverCost, simulated
+from benchmarks.scheduler import FLEETS, SHARD_SECONDS, SHARDS, DriverCost, simulated
 from scoring.search_plan import (
     BUILT_SECONDS,
     EXACT_SECONDS,
@@ -36,25 +38,32 @@ PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
 SIZES = (10**6, 10**8, 10**9)
 LAYERS, DIMS, COMPONENTS, CELLS, PROBES = 13, 384, 64, 10, 4
 MEASURED_PARTITIONS = 1000  # of the index that BUILT_SECONDS is of
+INDEX_CACHE = 6 * 2**30  # LanceDB's default, a process
 RELEASE_IMAGES = 10_000
 
 _GIB, _HOUR = 2**30, 3600
 
 
+def _from(value: float, benchmark: str, what: str) -> float:
+    """A measured figure with the benchmark that prints it and what it is."""
+    made: float = field(default=value, metadata={"benchmark": benchmark, "what": what})
+    return made
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Figures of this project's benchmarks, on 2 cores of an x86_64 server; each names its benchmark."""
+    """Figures of this project's benchmarks, on 2 cores of an x86_64 server."""
 
-    images_per_second: float = 51.0  # embedding: the bare loop on 2 cores
-    pipeline: float = 0.9  # embedding
-    decode: float = 5.2e-3  # driver: seconds of one core for a JPEG of 512 px
-    row_bytes: float = 20_021  # driver: of an embedding table, an image
-    manifest_memory: float = 78  # driver: bytes an image
-    manifest_stored: float = 11  # driver
-    receipt: float = 4e-3  # driver: seconds to list and read one
-    fragment: float = 3e-4  # driver: seconds of the commit for each
-    result: float = 1.6e-3  # scheduler: seconds of the driver for one result
-    pending: float = 7.8e-7  # scheduler: and for each call that is under way
+    images_per_second: float = _from(51.0, "embedding", "bare loop, images/s")
+    pipeline: float = _from(0.9, "embedding", "of the bare loop, from S3 to committed rows")
+    decode: float = _from(5.2e-3, "driver", "JPEG of 512 px decoded and resized by one core, s")
+    row_bytes: float = _from(20_021, "driver", "embedding table, bytes an image")
+    manifest_memory: float = _from(78, "driver", "manifest in memory, bytes an image")
+    manifest_stored: float = _from(11, "driver", "manifest in the store, bytes an image")
+    receipt: float = _from(4e-3, "driver", "receipt listed and read, s")
+    fragment: float = _from(3e-4, "driver", "one fragment of the commit, s")
+    result: float = _from(1.6e-3, "scheduler", "one result, s of the driver")
+    pending: float = _from(7.8e-7, "scheduler", "and for each call under way, s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,13 +212,72 @@ def requests(images: int) -> Requests:
     return Requests(reads=images + 2 * shards, writes=2 * shards, lists=math.ceil(images / 1000))
 
 
+class Bends(NamedTuple):
+    """Where something stops being small: train images, or hosts."""
+
+    in_cells: int
+    partitions: int
+    index_cache: int
+    manifest: int
+    hosts_cpu: int
+    hosts_gpu: int
+
+
+def bends() -> Bends:
+    """All of them."""
+    by_index = bisect_left(
+        range(10**9), 1, key=lambda n: search_mode("auto", "default", n, COMPONENTS, CELLS) == "global"
+    )
+    return Bends(
+        in_cells=by_index,
+        partitions=(SAMPLE_ROWS // FEWEST_SAMPLED) ** 2,
+        index_cache=INDEX_CACHE // (4 * COMPONENTS + 8),
+        manifest=int(_GIB / MEASURED.manifest_memory),
+        hosts_cpu=hosts_fed(SHARD_SECONDS),
+        hosts_gpu=hosts_fed(1.0),
+    )
+
+
+def hosts_fed(shard_seconds: float) -> int:
+    """The most hosts that one driver keeps at work: it takes their results as fast as they come.
+
+    >>> cost, hosts = DriverCost(MEASURED.result, MEASURED.pending), hosts_fed(20.0)
+    >>> hosts * cost.of(hosts) <= 20.0 < (hosts + 1) * cost.of(hosts + 1)
+    True
+    """
+    each = MEASURED.pending * IN_FLIGHT_PER_HOST
+    root = math.sqrt(MEASURED.result**2 + 4 * each * shard_seconds)
+    return int((root - MEASURED.result) / (2 * each))
+
+
 # -- the page --------------------------------------------------------------------------------------------------
 
 
 def tables() -> dict[str, str]:
     """The tables of the page by name, as Markdown."""
     devices = [(device, embedding_rate(device)) for device in ACCELERATORS]
+    limits = bends()
     return {
+        "measured": _table(
+            ["measured", "figure", "benchmark"],
+            [[f.metadata["what"], f"{f.default:,.3g}", f.metadata["benchmark"]] for f in fields(Measured)],
+        ),
+        "bends": _table(
+            ["what", "up to"],
+            [
+                ["exact search in the cell, by the planner's choice", f"{limits.in_cells:.1e} train images"],
+                ["partitions of the index grow as √T", f"{limits.partitions:.1e} train images"],
+                ["a layer's index fits LanceDB's cache of 6 GiB", f"{limits.index_cache:.1e} train images"],
+                ["the manifest takes less than 1 GiB of the driver", f"{limits.manifest:.1e} images"],
+                [f"one driver feeds hosts that need {SHARD_SECONDS:.0f} s a shard", f"{limits.hosts_cpu:,} hosts"],
+                ["one driver feeds hosts that need 1 s a shard", f"{limits.hosts_gpu:,} hosts"],
+                [
+                    "10⁶ images without a GPU, on 2 cores",
+                    _hours(1e6 / (MEASURED.images_per_second * MEASURED.pipeline) / _HOUR),
+                ],
+                ["one image", f"{FLOPS / 1e9:.2f} GFLOP"],
+            ],
+        ),
         "embedding": _table(
             ["device", "model alone", "cores that feed it", f"with {ACCELERATORS[0].cores} cores", *map(_size, SIZES)],
             [

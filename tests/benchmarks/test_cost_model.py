@@ -20,6 +20,7 @@ from benchmarks.cost_model import (
     PAGE,
     SIZES,
     Accelerator,
+    bends,
     driver,
     embedding_rate,
     filled,
@@ -28,6 +29,7 @@ from benchmarks.cost_model import (
     storage,
     tables,
 )
+from scoring.search_plan import search_mode
 
 
 def test_operations_of_the_model_are_those_that_torch_counts() -> None:
@@ -59,12 +61,17 @@ def test_vectors_are_most_of_the_store() -> None:
     assert storage(10**6).embeddings == pytest.approx(10**6 * LAYERS * 384 * 4, rel=0.02)
 
 
+def test_the_planner_changes_its_mind_where_the_page_says() -> None:
+    limit = bends().in_cells
+    assert [search_mode("auto", "default", limit + step, 64, 10) for step in (-1, 0)] == ["in_cell", "global"]
+
+
 def test_every_measured_figure_is_positive_and_used() -> None:
     source = (PAGE.parents[1] / "benchmarks" / "cost_model.py").read_text(encoding="utf-8")
     used = Counter(re.findall(r"MEASURED\.(\w+)", source))
     for field in fields(MEASURED):
         assert getattr(MEASURED, field.name) > 0
-    assert {field.name for field in fields(MEASURED)} - {"images_per_second"} == set(used)
+    assert {field.name for field in fields(MEASURED)} == set(used)
 
 
 def test_the_page_shows_the_tables_of_the_model() -> None:
@@ -77,5 +84,5 @@ def test_a_stale_table_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     page = PAGE.read_text(encoding="utf-8")
     monkeypatch.setattr(cost_model, "LAYERS", 14)
     assert filled(page) != page
-    with pytest.raises(ValueError, match="0 places for the table embedding"):
+    with pytest.raises(ValueError, match="0 places for the table measured"):
         filled("nothing")
