@@ -1,6 +1,6 @@
 """A repeated audit against the first one: the whole command `layerprint audit`, run twice on the same store.
 
-    python -m benchmarks.repeated [--images 4000]
+    python -m benchmarks.repeated [--images 8000]
 
 The second run finds everything in the store. What is left is the start: imports, Prefect's server, reading manifests
 and results; it does not depend on the model, so the ratio falls with the length of the first run.
@@ -20,7 +20,7 @@ from benchmarks.line import line
 ENCODER: dict[str, Any] = {"model": "vit_small_patch14_dinov2", "weights": "random", "image_size": 112}
 
 
-def main(images: int = 4000) -> None:
+def main(images: int = 8000) -> None:
     """Print both times and their ratio: half of the images are train, a quarter each held-out and the release's."""
     sizes = {"train": images // 2, "held_out": images // 4, "release": images // 4}
     with tempfile.TemporaryDirectory() as name:
