@@ -32,8 +32,9 @@ def main(few: int = 10_000, many: int = 200_000) -> None:
     small, large = measure(few), measure(many)
     name = f"memory of the driver, {few:,} to {many:,} images"
     growth = (large.driver - small.driver) / MIB
-    figures = (f"{ran.driver / MIB:,.0f} MiB" for ran in (large, small))
-    typer.echo(line(name, f"{growth:+.0f} MiB", *figures, f"{small.seconds:.0f} s and {large.seconds:.0f} s"))
+    after, before = (f"{ran.driver / MIB:,.0f} MiB" for ran in (large, small))
+    note = f"the audits took {large.seconds:.0f} s and {small.seconds:.0f} s"
+    typer.echo(line(name, f"{growth:+.0f} MiB", after, before, note))
     share = f"{large.actors / (1536 * MIB):.2f} of what it may take"
     typer.echo(line(f"memory of an actor, {many:,} images", share, f"{large.actors / MIB:,.0f} MiB", "1,536 MiB"))
 

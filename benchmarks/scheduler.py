@@ -118,11 +118,8 @@ def measure() -> DriverCost:
 def waiting_seconds(pool: Pool) -> float:
     """Seconds to wait for one finished call among many that are not, as `Pool.run` does for each result."""
 
-    @ray.remote
-    def never() -> None:
-        time.sleep(3600)
-
-    waiting = [never.options(num_cpus=1e6).remote() for _ in range(PENDING)]  # no node has room for them
+    never = ray.remote(num_cpus=1e6)(time.sleep)  # no node has room for it
+    waiting = [never.remote(0) for _ in range(PENDING)]
     finished = ray.put(None)
     began = time.monotonic()
     for _ in range(20):

@@ -44,14 +44,14 @@ def test_copies_lower_it() -> None:
 
 def test_cells_with_few_generated_images_do_not_count() -> None:
     found = sets(0)
-    zeros = [np.zeros(len(x), int) for x in found]
-    whole = published_statistic(found, Cells(*zeros))
+    zeros = Cells(*(np.zeros(len(x), int) for x in found))
+    whole = published_statistic(found, zeros)
     few = found.generated[:20]
     more = Sets(*(np.concatenate([x, y]) for x, y in zip(found, (found.train, found.held_out, few), strict=True)))
-    cells = Cells(*(np.concatenate([zeros[i], np.ones(n, int)]) for i, n in enumerate((200, 100, 20))))
+    cells = Cells(*(np.repeat([0, 1], [len(x), n]) for x, n in zip(found, (200, 100, 20), strict=True)))
     assert published_statistic(more, cells) == pytest.approx(whole)
     with pytest.raises(ValueError, match="more than 20"):
-        published_statistic(found._replace(generated=few), Cells(*zeros[:2], np.zeros(20, int)))
+        published_statistic(found._replace(generated=few), zeros._replace(generated=np.zeros(20, int)))
 
 
 def test_our_stages_give_the_same_on_the_same_partition(cluster: Cluster, tmp_path: Path) -> None:
