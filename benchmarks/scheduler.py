@@ -118,13 +118,17 @@ def measure() -> DriverCost:
 def waiting_seconds(pool: Pool) -> float:
     """Seconds to wait for one finished call among many that are not, as `Pool.run` does for each result."""
 
-    never = ray.remote(num_cpus=1e6)(time.sleep)  # no node has room for it
-    waiting = [never.remote(0) for _ in range(PENDING)]
+    never = ray.remote(num_cpus=1e6)(_nothing)  # no node has room for it
+    waiting = [never.remote() for _ in range(PENDING)]
     finished = ray.put(None)
     began = time.monotonic()
     for _ in range(20):
         ray.wait([*waiting, finished], num_returns=1)
     return (time.monotonic() - began) / 20
+
+
+def _nothing() -> None:
+    """What is never run."""
 
 
 if __name__ == "__main__":

@@ -170,8 +170,8 @@ def write_tables(bench: Workbench, layers: int, dims: int, train: int, images: i
 
 
 def _write_table(bench: Workbench, name: str, images: int, places: Matrix, rng: np.random.Generator) -> EmbeddingTable:
-    layers, _, dims = places.shape
-    vectors, schema = VectorStore(bench.store), embedding_schema({layer: dims for layer in range(layers)})  # noqa: C420
+    layers, dims = len(places), int(places.shape[2])
+    vectors, schema = VectorStore(bench.store), embedding_schema(dict.fromkeys(range(layers), dims))
     vectors.create(name, schema)
     receipts = []
     for shard, start in enumerate(range(0, images, SHARD_ROWS)):
