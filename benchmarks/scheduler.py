@@ -117,7 +117,6 @@ def measure() -> DriverCost:
 
 def waiting_seconds(pool: Pool) -> float:
     """Seconds to wait for one finished call among many that are not, as `Pool.run` does for each result."""
-
     never = ray.remote(num_cpus=1e6)(_nothing)  # no node has room for it
     waiting = [never.remote() for _ in range(PENDING)]
     finished = ray.put(None)
