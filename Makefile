@@ -41,9 +41,14 @@ format: setup ## Rewrite the code in the project's format
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
 
-bench: setup ## Measure; DATA=folder adds the benchmarks on real generators
+bench: setup ## Measure, half an hour on a quiet machine; DATA=folder adds the benchmarks on real generators
 	$(BIN)/python -m benchmarks.embedding
+	$(BIN)/python -m benchmarks.scoring
 	$(BIN)/python -m benchmarks.search
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.repeated
+	$(BIN)/python -m benchmarks.driver
+	$(BIN)/python -m benchmarks.scheduler
 	$(BIN)/python -m benchmarks.calibration --quick
 	$(if $(DATA),$(BIN)/python -m benchmarks.codec_parity $(DATA))
 	$(if $(DATA),$(BIN)/python -m benchmarks.mnist_generators $(DATA))

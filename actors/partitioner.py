@@ -133,14 +133,28 @@ def _moments_and_sample(
     """
     rng = np.random.default_rng(task.seed)
     moments: Moments | None = None
-    ranks, kept = np.empty(0), np.empty((0, 0), np.float32)
+    ranks: list[NDArray[np.float64]] = []
+    kept: list[NDArray[np.float32]] = []
+    highest = np.inf
     for _, x in blocks:
         moments = Moments.of(x) if moments is None else moments.merge(Moments.of(x))
-        ranks = np.concatenate([ranks, rng.random(len(x))])
-        kept = np.concatenate([kept.reshape(-1, x.shape[1]), x])
-        if len(ranks) > SAMPLE_ROWS:
-            lowest = np.sort(np.argpartition(ranks, SAMPLE_ROWS)[:SAMPLE_ROWS])
-            ranks, kept = ranks[lowest], kept[lowest]
+        drawn = rng.random(len(x))
+        ranks.append(drawn[drawn < highest])
+        kept.append(x[drawn < highest])
+        if sum(map(len, ranks)) > SAMPLE_ROWS * 5 // 4:
+            lowest, sample = _lowest(ranks, kept)
+            ranks, kept, highest = [lowest], [sample], lowest.max()
     if moments is None:
         raise InputError("reference.train: no readable image", "look at the rejects, and give readable images")
-    return moments, kept
+    return moments, _lowest(ranks, kept)[1]
+
+
+def _lowest(
+    ranks: list[NDArray[np.float64]], kept: list[NDArray[np.float32]]
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """The vectors of the lowest ranks, at most `SAMPLE_ROWS`, in their order."""
+    rank, x = np.concatenate(ranks), np.concatenate(kept)
+    if len(rank) <= SAMPLE_ROWS:
+        return rank, x
+    lowest = np.sort(np.argpartition(rank, SAMPLE_ROWS)[:SAMPLE_ROWS])
+    return rank[lowest], x[lowest]

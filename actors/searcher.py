@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from actors.metrics import SEARCH_QUERIES, add
 from actors.partitioner import StoredPartition
-from actors.sampler import SearchSample
+from actors.sampler import TRAIN_ROWS, SearchSample
 from scoring.distance_ratio import distance_ratio, mean_of_others
 from scoring.distances import in_cell_nearest, recompute_euclidean
+from scoring.in_cell import TrainBlock, in_cell_neighbours
 from scoring.partition import Partition
 from scoring.recall import recall
 from storage.objects import ObjectStore, open_store
@@ -109,6 +110,8 @@ class Searcher:
             cells = partition.assign(projected)
             if task.metric == "abs_cosine":
                 found = _exact(stored, vectors, partition, projected, cells)
+            elif stored.search == "in_cell":
+                found = _in_cell(vectors, stored, projected, cells, rows if task.left_out else None)
             else:
                 found = _indexed(index, projected, probes, rows if task.left_out else None)
             nothing = np.full(len(rows), np.nan)
@@ -118,6 +121,30 @@ class Searcher:
 
 Found = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
 """distance, train_row, ratio, train_gap, each (q,)."""
+
+
+def _in_cell(
+    vectors: VectorStore,
+    stored: StoredPartition,
+    projected: NDArray[np.float32],
+    cells: NDArray[np.int32],
+    own_rows: NDArray[np.int64] | None,
+) -> Found:
+    """Search the cells exactly; with `own_rows` the queries are train images, each left out of train."""
+    if own_rows is not None:
+        near = in_cell_neighbours(projected, cells, _train_blocks(vectors, stored), 1, own_rows)
+        nothing = np.full(len(projected), np.nan)
+        return near.distances[:, 0], own_rows, nothing, nothing
+    near = in_cell_neighbours(projected, cells, _train_blocks(vectors, stored), NEIGHBOURS)
+    distance, row = near.distances[:, 0], near.rows[:, 0]
+    winners, first, back = np.unique(row, return_index=True, return_inverse=True)
+    gaps = in_cell_neighbours(near.vector[first], cells[first], _train_blocks(vectors, stored), 1, winners)
+    return distance, row, distance_ratio(distance, mean_of_others(near.distances)), gaps.distances[back, 0]
+
+
+def _train_blocks(vectors: VectorStore, stored: StoredPartition) -> Iterator[TrainBlock]:
+    for rows, x in vectors.scan(stored.index_table, stored.index_version, "vector", batch_rows=TRAIN_ROWS):
+        yield TrainBlock(rows, x, stored.partition.assign(x))
 
 
 def _indexed(index: Any, projected: NDArray[np.float32], probes: int, own_rows: NDArray[np.int64] | None) -> Found:

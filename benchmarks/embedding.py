@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-import platform
 import tempfile
 import time
 
@@ -22,7 +21,8 @@ from actors.encoder import Encoder
 from actors.encoder_config import EncoderConfig
 from actors.stages import embed, resolve_encoder
 from actors.workbench import Workbench
-from flows.runtime import running
+from benchmarks.line import line
+from flows.runtime import MachineSettings, running
 from storage.embedded_s3 import EmbeddedS3
 from storage.image_sets import list_images
 from storage.objects import open_store
@@ -40,10 +40,8 @@ def main(images: int = 2000, model: str = "vit_small_patch14_dinov2", image_size
                 open_store(f"s3://bench/{name}").put(f"{i:06d}.png", png(image))
         ours = pipeline_seconds(config, images)
     bare = bare_seconds(config, pixels)
-    typer.echo(
-        f"embedding {model} at {image_size} px, {images} images: {bare / ours:.2f} of the bare loop "
-        f"({images / ours:.1f} images/s against {images / bare:.1f}; {platform.machine()}, {os.cpu_count()} cores)"
-    )
+    figures = f"{images / ours:.1f} images/s", f"{images / bare:.1f} of the bare loop"
+    typer.echo(line(f"embedding {model} at {image_size} px, {images:,} images", f"{bare / ours:.2f}", *figures))
 
 
 def pipeline_seconds(config: EncoderConfig, images: int) -> float:
@@ -63,13 +61,14 @@ def pipeline_seconds(config: EncoderConfig, images: int) -> float:
 
 
 def bare_seconds(config: EncoderConfig, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> float:
-    """Seconds of the same encoder in a plain loop over arrays in memory, all cores."""
-    torch.set_num_threads(os.cpu_count() or 1)
-    encoder = Encoder(config)
-    encoder.embed(pixels[:32])
+    """Seconds of the same encoder in a plain loop over arrays in memory: the same cores, the same batch."""
+    settings = MachineSettings()
+    torch.set_num_threads(settings.usable_cores())
+    encoder, batch = Encoder(config), settings.batch_size
+    encoder.embed(pixels[:batch])
     began = time.monotonic()
-    for start in range(0, len(pixels), 32):
-        encoder.embed(pixels[start : start + 32])
+    for start in range(0, len(pixels), batch):
+        encoder.embed(pixels[start : start + batch])
     return time.monotonic() - began
 
 

@@ -98,3 +98,22 @@ def test_too_few_vectors_for_the_cells_are_named() -> None:
     partition = fit_partition(Moments.of(x), x, components=2, cells=2, seed=0)
     with pytest.raises(ValueError, match=r"shape \(n, 3\), got \(4, 2\)"):
         partition.project(cloud(4, 2))
+
+
+def test_cells_of_many_vectors_are_as_good_as_with_all_starts_on_all() -> None:
+    rng = np.random.default_rng(5)
+    places = rng.normal(scale=3, size=(12, 6))
+    x = (places[rng.integers(0, 12, 30_000)] + rng.normal(size=(30_000, 6))).astype(np.float32)
+    x = x[np.argsort(x[:, 0])]  # sets are sorted by name, hence often by class
+    centroids = fit_cells(x, 4, seed=0)
+    full = KMeans(4, n_init=10, random_state=0).fit(x)
+    inertia = float(((x[:, None, :] - centroids) ** 2).sum(axis=2).min(axis=1).sum())
+    assert inertia <= 1.001 * full.inertia_
+    again = KMeans(4, init=centroids, n_init=1).fit(x)
+    np.testing.assert_allclose(again.cluster_centers_, centroids, atol=0.02)  # nothing is left to carry on
+
+
+def test_a_sample_without_the_rare_vectors_does_not_hide_them() -> None:
+    x = np.zeros((30_000, 2), np.float32)
+    x[[3, 20_000]] = [[5, 0], [0, 5]]
+    assert sorted(fit_cells(x, 3, seed=0).round(6).tolist()) == [[0, 0], [0, 5], [5, 0]]
