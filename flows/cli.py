@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from flows import console as screen
-from flows.commands import audits, machine, makers, results
+from flows.commands import audits, machine, makers, results, sql
 from storage.errors import LayerprintError
 
 EXIT_INTERRUPTED = 130
@@ -62,7 +62,7 @@ for command in (
     makers.attribute,
     audits.selfcheck,
     audits.compare,
-    results.sql,
+    sql.sql,
     results.status,
     machine.doctor,
     machine.demo,

@@ -170,7 +170,7 @@ class _Listing(NamedTuple):
     infos: dict[str, ObjectInfo]
 
 
-class ResultTable(ds.Dataset):
+class ResultTable(ds.Dataset):  # type: ignore[misc]  # Arrow has no types
     """A results table as a dataset of Arrow, which DuckDB asks for a scanner of the columns and rows it wants.
 
     Args:

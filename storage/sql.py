@@ -155,9 +155,7 @@ class SqlSession:
         return "the views are " + "; ".join(views)
 
 
-def run_sql(
-    store_uri: str, statement: str, *, seconds: float = SECONDS, memory_limit: str = MEMORY_LIMIT
-) -> pa.Table:
+def run_sql(store_uri: str, statement: str, *, seconds: float = SECONDS, memory_limit: str = MEMORY_LIMIT) -> pa.Table:
     """Runs one reading statement; arguments and errors are those of `SqlSession`."""
     with SqlSession(store_uri, seconds=seconds, memory_limit=memory_limit) as session:
         return session.run(statement)
@@ -170,9 +168,7 @@ def _fetch(connection: duckdb.DuckDBPyConnection, statement: str) -> pa.Table:
         batches.append(batch)
         size += batch.nbytes
         if size > MOST_BYTES:
-            raise InputError(
-                f"SQL: the result is larger than {MOST_BYTES / 1024**3:g} GiB", "aggregate, or add LIMIT"
-            )
+            raise InputError(f"SQL: the result is larger than {MOST_BYTES / 1024**3:g} GiB", "aggregate, or add LIMIT")
     return pa.Table.from_batches(batches, reader.schema)
 
 
