@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from storage.errors import StoreError
+from storage.errors import InputError, LayerprintError, StoreError
 from storage.objects import LocalStore, ObjectInfo, arrow_filesystem, open_store
 from storage.results import SCHEMAS
 from storage.sql_views import VIEWS, no_glob, read_parquet
@@ -29,12 +28,13 @@ READ_WHOLE = 64 * 1024
 """Bytes up to which a file of S3 is fetched whole: Arrow reads as much to find a file's footer."""
 FETCHES = 32
 """Files of S3 that are fetched at a time."""
+MOST_BYTES = 4 * 1024**3
+"""The most that one read of a table may take, in Arrow's memory."""
 
 _NAMED_AFTER = {
     table: schema.names[0] for table, schema in SCHEMAS.items() if schema.names[0] in ("audit_id", "attribution_id")
 }
 _PARQUET = ds.ParquetFileFormat()
-_UNREADABLE = (pa.ArrowException, OSError, duckdb.Error)
 
 
 class ResultFiles:
@@ -56,25 +56,34 @@ class ResultFiles:
         self._listed: dict[str, _Listing] = {}
         self._fetched: dict[ObjectInfo, pa.Buffer] = {}
         self._latest: set[str] | None = None
-        self.error: StoreError | None = None
+        self._stopping = threading.Event()
+        self.error: LayerprintError | None = None
 
     def list_again(self) -> None:
         """Files that were written since are seen from now on; what was fetched is kept, for files never change."""
         with self._lock:
             self._listed.clear()
             self._latest = None
+            self._stopping.clear()
             self.error = None
 
-    def scan(self, table: str, columns: Sequence[str] | None, where: pc.Expression | None, latest: bool) -> ds.Scanner:
+    def stop(self) -> None:
+        """End a read that goes on in another thread."""
+        self._stopping.set()
+
+    def read(
+        self, table: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None, *, latest: bool
+    ) -> pa.Table:
         """Rows of a table.
 
         Args:
             table: A name in `SCHEMAS`.
             columns: Their names; None: all.
             where: Which rows; None: all.
-            latest: Only of the latest audits.
+            latest: Only of the latest audits (see `storage.sql_views.VIEWS`).
 
         Raises:
+            InputError: They are more than `MOST_BYTES`.
             StoreError: The store or a file cannot be read.
         """
         columns = list(SCHEMAS[table].names if columns is None else columns)
@@ -82,10 +91,20 @@ class ResultFiles:
             listing = self._list(table)
             fragments = listing.files.get_fragments(where)
             wanted = [one for one in fragments if not latest or _name(one.path) in self._latest_ids()]
-            rows = self._read(table, listing, wanted, columns, where)
-        except (StoreError, *_UNREADABLE) as error:
-            raise self._failed(table, error) from error
-        return ds.Scanner.from_batches(self._guarded(table, rows), schema=rows.schema)
+            if not wanted:
+                return SCHEMAS[table].empty_table().select(columns)
+            if isinstance(self._store, LocalStore):
+                return self._read_folder(table, wanted, columns, where)
+            return self._read_s3(table, listing, wanted, columns, where)
+        except LayerprintError as error:
+            self.error = error
+            raise
+        except (pa.ArrowException, OSError, duckdb.Error) as error:
+            self.error = StoreError(
+                f"{self._store.child_uri(f'results/{table}')}: {error}",
+                "check that the store can be read; move a file that is no result of layerprint out of it",
+            )
+            raise self.error from error
 
     def _list(self, table: str) -> _Listing:
         with self._lock:
@@ -104,65 +123,62 @@ class ResultFiles:
         with self._lock:
             if self._latest is None:
                 columns = ["audit_id", "release", "version", "run", "created_at"]
-                audits = self.scan("audits", columns, None, latest=False).to_table()
+                audits = self.read("audits", columns, latest=False)
                 with duckdb.connect(":memory:") as own:
                     own.register("audits", audits)
                     found = own.execute(f"SELECT audit_id FROM ({VIEWS['latest_audits']})").fetchall()
                 self._latest = {row[0] for row in found}
             return self._latest
 
-    def _read(
-        self, table: str, listing: _Listing, fragments: list[Any], columns: list[str], where: pc.Expression | None
-    ) -> pa.RecordBatchReader:
-        if not fragments:
-            return SCHEMAS[table].empty_table().select(columns).to_reader()
-        if isinstance(self._store, LocalStore):
-            return self._read_folder(table, fragments, columns, where)
-        with ThreadPoolExecutor(FETCHES) as pool:
-            near = list(pool.map(lambda one: self._whole(one, listing.infos[one.path]), fragments))
-        files = _dataset(table, near, listing.files.filesystem)
-        return files.scanner(columns=columns, filter=where, fragment_readahead=FETCHES).to_reader()
-
     def _read_folder(
         self, table: str, fragments: list[Any], columns: list[str], where: pc.Expression | None
-    ) -> pa.RecordBatchReader:
+    ) -> pa.Table:
         # Arrow does not say which columns an expression reads; its text does, and one too many does no harm.
         read = [name for name in SCHEMAS[table].names if name in columns or re.search(rf"\b{name}\b", str(where))]
         names = ", ".join(f'"{name}"' for name in read)
         paths = [no_glob(fragment.path) for fragment in fragments]
         query = f"SELECT {names} FROM {read_parquet(table, '?')}"
-        cursor = self._reader.cursor()
-        cursor.execute("SET TimeZone = 'UTC'")
-        rows = cursor.sql(query, params=[paths]).to_arrow_reader()
-        return ds.Scanner.from_batches(rows, columns=columns, filter=where).to_reader()
+        with duckdb.connect(":memory:") as own:
+            own.execute("SET TimeZone = 'UTC'")
+            rows = self._collected(own.sql(query, params=[paths]).to_arrow_reader())
+        return (rows if where is None else rows.filter(where)).select(columns)
 
-    @cached_property
-    def _reader(self) -> duckdb.DuckDBPyConnection:
-        return duckdb.connect(":memory:")
+    def _read_s3(
+        self, table: str, listing: _Listing, fragments: list[Any], columns: list[str], where: pc.Expression | None
+    ) -> pa.Table:
+        with ThreadPoolExecutor(FETCHES) as pool:
+            near = list(pool.map(lambda one: self._whole(one, listing.infos[one.path]), fragments))
+        files = _dataset(table, near, listing.files.filesystem)
+        scanner = files.scanner(columns=columns, filter=where, fragment_readahead=FETCHES)
+        return self._collected(scanner.to_reader())
+
+    def _collected(self, reader: pa.RecordBatchReader) -> pa.Table:
+        batches, size = [], 0
+        with reader:
+            for batch in reader:
+                self._demand_going_on()
+                batches.append(batch)
+                size += batch.nbytes
+                if size > MOST_BYTES:
+                    raise InputError(
+                        f"SQL: this reads more than {MOST_BYTES / 1024**3:g} GiB of results",
+                        "name the columns that are needed, or ask for fewer audits",
+                    )
+        return pa.Table.from_batches(batches, reader.schema)
+
+    def _demand_going_on(self) -> None:
+        if self._stopping.is_set():
+            raise InputError("SQL: stopped", "ask again")
 
     def _whole(self, fragment: Any, info: ObjectInfo) -> Any:
         """A fragment with the bytes of its file, if they are few."""
         if info.size > READ_WHOLE:
             return fragment
         if info not in self._fetched:
+            self._demand_going_on()
             with fragment.open() as file:
                 self._fetched[info] = file.read_buffer()
         return _PARQUET.make_fragment(self._fetched[info], None, fragment.partition_expression)
-
-    def _guarded(self, table: str, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-        try:
-            yield from rows
-        except _UNREADABLE as error:
-            raise self._failed(table, error) from error
-
-    def _failed(self, table: str, error: Exception) -> StoreError:
-        if not isinstance(error, StoreError):
-            error = StoreError(
-                f"{self._store.child_uri(f'results/{table}')}: {error}",
-                "check that the store can be read; move a file that is no result of layerprint out of it",
-            )
-        self.error = error
-        return error
 
 
 class _Listing(NamedTuple):
@@ -189,9 +205,9 @@ class ResultTable(ds.Dataset):  # type: ignore[misc]  # Arrow has no types
         """The columns."""
         return SCHEMAS[self._table]
 
-    def scanner(self, columns: list[str] | None = None, filter: pc.Expression | None = None, **_: Any) -> ds.Scanner:  # noqa: A002
-        """See :meth:`ResultFiles.scan`; the names of the arguments are Arrow's."""
-        return self._files.scan(self._table, columns, filter, self._latest)
+    def scanner(self, columns: list[str] | None = None, filter: pc.Expression | None = None, **_: Any) -> pa.Table:  # noqa: A002
+        """The rows, which like a scanner have ``to_reader``; the names of the arguments are Arrow's."""
+        return self._files.read(self._table, columns, filter, latest=self._latest)
 
 
 def _dataset(table: str, fragments: list[Any], filesystem: Any) -> ds.FileSystemDataset:

@@ -147,6 +147,7 @@ class SqlSession:
 
     def _stop(self, running: Future[pa.Table]) -> None:
         while not running.done():  # an interrupt before DuckDB begins is lost
+            self._files.stop()
             self._connection.interrupt()
             wait([running], timeout=0.05)
 
