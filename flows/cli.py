@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 
 from flows import console as screen
-from flows.commands import audits, machine, makers, results, stack
+from flows.commands import audits, machine, makers, results, sql, stack
 from storage.errors import LayerprintError
 
 EXIT_INTERRUPTED = 130
@@ -63,7 +63,7 @@ for command in (
     makers.attribute,
     audits.selfcheck,
     audits.compare,
-    results.sql,
+    sql.sql,
     results.status,
     machine.doctor,
     machine.demo,

@@ -101,7 +101,17 @@ def _ended(now: StageProgress, seconds: float) -> str:
 
 def print_json(document: Any) -> None:
     """One JSON document on stdout; times as ISO text."""
-    sys.stdout.write(json.dumps(document, default=str, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(json_text(document))
+
+
+def json_text(document: Any) -> str:
+    r"""A JSON document; characters that could drive a terminal are escaped, which changes no value.
+
+    >>> json_text("a\u202eb\x9b")
+    '"a\\u202eb\\u009b"\n'
+    """
+    text = json.dumps(document, default=str, ensure_ascii=False, indent=2)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text) + "\n"
 
 
 def print_error(error: LayerprintError, as_json: bool) -> None:

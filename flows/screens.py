@@ -13,8 +13,6 @@ from rich.table import Table
 from flows.console import printable
 
 if TYPE_CHECKING:  # what is shown; importing it would load Ray and Prefect for --help
-    import pyarrow as pa
-
     from flows.attribute import AttributedImages
     from flows.audit import AuditReport
     from flows.compare import ReleaseComparison
@@ -26,10 +24,9 @@ if TYPE_CHECKING:  # what is shown; importing it would load Ray and Prefect for 
     from flows.status import StoreStatus
     from flows.stress import StressedAttribution
 
-MOST_ROWS = 1000
-
 VERDICT_STYLE = {"copying": "bold red", "invalid": "bold yellow", "inconclusive": "yellow", "not judged": "yellow"}
 FINDING_STYLE = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+MOST_LEFT_OUT = 1000
 
 MEANING = (
     "[dim]Copy rate: share of the images that lie closer to a training image than unseen real images come, beyond "
@@ -271,17 +268,6 @@ def show_comparison(found: ReleaseComparison) -> None:
     )
 
 
-def show_rows(found: pa.Table) -> None:
-    """What `layerprint sql` found."""
-    table = _table(*(safe(name) for name in found.column_names))
-    for row in zip(*(column.to_pylist() for column in found.slice(0, MOST_ROWS).columns), strict=True):
-        table.add_row(*(safe(_cell(value)) for value in row))
-    out = _out()
-    out.print(table)
-    if found.num_rows > MOST_ROWS:
-        out.print(f"[dim]{MOST_ROWS:,} of {found.num_rows:,} rows; add LIMIT, or take all with --json[/]")
-
-
 def show_status(found: StoreStatus) -> None:
     """What `layerprint status` found."""
     table = _table("release", "verdict", "copy rate %|", "images|", "unreadable|", "audited (UTC)")
@@ -295,7 +281,7 @@ def show_status(found: StoreStatus) -> None:
         out.print(f"[yellow]not audited[/] {safe(name)}")
     for name in found.unfinished:
         out.print(f"[yellow]begun, not finished[/] {safe(name)}; the next audit goes on from there")
-    for name in found.left_out[:MOST_ROWS]:
+    for name in found.left_out[:MOST_LEFT_OUT]:
         out.print(f"[yellow]left out[/] {safe(name)}: it killed the process that embedded it; see rejects in SQL")
 
 
@@ -346,12 +332,6 @@ def _table(*names: str) -> Table:
     for name in names:
         table.add_column(name.removesuffix("|"), justify="right" if name.endswith("|") else "left", overflow="fold")
     return table
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _number(value: float | None) -> str:

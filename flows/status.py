@@ -13,7 +13,7 @@ from storage.vectors import VectorStore
 _LATEST = """
 SELECT release, version, coalesce(run, '1') AS run, verdict,
     copy_rate, copy_rate_low, copy_rate_high, images, rejected, created_at, audit_id
-FROM audits SEMI JOIN releases USING (audit_id)
+FROM latest_audits
 ORDER BY release, version, run
 """
 

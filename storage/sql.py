@@ -1,18 +1,27 @@
 """SQL over the Parquet results of a store: DuckDB reads, and can do nothing else.
 
-The files are read through Arrow's file systems, so that S3 needs no extension. External access is off and
-the configuration is locked before the first statement of a user is seen.
+A user's statement runs in a database that holds nothing but Arrow tables (`storage.result_files`): external access is
+off and the configuration is locked before the first statement is seen.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from types import TracebackType
+from typing import Self
+
 import duckdb
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from storage.errors import InputError
-from storage.objects import arrow_filesystem, open_store
-from storage.results import SCHEMAS, result_keys
+from storage.result_files import ResultFiles, ResultTable
+from storage.results import SCHEMAS
+from storage.sql_views import BY_AUDIT, VIEWS
+
+SECONDS = 60.0
+MEMORY_LIMIT = "50%"
+MOST_BYTES = 2 * 1024**3
+"""The largest result, in Arrow's memory."""
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
@@ -21,72 +30,147 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "python_enable_replacements": "false",
     "temp_directory": "",
 }
-_LOCK = ("SET enable_external_access = false", "SET lock_configuration = true")
+_LOCK = ("SET TimeZone = 'UTC'", "SET enable_external_access = false", "SET lock_configuration = true")
 _READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
-_RELEASES = """
-CREATE TEMP VIEW releases AS
-WITH latest AS (
-    SELECT * FROM audits
-    QUALIFY row_number() OVER (PARTITION BY release, version, run ORDER BY created_at DESC, audit_id DESC) = 1
-), ends AS (
-    SELECT audit_id, arg_min(a_hat, layer) AS a_hat_first, arg_max(a_hat, layer) AS a_hat_last
-    FROM scores WHERE informative GROUP BY audit_id
-)
-SELECT release, version, run, family, reference, preset, verdict,
-    copy_rate, copy_rate_low, copy_rate_high, a_hat_first, a_hat_last, images AS m, created_at, audit_id
-FROM latest LEFT JOIN ends USING (audit_id)
-"""
 
+def connect(store_uri: str, *, memory_limit: str = MEMORY_LIMIT) -> duckdb.DuckDBPyConnection:
+    """A locked in-memory database with every results table and the views of `storage.sql_views.VIEWS`.
 
-def connect(store_uri: str) -> duckdb.DuckDBPyConnection:
-    """A locked in-memory database with a view for every results table, and `releases`.
-
-    `releases` holds the latest audit of every release and version: verdict, copy rate with its interval, Â of
-    the first and the last informative layer, m. The views show the files that existed at this call.
+    It opens at once: files are listed when a view is first read, and seen as they were then for as long as the
+    connection lives.
 
     Args:
         store_uri: The store of the audits.
+        memory_limit: Of DuckDB, such as ``4GB`` or a share of the machine's memory; nothing is spilled to disk.
 
     Raises:
-        StoreError: The store cannot be read.
+        InputError: The store is no place that can be opened, or the limit is none.
     """
-    store = open_store(store_uri)
-    keys = {table: result_keys(store, table) for table in SCHEMAS}
-    connection = duckdb.connect(":memory:", config=_CONFIG)
-    for table, schema in SCHEMAS.items():
-        connection.register(table, _relation(store_uri, keys[table], schema))
-    connection.execute(_RELEASES)
+    return _connect(ResultFiles(store_uri), memory_limit)
+
+
+def _connect(files: ResultFiles, memory_limit: str) -> duckdb.DuckDBPyConnection:
+    try:
+        connection = duckdb.connect(":memory:", config={**_CONFIG, "memory_limit": memory_limit})
+    except duckdb.Error as error:
+        raise InputError(f"memory limit {memory_limit!r}: {error}", "give it as 4GB or 50%") from error
+    for table in SCHEMAS:
+        connection.register(table, ResultTable(files, table))
+    for view, query in VIEWS.items():
+        table = view.removeprefix("latest_")
+        if table in BY_AUDIT:  # the same rows as the query's, without opening the files of earlier audits
+            connection.register(view, ResultTable(files, table, latest=True))
+        else:
+            connection.execute(f"CREATE TEMP VIEW {view} AS {query}")
     for statement in _LOCK:
         connection.execute(statement)
     return connection
 
 
-def _relation(store_uri: str, keys: list[str], schema: pa.Schema) -> pa.Table | ds.Dataset:
-    if not keys:
-        return schema.empty_table()
-    filesystem, root = arrow_filesystem(store_uri)
-    paths = [f"{root}/{key}" for key in keys]
-    return ds.dataset(paths, schema=schema, format="parquet", filesystem=filesystem)
-
-
-def run_sql(store_uri: str, statement: str) -> pa.Table:
-    """Runs one reading statement (SELECT, FROM, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN).
+class SqlSession:
+    """Statements over one store, each of which sees the results as they are when it begins.
 
     Args:
         store_uri: The store of the audits.
-        statement: The SQL.
+        seconds: After which a statement is stopped.
+        memory_limit: See `connect`.
 
     Raises:
-        InputError: It is not exactly one statement, does not only read, or DuckDB refuses it.
-        StoreError: The store cannot be read.
+        InputError: As `connect`.
     """
-    with connect(store_uri) as connection:
+
+    def __init__(self, store_uri: str, *, seconds: float = SECONDS, memory_limit: str = MEMORY_LIMIT) -> None:
+        self._files = ResultFiles(store_uri)
+        self._connection = _connect(self._files, memory_limit)
+        self._seconds = seconds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    def run(self, statement: str) -> pa.Table:
+        """Runs one reading statement (SELECT, FROM, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN).
+
+        An interrupt (Ctrl-C) stops it and is raised; the session goes on.
+
+        Raises:
+            InputError: It is not exactly one statement, does not only read, DuckDB refuses it, it takes too long or
+                its result is too large.
+            StoreError: The store cannot be read.
+        """
+        self._files.list_again()
         try:
             _demand_reading(statement)
-            return connection.sql(statement).to_arrow_table()
+            return self._result(statement)
+        except duckdb.OutOfMemoryException as error:
+            raise InputError("SQL: out of memory", "aggregate or LIMIT earlier, or raise the memory limit") from error
         except duckdb.Error as error:
-            raise InputError(f"SQL: {error}", _remedy(connection)) from error
+            if self._files.error is not None:
+                raise self._files.error from error
+            raise InputError(f"SQL: {error}", self._remedy()) from error
+
+    def columns(self) -> dict[str, list[tuple[str, str]]]:
+        """The columns of every view with their types, by the name of the view."""
+        found = self._connection.execute(
+            "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal "
+            "ORDER BY table_name, column_index"
+        )
+        views: dict[str, list[tuple[str, str]]] = {}
+        for view, column, kind in found.fetchall():
+            views.setdefault(view, []).append((column, kind))
+        return views
+
+    def keywords(self) -> list[str]:
+        """The words of DuckDB's SQL."""
+        found = self._connection.execute("SELECT upper(keyword_name) FROM duckdb_keywords() ORDER BY 1")
+        return [row[0] for row in found.fetchall()]
+
+    def _result(self, statement: str) -> pa.Table:
+        """In a thread of its own, so that this one can wait for time-out and interrupt."""
+        with ThreadPoolExecutor(1, "layerprint-sql") as pool:
+            running = pool.submit(_fetch, self._connection, statement)
+            try:
+                return running.result(self._seconds)
+            except TimeoutError as error:
+                self._stop(running)
+                raise InputError(
+                    f"SQL: stopped after {self._seconds:g} s", "ask for less, or raise the time-out"
+                ) from error
+            except KeyboardInterrupt:
+                self._stop(running)
+                raise
+
+    def _stop(self, running: Future[pa.Table]) -> None:
+        while not running.done():  # an interrupt before DuckDB begins is lost
+            self._files.stop()
+            self._connection.interrupt()
+            wait([running], timeout=0.05)
+
+    def _remedy(self) -> str:
+        views = (f"{view}({', '.join(name for name, _ in columns)})" for view, columns in self.columns().items())
+        return "the views are " + "; ".join(views)
+
+
+def run_sql(store_uri: str, statement: str, *, seconds: float = SECONDS, memory_limit: str = MEMORY_LIMIT) -> pa.Table:
+    """Runs one reading statement; arguments and errors are those of `SqlSession`."""
+    with SqlSession(store_uri, seconds=seconds, memory_limit=memory_limit) as session:
+        return session.run(statement)
+
+
+def _fetch(connection: duckdb.DuckDBPyConnection, statement: str) -> pa.Table:
+    reader = connection.sql(statement).to_arrow_reader()
+    batches, size = [], 0
+    for batch in reader:
+        batches.append(batch)
+        size += batch.nbytes
+        if size > MOST_BYTES:
+            raise InputError(f"SQL: the result is larger than {MOST_BYTES / 1024**3:g} GiB", "aggregate, or add LIMIT")
+    return pa.Table.from_batches(batches, reader.schema)
 
 
 def _demand_reading(statement: str) -> None:
@@ -94,12 +178,3 @@ def _demand_reading(statement: str) -> None:
     if len(kinds) != 1 or kinds[0] not in _READING:
         found = ", ".join(kind.name for kind in kinds) or "nothing"
         raise InputError(f"SQL: found {found}", "give exactly one SELECT, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN")
-
-
-def _remedy(connection: duckdb.DuckDBPyConnection) -> str:
-    columns = connection.execute(
-        "SELECT view_name || '(' || string_agg(column_name, ', ' ORDER BY column_index) || ')' "
-        "FROM duckdb_views() JOIN duckdb_columns() ON view_name = table_name "
-        "WHERE NOT duckdb_views.internal GROUP BY view_name ORDER BY view_name"
-    )
-    return "the views are " + "; ".join(str(row[0]) for row in columns.fetchall())

@@ -17,6 +17,7 @@ from storage.errors import InputError
 if TYPE_CHECKING:
     from flows.spec import AuditSpec
 
+EXIT_BAD_INPUT = 2
 EXIT_GATE = 3
 
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="the spec, a YAML file")]

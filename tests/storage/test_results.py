@@ -23,7 +23,7 @@ _SAMPLE: dict[pa.DataType, Any] = {
 }
 
 
-def row(table: str, *, full: bool = True, **values: object) -> dict[str, object]:
+def row(table: str, full: bool = True, /, **values: object) -> dict[str, object]:
     """One valid row; without the nullable columns when not ``full``."""
     filled = {f.name: _SAMPLE[f.type] for f in SCHEMAS[table] if full or not f.nullable}
     return filled | values
@@ -42,7 +42,7 @@ def test_the_tables() -> None:
 @pytest.mark.parametrize("full", [True, False])
 def test_round_trip(store: ObjectStore, table: str, full: bool) -> None:
     name = "maker" if table == "attributions" else "release"
-    rows = [row(table, full=full, **{name: "a"}), row(table, full=full, **{name: "b"})]
+    rows = [row(table, full, **{name: "a"}), row(table, full, **{name: "b"})]
     uri = write_result(store, table, "run-1", rows)
     assert uri == f"{store.uri}/results/{table}/run-1.parquet"
     found = read_result(store, table, "run-1")
@@ -99,7 +99,7 @@ def test_wrong_names_are_refused(store: ObjectStore) -> None:
 
 def test_a_file_of_version_1_is_read(store: ObjectStore) -> None:
     """What an older version did not have is null."""
-    old = pa.Table.from_pylist([row("profiles", full=False, release="glow")]).drop_columns(["n"])
+    old = pa.Table.from_pylist([row("profiles", False, release="glow")]).drop_columns(["n"])
     old = old.append_column("n", pa.array([7], pa.int32()))
     sink = io.BytesIO()
     pq.write_table(old, sink)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from storage.errors import InputError
 from storage.objects import ObjectStore
 from storage.results import SCHEMAS, write_result
-from storage.sql import connect, run_sql
+from storage.sql import SqlSession, connect, run_sql
+from storage.sql_views import VIEWS
+from tests.storage.fleet import fleet, latest, write_fleet
 from tests.storage.test_results import row
 
 
@@ -32,7 +35,7 @@ def test_empty_views_have_their_columns(store: ObjectStore) -> None:
         found = run_sql(store.uri, f"SELECT * FROM {table}")
         assert (found.num_rows, found.column_names) == (0, schema.names)
     assert run_sql(store.uri, "SELECT verdict, copy_rate, a_hat_first, m FROM releases").num_rows == 0
-    assert {r["name"] for r in run_sql(store.uri, "SHOW TABLES").to_pylist()} == {*SCHEMAS, "releases"}
+    assert {r["name"] for r in run_sql(store.uri, "SHOW TABLES").to_pylist()} == {*SCHEMAS, *VIEWS}
 
 
 def test_releases_is_the_latest_audit_of_each(store: ObjectStore) -> None:
@@ -76,9 +79,19 @@ ESCAPES = [
     "SELECT * FROM glob('{secret}*')",
     "SELECT * FROM query('SELECT * FROM read_text(''{secret}'')')",
     "SELECT * FROM read_text('s3://bucket/x')",
+    "SELECT * FROM read_json('{secret}')",
+    "SELECT * FROM parquet_metadata('{secret}')",
+    "SELECT * FROM sniff_csv('{secret}')",
+    "SELECT * FROM read_parquet('{store}/results/scores/*.parquet')",
+    "SELECT * FROM glob('{store}/**')",
+    "EXPLAIN ANALYZE SELECT * FROM read_text('{secret}')",
     "SELECT * FROM secret_frame",
     "SELECT getenv('HOME')",
     "COPY scores TO '{target}'",
+    "COPY scores TO '{store}/results/scores/a.parquet'",
+    "COPY scores FROM '{secret}'",
+    "CREATE TABLE x AS SELECT * FROM read_text('{secret}')",
+    "SELECT 1; COPY scores TO '{target}'",
     "COPY (SELECT 1) TO '{target}' (FORMAT parquet)",
     "EXPLAIN ANALYZE COPY scores TO '{target}'",
     "EXPORT DATABASE '{target}'",
@@ -89,6 +102,9 @@ ESCAPES = [
     "RESET lock_configuration",
     "PRAGMA enable_profiling",
     "SET temp_directory = '{target}'",
+    "SET memory_limit = '1TB'",
+    "SET allowed_directories = ['/']",
+    "CREATE SECRET (TYPE s3, KEY_ID 'x', SECRET 'y')",
 ]
 
 
@@ -98,7 +114,7 @@ def test_nothing_gets_out_of_the_store(store: ObjectStore, tmp_path: Path, state
     secret_frame = SCHEMAS["scores"].empty_table()  # reachable only through a replacement scan
     secret, target = tmp_path / "secret.csv", tmp_path / "target"
     secret.write_text("column\nhush\n")
-    statement = statement.format(secret=secret, target=target)
+    statement = statement.format(secret=secret, target=target, store=store.uri)
     with pytest.raises(InputError) as caught:
         run_sql(store.uri, statement)
     assert "hush" not in str(caught.value)
@@ -132,3 +148,36 @@ def test_a_file_written_later_is_seen_by_the_next_statement(store: ObjectStore) 
     assert run_sql(store.uri, count)["n"].to_pylist() == [1]
     _audit(store, "b", "glow", 2, verdict="no copying seen", a_hat=[0.5, 0.6])
     assert run_sql(store.uri, count)["n"].to_pylist() == [3]
+
+
+def test_a_statement_that_takes_too_long_is_stopped_and_the_session_goes_on(store: ObjectStore) -> None:
+    _audit(store, "a", "glow", 1, verdict="no copying seen", a_hat=[0.5])
+    with SqlSession(store.uri, seconds=0.5) as session:
+        began = time.monotonic()
+        with pytest.raises(InputError, match=r"stopped after 0\.5 s"):
+            session.run("SELECT count(*) FROM range(100000000000) AS a, range(1000) AS b WHERE a.range % 7 = b.range")
+        assert time.monotonic() - began < 20
+    with SqlSession(store.uri, seconds=60) as session:
+        assert session.run("SELECT 1 AS one").to_pylist() == [{"one": 1}]
+
+
+def test_memory_is_limited(store: ObjectStore) -> None:
+    _audit(store, "a", "glow", 1, verdict="no copying seen", a_hat=[0.5])
+    with pytest.raises(InputError, match="out of memory"):
+        run_sql(store.uri, "SELECT count(DISTINCT range::VARCHAR) FROM range(20000000)", memory_limit="40MB")
+    with pytest.raises(InputError, match="memory limit 'much'"):
+        run_sql(store.uri, "SELECT 1", memory_limit="much")
+
+
+def test_latest_views_hold_the_rows_of_the_latest_audits(store: ObjectStore) -> None:
+    rows = fleet(releases=3, audits=3)
+    write_fleet(store, rows)
+    for table in ("audits", "scores", "evidence", "checks", "rejects"):
+        found = run_sql(store.uri, f"FROM latest_{table}").to_pylist()
+        expected = latest(rows, table)
+        assert sorted(map(repr, found)) == sorted(map(repr, expected)), table
+    ids = {one["profile_id"] for one in latest(rows)}
+    profiles = run_sql(store.uri, "SELECT DISTINCT profile_id FROM latest_profiles")["profile_id"].to_pylist()
+    assert set(profiles) == ids
+    newest = run_sql(store.uri, "SELECT DISTINCT attribution_id FROM latest_attributions ORDER BY 1")
+    assert newest["attribution_id"].to_pylist() == ["x0", "x2"]
