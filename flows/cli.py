@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from flows import console as screen
-from flows.commands import audits, machine, makers, results
+from flows.commands import audits, machine, makers, report, results
 from storage.errors import LayerprintError
 
 EXIT_INTERRUPTED = 130
@@ -62,12 +62,14 @@ for command in (
     makers.attribute,
     audits.selfcheck,
     audits.compare,
+    report.report,
     results.sql,
     results.status,
     machine.doctor,
     machine.demo,
 ):
     app.command()(command)
+app.command("open")(report.open_reports)
 
 
 def _quiet_libraries(verbose: bool) -> None:
