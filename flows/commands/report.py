@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +19,7 @@ FOLDER = Path("reports")
 Out = Annotated[Path, typer.Option(metavar="FOLDER", help="where the files go")]
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     """What `report` writes."""
 
     html = "html"

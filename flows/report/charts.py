@@ -54,7 +54,8 @@ CONFIG: Spec = {
 }
 
 OTHER_COLOURS = ["var(--c1)", "var(--c2)", "var(--c3)", "var(--c4)"]
-DASHES: list[list[int]] = [[1, 0], [6, 3], [2, 2]]
+DASHES: list[list[int]] = [[1, 0], [6, 3]]
+SHAPES = ["circle", "square"]
 
 VERDICT_COLOURS = {COPYING: "var(--bad)", NO_COPYING: "var(--good)"}
 VERDICT_SHAPES = {COPYING: "diamond", NO_COPYING: "circle"}
@@ -91,7 +92,7 @@ def _chart(name: str, alt: str, spec: Spec) -> Chart:
         "autosize": {"type": "fit-x", "contains": "padding"},
         **spec,
     }
-    return Chart(name, alt, whole, Markup(vl_convert.vegalite_to_svg(whole, vl_version=VEGA_LITE)))  # noqa: S704
+    return Chart(name, alt, whole, Markup(vl_convert.vegalite_to_svg(whole, vl_version=VEGA_LITE)))
 
 
 @lru_cache(maxsize=1)
@@ -110,10 +111,12 @@ def curve_chart(facts: ReleaseFacts) -> Chart | None:
         return None
     others = range(len(facts.others))
     colours = [_colour(facts), *(OTHER_COLOURS[i % len(OTHER_COLOURS)] for i in others)]
-    dashes = [DASHES[0], *(DASHES[(i // len(OTHER_COLOURS)) % len(DASHES)] for i in others)]
+    turns = [0, *(i // len(OTHER_COLOURS) for i in others)]
+    dashes = [DASHES[turn] for turn in turns]
+    shapes = ["diamond", *(SHAPES[turn] for turn in turns[1:])]
     a_hat = {
         "type": "quantitative",
-        "title": "Â",
+        "title": "Â (below 0.5: closer to the training images)",
         "scale": {"domain": _domain([row[end] for row in rows for end in ("low", "high")])},
     }
     release = {"field": "release", "type": "nominal", "sort": None}
@@ -135,7 +138,8 @@ def curve_chart(facts: ReleaseFacts) -> Chart | None:
         "encoding": {
             **shared,
             "y": {**a_hat, "field": "a"},
-            "strokeDash": {**release, "scale": {"domain": names, "range": dashes}},
+            "strokeDash": {**release, "scale": {"domain": names, "range": dashes}, "legend": None},
+            "shape": {**release, "scale": {"domain": names, "range": shapes}},
         },
     }
     bars = {"mark": {"type": "rule"}, "encoding": {**shared, "y": {**a_hat, "field": "low"}, "y2": {"field": "high"}}}
@@ -192,7 +196,8 @@ def tail_chart(facts: ReleaseFacts, tail: Tail) -> Chart:
         "encoding": {
             "x": {"field": "from", "bin": {"binned": True}, "type": "quantitative",
                   "title": "distance to the nearest training image (1 = nearer than 99 % of unseen real images)",
-                  "axis": {"values": [0, 0.5, 1, 1.5, 2, 2.5, 3], "labelExpr": "datum.value == 3 ? '3 and more' : datum.label"}},
+                  "axis": {"values": [0, 0.5, 1, 1.5, 2, 2.5, 3],
+                           "labelExpr": "datum.value == 3 ? '3 and more' : datum.label"}},
             "x2": {"field": "to"},
             "y": {"field": "share", "type": "quantitative", "stack": None, "title": "share of the images",
                   "axis": {"format": "~%"}},
@@ -224,7 +229,14 @@ def rates_chart(facts: ReleaseFacts) -> Chart | None:
     rows = [row for row in rows if None not in row.values()]
     if not rows:
         return None
-    rate = {"type": "quantitative", "title": "copy rate", "axis": {"format": "~%"}}
+    limit = facts.audit["max_copy_rate"]
+    top = 1.08 * max(limit, *(row["high"] for row in rows), 0.01)
+    rate = {
+        "type": "quantitative",
+        "title": "copy rate",
+        "axis": {"format": "~%"},
+        "scale": {"domain": [0, min(1, top)]},
+    }
     tooltip = [{"field": "layer"}, *({"field": name, "format": ".2%"} for name in names)]
     colour = {"value": _colour(facts)}
     layers = [
@@ -234,13 +246,10 @@ def rates_chart(facts: ReleaseFacts) -> Chart | None:
          "encoding": {"x": {**_LAYER, "title": "layer"}, "y": {**rate, "field": "rate"}, "color": colour,
                       "tooltip": tooltip}},
         {"data": {"values": [{}]}, "mark": {"type": "rule", "color": "var(--ink)", "strokeDash": [4, 3]},
-         "encoding": {"y": {**rate, "datum": facts.audit["max_copy_rate"]}}},
+         "encoding": {"y": {**rate, "datum": limit}}},
     ]  # fmt: skip
-    top = max(row["rate"] for row in rows)
-    alt = (
-        f"Copy rate by layer with 95 % intervals, at most {percent(top)}; the dashed line is the allowed "
-        f"{percent(facts.audit['max_copy_rate'])}."
-    )
+    highest = percent(max(row["rate"] for row in rows))
+    alt = f"Copy rate by layer with 95 % intervals, at most {highest}; dashed: the allowed {percent(limit)}."
     return _chart("rates-chart", alt, {"height": 200, "data": {"values": rows}, "layer": layers})
 
 
@@ -259,18 +268,20 @@ def fleet_chart(shared: StoreFacts) -> Chart | None:
     if not rows:
         return None
     verdicts = sorted({row["verdict"] for row in rows})
+    colours = [VERDICT_COLOURS.get(verdict, "var(--open)") for verdict in verdicts]
+    shapes = [VERDICT_SHAPES.get(verdict, "square") for verdict in verdicts]
     spec = {
         "height": 240,
         "data": {"values": rows},
         "mark": {"type": "point", "size": 60, "filled": True},
         "params": [{"name": "chosen", "select": {"type": "point", "fields": ["verdict"]}, "bind": "legend"}],
         "encoding": {
-            "x": {"field": "when", "type": "temporal", "title": "audited (UTC)", "scale": {"type": "utc"}},
+            "x": {"field": "when", "type": "temporal", "title": "audited (UTC)", "axis": {"grid": False},
+                  "scale": {"type": "utc", "padding": 12}},
             "y": {"field": "rate", "type": "quantitative", "title": "copy rate", "axis": {"format": "~%"}},
             "color": {"field": "verdict", "type": "nominal",
-                      "scale": {"domain": verdicts, "range": [VERDICT_COLOURS.get(v, "var(--open)") for v in verdicts]}},
-            "shape": {"field": "verdict", "type": "nominal",
-                      "scale": {"domain": verdicts, "range": [VERDICT_SHAPES.get(v, "square") for v in verdicts]}},
+                      "scale": {"domain": verdicts, "range": colours}},
+            "shape": {"field": "verdict", "type": "nominal", "scale": {"domain": verdicts, "range": shapes}},
             "opacity": {"condition": {"param": "chosen", "value": 0.8}, "value": 0.06},
             "tooltip": [{"field": "release"}, {"field": "verdict"}, {"field": "rate", "format": ".2%"},
                         {"field": "when", "type": "temporal", "format": "%Y-%m-%d %H:%M"}],

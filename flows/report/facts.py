@@ -118,8 +118,8 @@ class ReleaseFacts:
 def label_of(row: Row) -> str:
     """Release and version of a row, and the run when it is not the only one.
 
-    >>> label_of({"release": "glow", "version": "80", "run": None}), label_of({"release": "a", "version": 1, "run": "2"})
-    ('glow@80', 'a@1#2')
+    >>> label_of({"release": "glow", "version": "80", "run": "2"})
+    'glow@80#2'
     """
     return AuditOutcome(row, [], []).label
 
