@@ -45,7 +45,7 @@ class Reported(NamedTuple):
 
 @pytest.fixture(scope="session")
 def reported(lab: str, session_runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Reported:
-    """copies (memorized), unseen (clean) with an unreadable image; two sets are attributed."""
+    """Copies (memorized), unseen (clean) with an unreadable image; two sets are attributed."""
     folder = tmp_path_factory.mktemp("reported")
     session_runtime.forget()
     store, source = open_store("s3://test/reported"), open_store(f"{lab}/unseen")
