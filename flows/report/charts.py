@@ -5,7 +5,6 @@ Colours are the page's CSS variables, so that one drawing serves light, dark and
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
@@ -54,7 +53,6 @@ CONFIG: Spec = {
 }
 
 OTHER_COLOURS = ["var(--c1)", "var(--c2)", "var(--c3)", "var(--c4)"]
-DASHES: list[list[int]] = [[1, 0], [6, 3]]
 SHAPES = ["circle", "square"]
 
 VERDICT_COLOURS = {COPYING: "var(--bad)", NO_COPYING: "var(--good)"}
@@ -106,14 +104,13 @@ def curve_chart(facts: ReleaseFacts) -> Chart | None:
     """Â over layers with its interval, beside the enrolled releases; None where no layer carries information."""
     curves = [facts.own, *facts.others]
     names = _distinct(curves)
-    rows = [row for name, curve in zip(names, curves, strict=True) for row in _points(name, curve)]
-    if not any(row["release"] == names[0] for row in rows):
+    rows = [row for name, curve in zip(names, curves, strict=True) for row in _points(name, curve, curve is facts.own)]
+    mine = [row["a"] for row in rows if row["own"]]
+    if not mine:
         return None
     others = range(len(facts.others))
     colours = [_colour(facts), *(OTHER_COLOURS[i % len(OTHER_COLOURS)] for i in others)]
-    turns = [0, *(i // len(OTHER_COLOURS) for i in others)]
-    dashes = [DASHES[turn] for turn in turns]
-    shapes = ["diamond", *(SHAPES[turn] for turn in turns[1:])]
+    shapes = ["diamond", *(SHAPES[i // len(OTHER_COLOURS)] for i in others)]
     a_hat = {
         "type": "quantitative",
         "title": "Â (below 0.5: closer to the training images)",
@@ -124,7 +121,7 @@ def curve_chart(facts: ReleaseFacts) -> Chart | None:
         "x": {**_LAYER, "title": "layer (early: pixels and texture · late: meaning)"},
         "color": {**release, "scale": {"domain": names, "range": colours}},
         "opacity": {"condition": {"param": "chosen", "value": 1}, "value": 0.12},
-        "strokeWidth": {"condition": {"test": f"datum.release === {json.dumps(names[0])}", "value": 3}, "value": 1.3},
+        "strokeWidth": {"condition": {"test": "datum.own", "value": 3}, "value": 1.3},
         "tooltip": [
             {"field": "release"},
             {"field": "layer"},
@@ -138,7 +135,6 @@ def curve_chart(facts: ReleaseFacts) -> Chart | None:
         "encoding": {
             **shared,
             "y": {**a_hat, "field": "a"},
-            "strokeDash": {**release, "scale": {"domain": names, "range": dashes}, "legend": None},
             "shape": {**release, "scale": {"domain": names, "range": shapes}},
         },
     }
@@ -148,7 +144,6 @@ def curve_chart(facts: ReleaseFacts) -> Chart | None:
         "mark": {"type": "rule", "color": "var(--ink)", "strokeDash": [2, 3]},
         "encoding": {"y": {**a_hat, "datum": 0.5}},
     }
-    mine = [row["a"] for row in rows if row["release"] == names[0]]
     alt = (
         f"Â of {names[0]} over {len(mine)} layers, between {min(mine):.2f} and {max(mine):.2f}, with 95 % intervals, "
         f"beside {len(facts.others)} enrolled releases. The table of layers holds the numbers."
@@ -168,9 +163,9 @@ def _distinct(curves: Sequence[LayerCurve]) -> list[str]:
     return names
 
 
-def _points(name: str, curve: LayerCurve) -> list[Row]:
+def _points(name: str, curve: LayerCurve, own: bool) -> list[Row]:
     columns = zip(curve.layers, curve.a_hat, curve.low, curve.high, strict=True)
-    rows = [{"release": name, "layer": layer, "a": a, "low": low, "high": high} for layer, a, low, high in columns]
+    rows = [{"release": name, "own": own, "layer": k, "a": a, "low": low, "high": high} for k, a, low, high in columns]
     return [row for row in rows if None not in row.values()]
 
 
@@ -195,7 +190,7 @@ def tail_chart(facts: ReleaseFacts, tail: Tail) -> Chart:
         "mark": {"type": "bar", "binSpacing": 0.5},
         "encoding": {
             "x": {"field": "from", "bin": {"binned": True}, "type": "quantitative",
-                  "title": "distance to the nearest training image (1 = nearer than 99 % of unseen real images)",
+                  "title": "distance to training (1 = the dashed line)",
                   "axis": {"values": [0, 0.5, 1, 1.5, 2, 2.5, 3],
                            "labelExpr": "datum.value == 3 ? '3 and more' : datum.label"}},
             "x2": {"field": "to"},

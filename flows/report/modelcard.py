@@ -11,7 +11,8 @@ from flows.report import words
 from flows.report.charts import cut
 from flows.report.facts import ReleaseFacts
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+\-!|~$&])")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|~$&]|^[-+#]|:(?=//)|\.(?<=www\.))")
+"""What Markdown, HTML or a math renderer would read, and what makes a bare address a link."""
 
 
 def model_card(facts: ReleaseFacts) -> str:
@@ -74,7 +75,7 @@ def _ends(facts: ReleaseFacts) -> tuple[str, str] | None:
 def escaped(text: str, limit: int) -> str:
     r"""A stranger's text in Markdown: on one line, with nothing that Markdown or HTML would read.
 
-    >>> escaped("[x](y) <b>", 40)
-    '\\[x\\]\\(y\\) \\<b\\>'
+    >>> print(escaped("- [x](https://y) <b>", 40))
+    \- \[x\](https\://y) \<b\>
     """
     return _SPECIAL.sub(r"\\\1", cut(text, limit))
