@@ -131,14 +131,17 @@ def curve_chart(facts: ReleaseFacts) -> Chart | None:
     }  # fmt: skip
     line = {
         "mark": {"type": "line", "point": {"size": 50, "filled": True}},
-        "params": [{"name": "chosen", "select": {"type": "point", "fields": ["release"]}, "bind": "legend"}],
         "encoding": {
             **shared,
             "y": {**a_hat, "field": "a"},
             "shape": {**release, "scale": {"domain": names, "range": shapes}},
         },
     }
-    bars = {"mark": {"type": "rule"}, "encoding": {**shared, "y": {**a_hat, "field": "low"}, "y2": {"field": "high"}}}
+    bars = {  # the first layer with colours: the legend that Vega-Lite binds is its own
+        "mark": {"type": "rule"},
+        "params": [{"name": "chosen", "select": {"type": "point", "fields": ["release"]}, "bind": "legend"}],
+        "encoding": {**shared, "y": {**a_hat, "field": "low"}, "y2": {"field": "high"}},
+    }
     alike = {
         "data": {"values": [{}]},
         "mark": {"type": "rule", "color": "var(--ink)", "strokeDash": [2, 3]},

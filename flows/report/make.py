@@ -14,14 +14,13 @@ from flows.report.facts import ReleaseFacts, Row, label_of, read_store, release_
 from flows.report.modelcard import model_card
 from flows.report.pages import fleet_page, release_page
 from flows.report.pictures import ImageSet, pair_groups
+from flows.report.serve import FLEET_FILE
 from flows.report.tail import read_tail
 from flows.spec import AuditSpec, ReleaseSpec
 from storage.errors import InputError
 from storage.objects import ObjectMissingError, ObjectStore, open_store
 
 Format = Literal["html", "modelcard"]
-
-FLEET_FILE = "index.html"
 
 
 class Written(NamedTuple):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
 
-from flows.report.make import FLEET_FILE
 from storage.errors import InputError
 
+FLEET_FILE = "index.html"
 LOOPBACK = "127.0.0.1"
 
 _PAGE = re.compile(r"/([A-Za-z0-9_][A-Za-z0-9_.-]*\.html)?")
@@ -76,7 +77,7 @@ def report_server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
 
 
 def serve(server: ThreadingHTTPServer, ready: Callable[[str], None]) -> None:
-    """Serve until interrupted; `ready` is told the address."""
-    with server:
+    """Serve until Ctrl-C; `ready` is told the address."""
+    with server, suppress(KeyboardInterrupt):
         ready(f"http://{LOOPBACK}:{cast(int, server.server_address[1])}/")
         server.serve_forever()

@@ -7,7 +7,8 @@ for (const [name, spec] of Object.entries(specs)) {
   const alive = document.createElement("div");
   alive.className = "alive";
   place.append(alive);
-  vegaEmbed(alive, { ...spec, width: "container" }, {
+  const legend = { ...spec.config.legend, columns: place.clientWidth < 500 ? 1 : 3 };
+  vegaEmbed(alive, { ...spec, width: "container", config: { ...spec.config, legend } }, {
     actions: false, ast: true, defaultStyle: false, mode: "vega-lite", renderer: "svg",
     tooltip: { disableDefaultStyle: true },
   }).then(() => { drawn.remove(); place.dataset.alive = "yes"; }, (error) => { alive.remove(); console.error(error); });
