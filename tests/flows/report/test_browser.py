@@ -60,7 +60,7 @@ def test_print_cuts_nothing(reported: Reported, browser: Browser, tmp_path: Path
     """Every word of the page is in the PDF, and within the margins of its pages."""
     reader, pdf = program("pdftotext"), tmp_path / "page.pdf"
     with opened(browser, path_of(reported, page), "light") as tab:
-        tab.add_style_tag(content=".chart, .controls { display: none !important }")
+        tab.evaluate("document.querySelectorAll('.chart, .controls').forEach((one) => { one.style.display = 'none'; })")
         words = tab.evaluate("document.getElementById('main').innerText").split()
     with opened(browser, path_of(reported, page), way) as tab:
         tab.pdf(path=pdf, format="A4")

@@ -75,6 +75,9 @@ def test_a_browser_shows_it_and_runs_nothing(hostile: Path, browser: Browser, tm
         with opened(browser, hostile / f"{page}.html", way) as tab:
             assert tab.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
             keep(tab, tmp_path, f"hostile-{page}-{way}")
+
+
+def test_the_fleet_finds_a_hostile_name(hostile: Path, browser: Browser) -> None:
     with opened(browser, hostile / "index.html") as tab:
         tab.get_by_label("Filter by name").fill("<script>")
         assert tab.locator("#fleet tbody tr:visible").count() == 1
