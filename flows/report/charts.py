@@ -111,13 +111,13 @@ def curve_chart(facts: ReleaseFacts) -> Chart | None:
     others = range(len(facts.others))
     colours = [_colour(facts), *(OTHER_COLOURS[i % len(OTHER_COLOURS)] for i in others)]
     shapes = ["diamond", *(SHAPES[i // len(OTHER_COLOURS)] for i in others)]
-    a_hat = {
+    a_hat: Spec = {
         "type": "quantitative",
         "title": "Â (below 0.5: closer to the training images)",
         "scale": {"domain": _domain([row[end] for row in rows for end in ("low", "high")])},
     }
-    release = {"field": "release", "type": "nominal", "sort": None}
-    shared = {
+    release: Spec = {"field": "release", "type": "nominal", "sort": None}
+    shared: Spec = {
         "x": {**_LAYER, "title": "layer (early: pixels and texture · late: meaning)"},
         "color": {**release, "scale": {"domain": names, "range": colours}},
         "opacity": {"condition": {"param": "chosen", "value": 1}, "value": 0.12},

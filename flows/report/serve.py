@@ -9,7 +9,7 @@ from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from storage.errors import InputError
 
@@ -79,5 +79,5 @@ def report_server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
 def serve(server: ThreadingHTTPServer, ready: Callable[[str], None]) -> None:
     """Serve until Ctrl-C; `ready` is told the address."""
     with server, suppress(KeyboardInterrupt):
-        ready(f"http://{LOOPBACK}:{cast(int, server.server_address[1])}/")
+        ready(f"http://{LOOPBACK}:{server.server_address[1]}/")
         server.serve_forever()

@@ -18,6 +18,7 @@ from actors.searcher import NearestTable
 from flows.checks import OWNER_KEY
 from flows.report.facts import ReleaseFacts, Row
 from scoring.layer_score import PRESETS
+from scoring.search_plan import SearchMode
 from scoring.tail import tail_rank
 from storage.digest import digest, short
 from storage.errors import LayerprintError
@@ -89,7 +90,7 @@ def count(layer: int, held_out: NDArray[np.float64], release: NDArray[np.float64
 def _distances(store: ObjectStore, audit: Row, layer: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     contents = json.loads(store.get(OWNER_KEY))["contents"]
     train, held_out = (_table(store, audit, contents[name]) for name in ("train", "held_out"))
-    mode = "global" if audit["search"] == "global" else "in_cell"
+    mode: SearchMode = "global" if audit["search"] == "global" else "in_cell"
     settings = PartitionSettings(audit["components"], audit["cells"], audit["seed"], mode)
     partition = partition_prefix(train, settings)
     if digest(partition=partition, held_out=held_out.name) != audit["reference_digest"]:

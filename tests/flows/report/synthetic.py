@@ -72,9 +72,9 @@ def write_hostile(store: ObjectStore, audit_id: str, text: str) -> dict[str, Any
     texts = dict.fromkeys(HOSTILE_COLUMNS.split(), text)
     verdicts = {"verdict": "copying" if "alert(1)" in text else text}
     audit = write_audit(store, audit_id, text, 1.0, 0.5, **texts, **verdicts)
-    who = {"audit_id": audit_id, "release": text, "version": text}
+    who: dict[str, Any] = {"audit_id": audit_id, "release": text, "version": text}
     checks = [row("checks", **who, name=text, passed=False, severity=text, sentence=text, remedy=text)]
-    pair = {"image_key": text, "train_key": text, "identical": True}
+    pair: dict[str, Any] = {"image_key": text, "train_key": text, "identical": True}
     evidence = [row("evidence", **who, layer=layer, rank=1, **pair) for layer in (0, 4, 12)]
     rejects = [row("rejects", **who, set_uri=text, role=text, key=text, reason=text)]
     digests = {name: audit[name] for name in ("reference_digest", "encoder_digest")}
