@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 
 from flows import console as screen
-from flows.commands import audits, machine, makers, results, sql, stack
+from flows.commands import audits, machine, makers, report, results, sql, stack
 from storage.errors import LayerprintError
 
 EXIT_INTERRUPTED = 130
@@ -64,12 +64,14 @@ for command in (
     audits.selfcheck,
     audits.compare,
     sql.sql,
+    report.report,
     results.status,
     machine.doctor,
     machine.demo,
 ):
     app.command()(command)
 app.add_typer(stack.app)
+app.command("open")(report.open_reports)
 
 
 def _quiet_libraries(verbose: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ from PIL import Image
 
 from actors.decode import decode
 from flows.audit import list_set
-from flows.outcome import COPYING, AuditOutcome
+from flows.outcome import COPYING, AuditOutcome, file_name
 from flows.pictures import Curve, Pair, draw_curves, draw_pairs
 from flows.runtime import running
 from flows.spec import AuditSpec
@@ -67,15 +66,6 @@ def save_pairs(store: ObjectStore, spec: AuditSpec, outcome: AuditOutcome) -> st
         }
         store.put(key, draw_pairs(shown, f"{outcome.label}: generated images and their nearest training images"))
     return store.child_uri(key)
-
-
-def file_name(label: str) -> str:
-    """A stranger's name as part of a file's name.
-
-    >>> file_name("../my model@1")
-    'my-model-1'
-    """
-    return re.sub(r"[^A-Za-z0-9_]+", "-", label).strip("-")[:40]
 
 
 def _shown_layers(outcome: AuditOutcome) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,3 +54,12 @@ def load_outcome(store: ObjectStore, audit_id: str) -> AuditOutcome | None:
         return None
     scores = sorted(read_result(store, "scores", audit_id).to_pylist(), key=lambda row: row["layer"])
     return AuditOutcome(audits[0], scores, read_result(store, "checks", audit_id).to_pylist())
+
+
+def file_name(label: str) -> str:
+    """A stranger's name as part of a file's name.
+
+    >>> file_name("../my model@1")
+    'my-model-1'
+    """
+    return re.sub(r"[^A-Za-z0-9_]+", "-", label).strip("-")[:40]

@@ -1,0 +1,213 @@
+"""What a report says, as plain records: read from the Parquet results of a store, never computed anew.
+
+The rows may come from elsewhere: their texts are a stranger's, and any number may be missing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import expit
+
+from flows.outcome import AuditOutcome, load_outcome
+from storage.errors import InputError
+from storage.objects import ObjectStore
+from storage.results import read_result
+from storage.sql import connect
+
+Row = dict[str, Any]
+
+MOST_CURVES = 8
+"""Curves of other releases beside a release's own: those that lie nearest to it."""
+
+_Z = 1.959964
+
+_AUDITS = """
+WITH ends AS (
+    SELECT audit_id, arg_min(a_hat, layer) AS a_hat_first, arg_max(a_hat, layer) AS a_hat_last
+    FROM scores WHERE informative GROUP BY audit_id
+)
+SELECT * FROM audits LEFT JOIN ends USING (audit_id) ORDER BY created_at DESC, audit_id DESC
+"""
+
+_CURVES = """
+SELECT profile_id, release, version, coalesce(run, '1') AS run, layer, logit_a, variance,
+    reference_digest, encoder_digest, scoring_digest, created_at
+FROM profiles WHERE coalesce(part, 0) = 0 AND logit_a IS NOT NULL ORDER BY created_at, profile_id, layer
+"""
+
+_ATTRIBUTIONS = "SELECT * FROM attributions ORDER BY created_at DESC, attribution_id DESC, rank"
+
+
+class LayerCurve(NamedTuple):
+    """Â over layers with its 95 % interval; None where the layer has no information."""
+
+    label: str
+    layers: list[int]
+    a_hat: list[float | None]
+    low: list[float | None]
+    high: list[float | None]
+
+
+@dataclass(frozen=True)
+class StoreFacts:
+    """What the reports of one store share.
+
+    Attributes:
+        uri: The store.
+        audits: All rows of `audits`, the latest first, with Â of the first and the last informative layer.
+        curves: One row a layer of every enrolled profile, the oldest profile first.
+        attributions: All rows of `attributions`, the latest set first, by rank.
+    """
+
+    uri: str
+    audits: list[Row]
+    curves: list[Row]
+    attributions: list[Row]
+
+    def latest(self) -> list[Row]:
+        """The latest audit of every release, version and run; the latest first."""
+        found: dict[tuple[str, str, str], Row] = {}
+        for row in self.audits:
+            found.setdefault((row["release"], row["version"], row["run"] or "1"), row)
+        return list(found.values())
+
+
+@dataclass(frozen=True)
+class ReleaseFacts:
+    """All that the report of one audit says.
+
+    Attributes:
+        outcome: The audit with its layers and checks.
+        own: Its curve.
+        others: Curves of the enrolled releases that lie nearest.
+        enrolled: How many other releases are enrolled and comparable.
+        evidence: The closest pairs, by layer and rank.
+        rejects: Images that could not be read.
+        asked: Attributions of this release's own images: for each the rows of its candidates.
+        named: Sets of images of which this release is the most probable maker.
+    """
+
+    outcome: AuditOutcome
+    own: LayerCurve
+    others: list[LayerCurve]
+    enrolled: int
+    evidence: list[Row]
+    rejects: list[Row]
+    asked: list[list[Row]]
+    named: list[Row]
+
+    @property
+    def audit(self) -> Row:
+        return self.outcome.audit
+
+    @property
+    def decisive(self) -> int | None:
+        """The layer that the verdict rests on, else the middle informative one; None when there is none."""
+        layers = [int(row["layer"]) for row in self.outcome.informative]
+        chosen = self.audit["copying_layer"]
+        if chosen in layers:
+            return int(chosen)
+        return layers[len(layers) // 2] if layers else None
+
+
+def label_of(row: Row) -> str:
+    """Release and version of a row, and the run when it is not the only one.
+
+    >>> label_of({"release": "glow", "version": "80", "run": "2"})
+    'glow@80#2'
+    """
+    return AuditOutcome(row, [], []).label
+
+
+def read_store(uri: str) -> StoreFacts:
+    """Read what the reports of a store share.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    with connect(uri) as connection:
+        tables = [connection.sql(query).to_arrow_table().to_pylist() for query in (_AUDITS, _CURVES, _ATTRIBUTIONS)]
+    return StoreFacts(uri, *tables)
+
+
+def release_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> ReleaseFacts:
+    """Read what the report of one audit says.
+
+    Raises:
+        InputError: there is no such audit.
+        StoreError: the store cannot be read.
+    """
+    outcome = load_outcome(store, audit_id)
+    if outcome is None:
+        raise InputError(f"no audit {audit_id!r} in {store.uri}", "layerprint status --store STORE lists them")
+    own = _own_curve(outcome)
+    others = _comparable(shared.curves, outcome)
+    evidence = read_result(store, "evidence", audit_id).to_pylist()
+    asked, named = _attributions(shared.attributions, outcome)
+    return ReleaseFacts(
+        outcome=outcome,
+        own=own,
+        others=_nearest(own, others),
+        enrolled=len(others),
+        evidence=sorted(evidence, key=lambda row: (row["layer"], row["rank"])),
+        rejects=read_result(store, "rejects", audit_id).to_pylist(),
+        asked=asked,
+        named=named,
+    )
+
+
+def _own_curve(outcome: AuditOutcome) -> LayerCurve:
+    rows = outcome.scores
+    columns = ([row[name] for row in rows] for name in ("layer", "a_hat", "a_low", "a_high"))
+    return LayerCurve(outcome.label, *columns)
+
+
+def _comparable(rows: Sequence[Row], outcome: AuditOutcome) -> list[LayerCurve]:
+    """The latest curve of every other release enrolled under the audit's reference, encoder and scoring."""
+    mine = next((row for row in rows if row["profile_id"] and row["profile_id"] == outcome.audit["profile_id"]), None)
+    if mine is None:
+        return []
+    same = ("reference_digest", "encoder_digest", "scoring_digest")
+    profiles: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if row["profile_id"] and all(row[name] == mine[name] for name in same):
+            profiles[label_of(row)][row["profile_id"]].append(row)
+    profiles.pop(outcome.label, None)
+    latest = {label: list(found.values())[-1] for label, found in sorted(profiles.items())}
+    return [_enrolled_curve(label, found) for label, found in latest.items()]
+
+
+def _enrolled_curve(label: str, rows: Sequence[Row]) -> LayerCurve:
+    x = np.array([row["logit_a"] for row in rows], np.float64)
+    se = np.sqrt(np.array([row["variance"] or 0.0 for row in rows], np.float64))
+    columns = (expit(x + shift * se).tolist() for shift in (0.0, -_Z, _Z))
+    return LayerCurve(label, [int(row["layer"]) for row in rows], *columns)
+
+
+def _nearest(own: LayerCurve, others: Sequence[LayerCurve]) -> list[LayerCurve]:
+    """The curves of which Â differs least, on average over the layers that both know."""
+    mine = {layer: a for layer, a in zip(own.layers, own.a_hat, strict=True) if a is not None}
+
+    def apart(other: LayerCurve) -> float:
+        known = zip(other.layers, other.a_hat, strict=True)
+        gaps = [abs(a - mine[layer]) for layer, a in known if a is not None and layer in mine]
+        return float(np.mean(gaps)) if gaps else 1.0
+
+    return sorted(others, key=apart)[:MOST_CURVES]
+
+
+def _attributions(rows: Sequence[Row], outcome: AuditOutcome) -> tuple[list[list[Row]], list[Row]]:
+    audit = outcome.audit
+    maker = f"{audit['release']}@{audit['version']}"
+    sets: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["reference_digest"] == audit["reference_digest"] and row["encoder_digest"] == audit["encoder_digest"]:
+            sets[row["attribution_id"]].append(row)
+    asked = [found for found in sets.values() if found[0]["images_uri"] == audit["images_uri"]]
+    named = [found[0] for found in sets.values() if found[0]["rank"] == 1 and found[0]["maker"] == maker]
+    return asked, named

@@ -1,0 +1,100 @@
+"""Stores of results that no audit made: many releases, and hostile ones."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import numpy as np
+
+from storage.objects import ObjectStore
+from storage.results import write_result
+from tests.storage.test_results import row
+
+LAYERS = 13
+BEGAN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "</script></style></svg><img src=x onerror=alert(2)>",
+    "\"'><svg onload=alert(3)>{{ 7*7 }}${7*7}",
+    "\u202egnp.exe\u2066 日本語 🐢 e\u0301\u0000\u001b[2J",
+    "javascript:alert(4)//`~|[x](javascript:alert(5))",
+    "<!--" + "k" * 4096,
+)
+
+
+HOSTILE_COLUMNS = (
+    "version family reference images_uri encoder_model sentence fit_verdict fit_sentence invalid_reason settings "
+    "layerprint_version preset"
+)
+
+
+def write_audit(
+    store: ObjectStore, audit_id: str, release: str, day: float, rate: float, **more: Any
+) -> dict[str, Any]:
+    """One audit of 13 layers with the rows that reports read; returns the row of `audits`."""
+    rng = np.random.default_rng(int(day * 100))
+    who: dict[str, Any] = {"audit_id": audit_id, "release": release, "version": "1"}
+    copying = rate > 0.02
+    audit = row(
+        "audits",
+        **{
+            **who,
+            "run": "1",
+            "profile_id": audit_id,
+            "family": "diffusion",
+            "verdict": "copying" if copying else "no copying seen",
+            "copying_layer": 4,
+            "copy_rate": rate,
+            "copy_rate_low": max(0.0, rate - 0.01),
+            "copy_rate_high": rate + 0.01,
+            "max_copy_rate": 0.01,
+            "smallest_detectable_rate": 0.03,
+            "created_at": BEGAN + dt.timedelta(days=day),
+            "settings": "{}",
+            **more,
+        },
+    )
+    a_hat = np.clip(0.5 + rng.normal(0, 0.05, LAYERS), 0.05, 0.95)
+    scores = [
+        row("scores", **who, layer=i, informative=True, a_hat=a, a_low=a - 0.03, a_high=a + 0.03, copy_rate=rate,
+            copy_rate_low=max(0.0, rate - 0.01), copy_rate_high=rate + 0.01)
+        for i, a in enumerate(a_hat.tolist())
+    ]  # fmt: skip
+    write_result(store, "audits", audit_id, [audit])
+    write_result(store, "scores", audit_id, scores)
+    return audit
+
+
+def write_hostile(store: ObjectStore, audit_id: str, text: str) -> dict[str, Any]:
+    """An audit of which every text is hostile, in all tables."""
+    texts = dict.fromkeys(HOSTILE_COLUMNS.split(), text)
+    verdicts = {"verdict": "copying" if "alert(1)" in text else text}
+    audit = write_audit(store, audit_id, text, 1.0, 0.5, **texts, **verdicts)
+    who: dict[str, Any] = {"audit_id": audit_id, "release": text, "version": text}
+    checks = [row("checks", **who, name=text, passed=False, severity=text, sentence=text, remedy=text)]
+    pair: dict[str, Any] = {"image_key": text, "train_key": text, "identical": True}
+    evidence = [row("evidence", **who, layer=layer, rank=1, **pair) for layer in (0, 4, 12)]
+    rejects = [row("rejects", **who, set_uri=text, role=text, key=text, reason=text)]
+    digests = {name: audit[name] for name in ("reference_digest", "encoder_digest")}
+    profiles = [
+        row("profiles", **digests, profile_id=f"{audit_id}{other}", release=text + other, version=text, part=0, layer=i,
+            logit_a=0.1, variance=0.01)
+        for other in ("", "-other")
+        for i in range(LAYERS)
+    ]  # fmt: skip
+    attributions = [
+        row("attributions", **digests, attribution_id=f"{audit_id}-{rank}", images_uri=text, rank=1, maker=maker,
+            verdict=text, sentence=text, perturbation=text)
+        for rank, maker in enumerate([f"{text}@{text}", text])
+    ]  # fmt: skip
+    for table, rows in {
+        "checks": checks,
+        "evidence": evidence,
+        "rejects": rejects,
+        "profiles": profiles,
+        "attributions": attributions,
+    }.items():
+        write_result(store, table, audit_id, rows)
+    return audit
