@@ -5,7 +5,8 @@ table at once. Three things make the commit safe:
 
 * a receipt is put if absent, so of two workers that embed one shard exactly one is counted;
 * the commit is an *overwrite* by the fragments of all receipts, so committing twice (two drivers, or a crash
-  between the commit and its marker) gives the same rows once, where an append would double them;
+  between the commit and its marker) gives the same rows once, where an append would double them; a table that
+  holds exactly these files is left as it is, so that the version which another driver's marker names stays the last;
 * the marker is put if absent, after the commit, and names the version that every reader opens.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -233,9 +234,10 @@ class VectorStore:
 
     def _overwrite(self, name: str, schema: pa.Schema, fragments: list[str], rows: int) -> int:
         """Replace the table's content by these fragments; returns the new version."""
+        wanted = [FragmentMetadata.from_json(fragment) for fragment in fragments]
         dataset = lance.dataset(self.table_uri(name), storage_options=self.options)
-        if dataset.count_rows() != rows:  # else: committed before a crash, or by another driver
-            operation = lance.LanceOperation.Overwrite(schema, [FragmentMetadata.from_json(f) for f in fragments])
+        if _data_files(dataset) != _files(wanted):  # else: committed before a crash, or by another driver
+            operation = lance.LanceOperation.Overwrite(schema, wanted)
             transaction = lance.Transaction(dataset.version, operation, transaction_properties={"table": name})
             try:
                 lance.LanceDataset.commit(
@@ -244,12 +246,20 @@ class VectorStore:
             except CommitConflictError:
                 _log.info("table %s: another driver committed the same shards first", name)
             dataset = lance.dataset(self.table_uri(name), storage_options=self.options)
-        if dataset.count_rows() != rows:
+        if _data_files(dataset) != _files(wanted) or dataset.count_rows() != rows:
             raise StageError(
                 f"table {name} has {dataset.count_rows()} rows after its commit, its receipts say {rows}",
                 "run the audit again; if it stays, delete the table's folder and its receipts",
             )
         return int(dataset.version)
+
+
+def _files(fragments: Iterable[FragmentMetadata]) -> set[str]:
+    return {file.path for fragment in fragments for file in fragment.files}
+
+
+def _data_files(dataset: lance.LanceDataset) -> set[str]:
+    return _files(fragment.metadata for fragment in dataset.get_fragments())
 
 
 def _total(counts: Iterator[dict[str, int]]) -> dict[str, int]:
