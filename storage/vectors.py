@@ -16,6 +16,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from lance.fragment import FragmentMetadata, write_fragments
 from numpy.typing import NDArray
 
 from storage.errors import StageError
+from storage.lance_errors import lance_errors
 from storage.objects import ObjectStore, lance_storage_options
 
 _log = logging.getLogger(__name__)
@@ -122,7 +124,15 @@ class VectorStore:
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
         self.uri = store.child_uri("vectors")
-        self.options = lance_storage_options(self.uri)
+
+    @property
+    def options(self) -> dict[str, str] | None:
+        """What Lance needs now to reach the store: not kept, since credentials are renewed."""
+        return lance_storage_options(self.uri)
+
+    def guarded(self, name: str) -> AbstractContextManager[None]:
+        """Turns what Lance raises of this table's storage into `StoreError`, see `lance_errors`."""
+        return lance_errors(self.store, name)
 
     def table_uri(self, name: str) -> str:
         return f"{self.uri}/{name}.lance"
@@ -132,13 +142,20 @@ class VectorStore:
 
     def open(self, name: str, version: int) -> Any:
         """The LanceDB table at exactly this version."""
-        table = self.database().open_table(name)
-        table.checkout(version)
-        return table
+        with self.guarded(name):
+            table = self.database().open_table(name)
+            table.checkout(version)
+            return table
 
     def dataset(self, name: str, version: int) -> lance.LanceDataset:
         """The same table as a Lance dataset, for scans of single columns."""
-        return lance.dataset(self.table_uri(name), version=version, storage_options=self.options)
+        with self.guarded(name):
+            return lance.dataset(self.table_uri(name), version=version, storage_options=self.options)
+
+    def read(self, name: str, version: int, columns: list[str], **limits: Any) -> pa.Table:
+        """Columns of a table; ``filter`` and ``limit`` as `lance.LanceDataset.to_table` has them."""
+        with self.guarded(name):
+            return self.dataset(name, version).to_table(columns=columns, **limits)
 
     def scan(
         self, name: str, version: int, column: str, batch_rows: int = 16_384, part: slice | None = None
@@ -148,15 +165,17 @@ class VectorStore:
         ``part`` are positions in the table, from start to stop; None = all.
         """
         limits = {} if part is None else {"offset": part.start, "limit": part.stop - part.start}
-        dataset = self.dataset(name, version)
-        for batch in dataset.to_batches(columns=["row", column], batch_size=batch_rows, scan_in_order=True, **limits):
-            yield batch["row"].to_numpy(), vector_matrix(batch[column])
+        asked: dict[str, Any] = {"columns": ["row", column], "batch_size": batch_rows, "scan_in_order": True, **limits}
+        with self.guarded(name):
+            for batch in self.dataset(name, version).to_batches(**asked):
+                yield batch["row"].to_numpy(), vector_matrix(batch[column])
 
     def take(
         self, name: str, version: int, column: str, positions: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Some vectors of a column by their positions in the table: (row (b,), vectors (b, d)) in the same order."""
-        table = self.dataset(name, version).take(positions, columns=["row", column])
+        with self.guarded(name):
+            table = self.dataset(name, version).take(positions, columns=["row", column])
         return table["row"].to_numpy(), vector_matrix(table[column])
 
     def identities(self, table: EmbeddingTable, rows: Collection[int]) -> dict[int, ImageIdentity]:
@@ -164,23 +183,24 @@ class VectorStore:
         if not rows:
             return {}
         wanted = f"row IN ({', '.join(str(int(row)) for row in rows)})"
-        dataset = self.dataset(table.name, table.version)
-        found = dataset.to_table(columns=["row", "key", "sha256"], filter=wanted).to_pylist()
+        found = self.read(table.name, table.version, ["row", "key", "sha256"], filter=wanted).to_pylist()
         return {item["row"]: ImageIdentity(item["key"], item["sha256"]) for item in found}
 
     # -- shards and receipts ---------------------------------------------------------------------------------
 
     def create(self, name: str, schema: pa.Schema) -> None:
         """Create the empty table with its full schema, if it is not there."""
-        self.database().create_table(name, schema=schema, exist_ok=True)
+        with self.guarded(name):
+            self.database().create_table(name, schema=schema, exist_ok=True)
 
     def write_shard(self, name: str, rows: pa.Table) -> list[str]:
         """Write one shard's rows as uncommitted fragments; returns their metadata as JSON texts."""
         if not rows.num_rows:
             return []
-        fragments = write_fragments(
-            rows, self.table_uri(name), schema=rows.schema, mode="append", storage_options=self.options
-        )
+        with self.guarded(name):
+            fragments = write_fragments(
+                rows, self.table_uri(name), schema=rows.schema, mode="append", storage_options=self.options
+            )
         return [json.dumps(fragment.to_json()) for fragment in fragments]
 
     def leave_receipt(self, prefix: str, receipt: Receipt) -> bool:
@@ -219,7 +239,8 @@ class VectorStore:
             return done
         ordered = sorted(receipts, key=lambda r: r.shard)
         rows = sum(r.rows for r in ordered)
-        version = self._overwrite(name, schema, [f for r in ordered for f in r.fragments], rows)
+        with self.guarded(name):
+            version = self._overwrite(name, schema, [f for r in ordered for f in r.fragments], rows)
         table = EmbeddingTable(
             name=name,
             version=version,
