@@ -20,6 +20,7 @@ MAX_PIXELS = 64_000_000
 """Pixels of the largest image that is decoded: a file of a few kilobytes can claim gigabytes."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+_GIF = (b"GIF87a", b"GIF89a")
 
 _SUBSAMPLING = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 _FEW_COMPONENTS = {1: "grey", 4: "CMYK"}
@@ -72,6 +73,8 @@ def decode(content: bytes | NDArray[np.uint8]) -> DecodedImage:
             codec, (width, height) = codec_of(image), image.size
             rgb = _to_rgb(image)
     except UnidentifiedImageError:
+        if content.startswith(_GIF):
+            raise UnreadableImageError("a GIF, of 256 colours or animated: convert it to PNG") from None
         raise UnreadableImageError("not a png, jpg, webp or bmp file") from None
     except UnreadableImageError:
         raise

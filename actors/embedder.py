@@ -199,7 +199,7 @@ class Embedder:
             if len(wrong):
                 raise StageError(
                     f"{layer_column(layer)} of image {batch[wrong[0]].key} is not finite",
-                    "the encoder overflows: check its weights, or use float32 on this device",
+                    "the encoder overflows: check its weights, or set encoder.precision to bfloat16 or float32",
                 )
 
     def _ready(self) -> tuple[Encoder, ThreadPoolExecutor]:

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 from actors.embedder import Embedder, EmbedShard, EncoderResolver
-from actors.encoder_config import EncoderConfig, EncoderFacts
+from actors.encoder_config import EncoderConfig, EncoderFacts, unusual
 from actors.weights import weights_identity
 from actors.workbench import Progress, Workbench
 from storage.digest import digest, short
@@ -48,6 +48,7 @@ def resolve_encoder(bench: Workbench, config: EncoderConfig) -> EncoderFacts:
         pooling=config.pooling,
         layers=config.layers,
         harmonise=config.harmonise,
+        **unusual(config.precision),
         libraries=[version("timm"), version("torch")],
     )
     key = f"encoders/{short(request)}.json"

@@ -154,8 +154,8 @@ class TestUnreadable:
         [
             pytest.param(b"", "0 bytes", id="empty"),
             pytest.param(b"the quick brown fox\n" * 9, "not a png, jpg, webp or bmp file", id="text"),
-            pytest.param(_file(_photo(), "GIF"), "not a png, jpg, webp or bmp file", id="gif"),
-            pytest.param(_two_frames("GIF"), "not a png, jpg, webp or bmp file", id="animated gif"),
+            pytest.param(_file(_photo(), "GIF"), "a GIF, of 256 colours or animated: convert", id="gif"),
+            pytest.param(_two_frames("GIF"), "a GIF, of 256 colours or animated: convert", id="animated gif"),
             pytest.param(_two_frames("WEBP"), "animated", id="animated webp"),
             pytest.param(_two_frames("PNG"), "animated", id="animated png"),
             pytest.param(JPEG[: len(JPEG) // 2], "[Tt]runcated", id="half a jpeg"),
