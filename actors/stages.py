@@ -64,10 +64,12 @@ def resolve_encoder(bench: Workbench, config: EncoderConfig) -> EncoderFacts:
 def shard_size(images: int) -> int:
     """Images per shard: about 200 shards a set, so that progress shows and fragments stay large.
 
+    A multiple of 256, so that batches are full up to a shard's end.
+
     >>> [shard_size(n) for n in (500, 100_000, 10_000_000)]
-    [256, 500, 4096]
+    [256, 512, 4096]
     """
-    return min(4096, max(256, images // 200))
+    return min(4096, 256 * max(1, round(images / 200 / 256)))
 
 
 def table_name(facts: EncoderFacts, manifest: Manifest) -> str:

@@ -3,8 +3,11 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,7 @@ from PIL import Image
 
 from actors.decode import MAX_PIXELS, UnreadableImageError, decode, jpeg_quality, to_square
 
+ROOT = Path(__file__).parents[2]
 WHITE = (255, 255, 255)
 
 
@@ -215,3 +219,30 @@ class TestToSquare:
     def test_a_strip_does_not_grow_with_its_length(self) -> None:
         strip = Image.new("RGB", (2_000_000, 1), (1, 2, 3))  # 224 px high it would be 300 GB
         assert (to_square(strip, 224, Image.Resampling.BICUBIC) == [1, 2, 3]).all()
+
+
+_EIGHT_AT_ONCE = """
+import io, resource
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from PIL import Image
+from actors.decode import decode, to_square
+
+sink = io.BytesIO()
+Image.new("RGBA", (6000, 5000), (200, 10, 10, 200)).save(sink, "PNG")
+
+def read(_):
+    return to_square(decode(sink.getvalue()).rgb, 8, Image.Resampling.BICUBIC)
+
+with ThreadPoolExecutor(8) as readers:
+    list(readers.map(read, range(8)))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_large_images_take_turns() -> None:
+    """Eight readers of images of 30 megapixels and four channels: 120 MB a copy, three or four copies each."""
+    done = subprocess.run(
+        [sys.executable, "-c", _EIGHT_AT_ONCE], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert int(done.stdout) < 1200  # MB; without turns about 3000

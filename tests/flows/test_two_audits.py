@@ -1,0 +1,60 @@
+"""Two audits of the same releases at the same time, in two processes, on one store: the same results, once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flows.cli import run
+from flows.runtime import Runtime
+from flows.spec import load_spec
+from storage.objects import open_store
+from storage.results import read_result
+from storage.vectors import VectorStore
+from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, UNSEEN, Write
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_two_audits_at_once(runtime: Runtime, write_spec: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    from prefect.settings import get_current_settings
+
+    path = write_spec()
+    store = open_store(load_spec(path).store)
+    other = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "audit", str(path), "--json"],
+        cwd=ROOT,
+        env={**os.environ, "PREFECT_API_URL": str(get_current_settings().api.url)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 120
+    while not list(store.list("manifests/")):  # the other one is about to embed
+        assert other.poll() is None, other.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert run(["audit", str(path), "--json"]) == 0
+    ours = json.loads(capsys.readouterr().out)
+    printed, errors = other.communicate(timeout=200)
+    assert other.returncode == 0, printed + errors
+    theirs = json.loads(printed)
+
+    assert ours["audits"] == theirs["audits"]
+    assert ours["failures"] == theirs["failures"] == []
+    assert [audit["verdict"] for audit in ours["audits"]] == ["copying", "no copying seen"]
+    assert len(read_result(store, "audits")) == 2
+    assert len(read_result(store, "scores")) == 2 * 7
+    vectors = VectorStore(store)
+    tables = [vectors.committed(info.key[7:-5]) for info in store.list("tables/")]
+    assert sorted(table.rows for table in tables if table) == sorted([TRAIN, HELD_OUT, COPIES, UNSEEN])
+    for table in filter(None, tables):
+        rows = vectors.read(table.name, table.version, ["row", "key"])
+        assert rows["row"].to_pylist() == list(range(table.rows))
+        assert len(set(rows["key"].to_pylist())) == table.rows
