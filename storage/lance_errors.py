@@ -17,7 +17,7 @@ from storage.object_store import ObjectStore
 
 _DAMAGED = re.compile(
     r"not found|does not appear to be a lance file|corrupt|failed to fill whole buffer|invalid (magic|protobuf)"
-    r"|failed to decode|unexpected eof|out of (range|bounds)",
+    r"|failed to decode|unexpected eof|out of (range|bounds)|invalid range",
     re.IGNORECASE,
 )
 _PASSING = re.compile(

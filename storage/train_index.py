@@ -51,6 +51,7 @@ def write_indexed(
             mode="overwrite",
             storage_options=vectors.options,
         )
+        vectors.check_written(name, [fragment.metadata for fragment in dataset.get_fragments()])
         dataset = lance.dataset(vectors.table_uri(name), dataset.version, storage_options=vectors.options)
         dataset = dataset.create_index(
             "vector",

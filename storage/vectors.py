@@ -28,7 +28,7 @@ from lance.commit import CommitConflictError
 from lance.fragment import FragmentMetadata, write_fragments
 from numpy.typing import NDArray
 
-from storage.errors import StageError
+from storage.errors import StageError, StoreError
 from storage.lance_errors import lance_errors
 from storage.objects import ObjectStore, lance_storage_options
 
@@ -201,7 +201,23 @@ class VectorStore:
             fragments = write_fragments(
                 rows, self.table_uri(name), schema=rows.schema, mode="append", storage_options=self.options
             )
+        self.check_written(name, fragments)
         return [json.dumps(fragment.to_json()) for fragment in fragments]
+
+    def check_written(self, name: str, fragments: Iterable[FragmentMetadata]) -> None:
+        """See that data files are whole: Lance takes a file for written that a full disk cut off.
+
+        Raises:
+            StoreError: One is not.
+        """
+        for file in (file for fragment in fragments for file in fragment.files):
+            key = f"vectors/{name}.lance/data/{file.path}"
+            size = self.store.info(key).size
+            if size != file.file_size_bytes:
+                raise StoreError(
+                    f"{self.store.child_uri(key)}: {size} of {file.file_size_bytes} bytes were written",
+                    "check the free space there and the limits on the size of files, then run again",
+                )
 
     def leave_receipt(self, prefix: str, receipt: Receipt) -> bool:
         """Publish a shard's receipt; False when another worker was first (then its rows count, not ours)."""

