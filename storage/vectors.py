@@ -34,6 +34,8 @@ from storage.objects import ObjectStore, lance_storage_options
 
 _log = logging.getLogger(__name__)
 
+SCAN_WINDOW = 2**18
+
 FACT_FIELDS = [
     pa.field("row", pa.int64(), nullable=False),
     pa.field("key", pa.string(), nullable=False),
@@ -162,13 +164,17 @@ class VectorStore:
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """One vector column in the order of the table, block by block: (row (b,), vectors (b, d)).
 
-        ``part`` are positions in the table, from start to stop; None = all.
+        ``part`` are positions in the table, from start to stop; None = all. The table is opened anew every
+        `SCAN_WINDOW` rows, since what is done with the blocks may outlast the credentials of its beginning.
         """
-        limits = {} if part is None else {"offset": part.start, "limit": part.stop - part.start}
-        asked: dict[str, Any] = {"columns": ["row", column], "batch_size": batch_rows, "scan_in_order": True, **limits}
-        with self.guarded(name):
-            for batch in self.dataset(name, version).to_batches(**asked):
-                yield batch["row"].to_numpy(), vector_matrix(batch[column])
+        rows = self.dataset(name, version).count_rows()
+        start, stop = (0, rows) if part is None else (part.start, min(part.stop, rows))
+        for at in range(start, stop, SCAN_WINDOW):
+            limits = {"offset": at, "limit": min(SCAN_WINDOW, stop - at)}
+            with self.guarded(name):
+                dataset = self.dataset(name, version)
+                for batch in dataset.to_batches(["row", column], batch_size=batch_rows, scan_in_order=True, **limits):
+                    yield batch["row"].to_numpy(), vector_matrix(batch[column])
 
     def take(
         self, name: str, version: int, column: str, positions: NDArray[np.int64]

@@ -14,7 +14,7 @@ import pytest
 from storage.embedded_s3 import EmbeddedS3
 from storage.errors import StoreError
 from storage.objects import ObjectStore, lance_storage_options, open_store
-from storage.vectors import VectorStore
+from storage.vectors import VectorStore, layer_column
 from tests.faults.proxy import Answer, Fault, FaultyProxy, Request, healthy
 from tests.storage.small_run import ROWS, SCHEMA, commit_all, embed_shard, found_rows, run
 
@@ -119,6 +119,20 @@ def test_renewed_credentials_are_picked_up_in_mid_run(
     assert options is not None
     assert options["aws_access_key_id"] == NEW.access
     assert proxy.broken == []
+
+
+def test_a_scan_outlasts_its_credentials(
+    source: _File | _Process, place: ObjectStore, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.vectors.SCAN_WINDOW", 4)
+    vectors = VectorStore(place)
+    scan = vectors.scan("t", run(vectors).version, layer_column(0))
+    found = next(scan)[0].tolist()
+    source.give(NEW)
+    proxy.rule = _old_is_expired
+    for rows, _ in scan:
+        found += rows.tolist()
+    assert found == ROWS
 
 
 def test_expired_credentials_end_the_run_with_a_remedy(

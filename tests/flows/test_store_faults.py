@@ -1,4 +1,4 @@
-"""Two audits of the same releases at the same time, in two processes, on one store: the same results, once."""
+"""Audits whose store fails for a while, and two audits at once on one store: the same results, once."""
 
 from __future__ import annotations
 
@@ -11,15 +11,38 @@ from pathlib import Path
 
 import pytest
 
+from flows.audit import build_reference
 from flows.cli import run
 from flows.runtime import Runtime
-from flows.spec import load_spec
+from flows.spec import AuditSpec, load_spec
+from storage.embedded_s3 import EmbeddedS3
 from storage.objects import open_store
 from storage.results import read_result
 from storage.vectors import VectorStore
+from tests.faults.proxy import Answer, FaultyProxy, Request
 from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, UNSEEN, Write
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_a_flow_tries_again(runtime: Runtime, spec: AuditSpec, s3: EmbeddedS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 refuses every marker for longer than its attempts: the task fails, and its second run finds all shards."""
+    monkeypatch.setattr("storage.s3_client.MAX_ATTEMPTS", 2)
+
+    def first_two(request: Request) -> Answer | None:
+        return (
+            Answer(503, "SlowDown")
+            if "/tables/" in request.path and request.method == "PUT" and request.number < 2
+            else None
+        )
+
+    with FaultyProxy(s3.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)  # for this process, which commits; not for the actors
+        proxy.rule = first_two
+        reference = build_reference(spec)
+        assert len(proxy.broken) == 4
+    assert (reference.tables.train.rows, reference.tables.held_out.rows) == (TRAIN, HELD_OUT)
+    assert runtime.forward_images == 0  # of the runs that ended: the shards were those of the first ones
 
 
 def test_two_audits_at_once(runtime: Runtime, write_spec: Write, capsys: pytest.CaptureFixture[str]) -> None:
