@@ -222,9 +222,9 @@ class TestToSquare:
 
 
 _EIGHT_AT_ONCE = """
-import io, resource
+import io, re
 from concurrent.futures import ThreadPoolExecutor
-import numpy as np
+from pathlib import Path
 from PIL import Image
 from actors.decode import decode, to_square
 
@@ -236,13 +236,14 @@ def read(_):
 
 with ThreadPoolExecutor(8) as readers:
     list(readers.map(read, range(8)))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024)
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
 def test_large_images_take_turns() -> None:
-    """Eight readers of images of 30 megapixels and four channels: 120 MB a copy, three or four copies each."""
+    """Eight readers of images of 30 megapixels: 120 MB a copy, up to five copies at a time."""
     done = subprocess.run(
         [sys.executable, "-c", _EIGHT_AT_ONCE], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
     )
-    assert int(done.stdout) < 1200  # MB; without turns about 3000
+    assert int(done.stdout) < 1000  # MB: 609 measured, 4,633 without turns and with Pillow's own blocks

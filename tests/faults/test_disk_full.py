@@ -62,7 +62,7 @@ def test_an_object_is_written_whole_or_not_at_all(small_disk: Path) -> None:
     assert [path.name for path in (small_disk / "store").iterdir()] == ["a"]
 
 
-@pytest.mark.parametrize("left", range(9))
+@pytest.mark.parametrize("left", range(8))
 def test_a_run_goes_on_when_there_is_space_again(small_disk: Path, left: int) -> None:
     store = open_store(str(small_disk / "store"))
     vectors = VectorStore(store)

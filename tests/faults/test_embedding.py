@@ -18,7 +18,7 @@ import ray
 from PIL import Image
 
 from actors import stages
-from actors.cluster import Cluster
+from actors.cluster import Cluster, ClusterSettings, PoolSize
 from actors.embedder import Embedder, EmbedShard
 from actors.encoder import Encoder
 from actors.stages import EmbedSettings
@@ -54,13 +54,21 @@ def place(s3_prefix: str, small_shards: None) -> ObjectStore:
 
 
 @pytest.fixture
-def bench(s3_prefix: str, cluster: Cluster) -> Workbench:
+def hosts(local_ray: None) -> Iterator[Cluster]:
+    """Two hosts that no other test has killed: each may start again three times."""
+    size = PoolSize(2, cpus=0.1)
+    with Cluster(ClusterSettings(embed=size, layers=size)) as connected:
+        yield connected
+
+
+@pytest.fixture
+def bench(s3_prefix: str, hosts: Cluster) -> Workbench:
     """A store on S3, and the session's Ray."""
 
     def silent(_progress: Progress) -> None:
         """Nobody watches."""
 
-    return Workbench(open_store(f"{s3_prefix}/audit"), cluster, silent)
+    return Workbench(open_store(f"{s3_prefix}/audit"), hosts, silent)
 
 
 def _embed(bench: Workbench, tiny: Encoder, manifest: Manifest) -> stages.Embedded:

@@ -86,7 +86,7 @@ REJECTED: dict[str, tuple[bytes, str]] = {
     "truncated.jpg": (JPEG[:-40], "truncated"),
     "half.jpg": (JPEG[: len(JPEG) // 2], "truncated"),
     "bomb.png": (BOMB, "10000×10000 is more than 64,000,000 pixels"),
-    "animated.gif": (_frames("GIF"), "a GIF, of 256 colours or animated: convert it to PNG"),
+    "animated.gif": (_frames("GIF"), "a gif, of 256 colours or animated: convert it to png"),
     "animated.webp": (_frames("WEBP"), "animated: more than one frame"),
     "zero.png": (b"", "the file is empty (0 bytes)"),
     "text.png": (b"a page of the web", "not a png, jpg, webp or bmp file"),
@@ -128,7 +128,7 @@ def test_objects(store: ObjectStore, bench: Workbench, tiny: Encoder) -> None:
     assert found.forward_images == len(accepted)
     _check(bench, found.table, tiny, {key: pixels for key, (_, pixels) in accepted.items()}, set(REJECTED))
     for reject in found.table.rejects:
-        assert REJECTED[reject["key"]][1] in reject["reason"]
+        assert REJECTED[reject["key"]][1] in reject["reason"].lower()
     with pytest.raises(InputError, match="7 of 16 images could not be read") as caught:
         check_rejects(found.table, "release", most=0.05)
     assert "animated.gif: a GIF" in caught.value.found
@@ -150,7 +150,7 @@ def test_members_of_a_tar_shard(store: ObjectStore, bench: Workbench, tiny: Enco
     accepted = {f"odd.tar/{key}": pixels for key, (_, pixels) in ACCEPTED.items()}
     _check(bench, found.table, tiny, accepted, {f"odd.tar/{key}" for key in REJECTED})
     for reject in found.table.rejects:
-        assert REJECTED[reject["key"].removeprefix("odd.tar/")][1] in reject["reason"]
+        assert REJECTED[reject["key"].removeprefix("odd.tar/")][1] in reject["reason"].lower()
 
 
 LINK = info("link.png", type=tarfile.SYMTYPE, linkname="/etc/passwd")
