@@ -36,8 +36,9 @@ def test_a_flow_tries_again(runtime: Runtime, spec: AuditSpec, s3: EmbeddedS3, m
             else None
         )
 
+    runtime.cluster.pool("embed")  # Ray starts before the proxy: this process, which commits, goes through it alone
     with FaultyProxy(s3.endpoint) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)  # for this process, which commits; not for the actors
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         proxy.rule = first_two
         reference = build_reference(spec)
         assert len(proxy.broken) == 4
@@ -50,24 +51,19 @@ def test_two_audits_at_once(runtime: Runtime, write_spec: Write, capsys: pytest.
 
     path = write_spec()
     store = open_store(load_spec(path).store)
-    other = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "audit", str(path), "--json"],
-        cwd=ROOT,
-        env={**os.environ, "PREFECT_API_URL": str(get_current_settings().api.url)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    end = time.monotonic() + 120
-    while not list(store.list("manifests/")):  # the other one is about to embed
-        assert other.poll() is None, other.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    assert run(["audit", str(path), "--json"]) == 0
-    ours = json.loads(capsys.readouterr().out)
-    printed, errors = other.communicate(timeout=200)
-    assert other.returncode == 0, printed + errors
-    theirs = json.loads(printed)
+    environment = {**os.environ, "PREFECT_API_URL": str(get_current_settings().api.url)}
+    command = [sys.executable, "-m", "flows.cli", "audit", str(path), "--json"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True) as other:
+        end = time.monotonic() + 120
+        while not list(store.list("manifests/")):  # the other one is about to embed
+            assert other.poll() is None, other.communicate()
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        code = run(["audit", str(path), "--json"])
+        printed, errors = other.communicate(timeout=200)
+    assert (code, other.returncode) == (0, 0), errors
+    ours, theirs = json.loads(capsys.readouterr().out), json.loads(printed)
 
     assert ours["audits"] == theirs["audits"]
     assert ours["failures"] == theirs["failures"] == []
