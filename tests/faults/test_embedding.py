@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,13 +62,13 @@ def hosts(local_ray: None) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def bench(s3_prefix: str, hosts: Cluster) -> Workbench:
+def bench(s3_prefix: str, cluster: Cluster) -> Workbench:
     """A store on S3, and the session's Ray."""
 
     def silent(_progress: Progress) -> None:
         """Nobody watches."""
 
-    return Workbench(open_store(f"{s3_prefix}/audit"), hosts, silent)
+    return Workbench(open_store(f"{s3_prefix}/audit"), cluster, silent)
 
 
 def _embed(bench: Workbench, tiny: Encoder, manifest: Manifest) -> stages.Embedded:
@@ -124,8 +124,10 @@ class Mortal(Embedder):
 
 @pytest.mark.parametrize("point", ["in mid-shard", "after fragments before receipt", "after the receipt"])
 def test_an_actor_is_killed_at_every_shard(
-    bench: Workbench, place: ObjectStore, tiny: Encoder, monkeypatch: pytest.MonkeyPatch, point: str
+    bench: Workbench, hosts: Cluster, place: ObjectStore, tiny: Encoder, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
+    bench = replace(bench, cluster=hosts)
+
     def mortal(*settings: Any) -> Mortal:
         return Mortal(*settings, point=point)
 
