@@ -56,8 +56,8 @@ class Decontaminator:
     def _find(self, store: ObjectStore, task: FindContamination) -> list[Contaminated]:
         vectors = VectorStore(store)
         columns = ["row", "key", "sha256"]
-        train = vectors.dataset(task.train, task.train_version).to_table(columns=columns)
-        held_out = vectors.dataset(task.held_out, task.held_out_version).to_table(columns=columns)
+        train = vectors.read(task.train, task.train_version, columns)
+        held_out = vectors.read(task.held_out, task.held_out_version, columns)
         by_content = dict(zip(train["sha256"].to_pylist(), train["key"].to_pylist(), strict=True))
         train_keys = dict(zip(train["row"].to_pylist(), train["key"].to_pylist(), strict=True))
         near = self._near_duplicates([NearestTable.load(store, key) for key in task.nearest_keys])

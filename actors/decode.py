@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,16 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 MAX_PIXELS = 64_000_000
 """Pixels of the largest image that is decoded: a file of a few kilobytes can claim gigabytes."""
 
+LARGE_PIXELS = 4_000_000
+"""Larger images are decoded one at a time: a decode holds up to four copies of 3 or 4 bytes a pixel."""
+
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+_GIF = (b"GIF87a", b"GIF89a")
+
+_one_at_a_time = Lock()
+# Blocks of 16 MiB, Pillow's own size, stay with glibc's arena of their thread after they are freed; larger ones go back
+# to the system.
+Image.core.set_block_size(64 * 2**20)  # type: ignore[attr-defined]
 
 _SUBSAMPLING = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 _FEW_COMPONENTS = {1: "grey", 4: "CMYK"}
@@ -70,8 +81,11 @@ def decode(content: bytes | NDArray[np.uint8]) -> DecodedImage:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             _check_size(image)
             codec, (width, height) = codec_of(image), image.size
-            rgb = _to_rgb(image)
+            with _one_at_a_time if width * height > LARGE_PIXELS else nullcontext():
+                rgb = _to_rgb(image)
     except UnidentifiedImageError:
+        if content.startswith(_GIF):
+            raise UnreadableImageError("a GIF, of 256 colours or animated: convert it to PNG") from None
         raise UnreadableImageError("not a png, jpg, webp or bmp file") from None
     except (UnreadableImageError, MemoryError):  # no memory says nothing of the file
         raise

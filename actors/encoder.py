@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.data import resolve_model_data_config
 
-from actors.encoder_config import EncoderConfig, EncoderFacts, Pooling
+from actors.encoder_config import EncoderConfig, EncoderFacts, Pooling, unusual
 from actors.weights import local_weights
 from storage.digest import digest
 from storage.errors import InputError
@@ -41,6 +42,7 @@ class Encoder:
     def __init__(self, config: EncoderConfig, device: str = "cpu") -> None:
         self.config = config
         self.device = torch.device(device)
+        torch.backends.cudnn.allow_tf32 = False  # float32 is float32; cuDNN's convolutions would take 10 bits of it
         self.model = load_model(config)
         data = resolve_model_data_config(self.model)
         self._tap = _Tap(self.model, config.pooling)
@@ -63,8 +65,16 @@ class Encoder:
         """
         with torch.inference_mode():
             pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).to(torch.float32)
-            pooled = self._tap.run((pixels / 255 - self._mean) / self._std)
-            return {k: pooled[k].float().cpu().numpy() for k in self.layers}
+            normalised = (pixels / 255 - self._mean) / self._std
+            with self._products():
+                pooled = self._tap.run(normalised)
+            return {k: pooled[k].cpu().numpy() for k in self.layers}
+
+    def _products(self) -> AbstractContextManager[object]:
+        """How the forward pass multiplies: autocast when a lower precision is asked for, else as the weights are."""
+        if self.config.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=getattr(torch, self.config.precision))
 
     def _probe_layers(self) -> dict[int, int]:
         size = self.config.image_size
@@ -111,17 +121,18 @@ class _Tap:
         return f"after block {layer}" if layer else "embedding output"
 
     def run(self, pixels: torch.Tensor) -> list[torch.Tensor]:
-        """One forward pass: (b, 3, s, s) → per layer (b, d)."""
+        """One forward pass: (b, 3, s, s) → per layer (b, d) float32."""
         self._pooled = []
         if self._has_tokens:
             self._model.forward_features(pixels)
         else:
             stages = self._model.forward_intermediates(pixels, output_fmt="NCHW", intermediates_only=True)
-            self._pooled = [stage.mean(dim=(2, 3)) for stage in stages]
+            self._pooled = [stage.float().mean(dim=(2, 3)) for stage in stages]
         pooled, self._pooled = self._pooled, []
         return pooled
 
     def _keep(self, tokens: torch.Tensor) -> None:
+        tokens = tokens.float()  # what autocast left in a lower precision is pooled in float32
         if self._pooling == "cls":
             self._pooled.append(tokens[:, 0])
         elif tokens.ndim == 3:
@@ -275,8 +286,13 @@ def _facts(
         "harmonise": config.harmonise,
     }
     preprocessing = "upright RGB on white; shorter side resized to image_size, central square; float32"
-    code = digest(preprocessing=preprocessing, model_args=json.loads(config.model_args), **identity)
-    return EncoderFacts(digest=code, names={k: name(k) for k in dims}, **identity)
+    code = digest(
+        preprocessing=preprocessing,
+        model_args=json.loads(config.model_args),
+        **identity,
+        **unusual(config.precision),
+    )
+    return EncoderFacts(digest=code, names={k: name(k) for k in dims}, precision=config.precision, **identity)
 
 
 def _first_line(error: Exception, width: int = 200) -> str:

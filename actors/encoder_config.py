@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 Pooling = Literal["mean", "cls"]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,8 @@ class EncoderConfig:
 
     ``harmonise`` is the JPEG quality that every image is re-encoded at first, None for as it is. ``model_args`` is a
     JSON object, so that a configuration can be hashed and sent. ``weights`` is ``hub``,
-    ``random``, a path or an s3:// URI. ``layers`` is None for all.
+    ``random``, a path or an s3:// URI. ``layers`` is None for all. ``precision`` is that of the matrix products;
+    embeddings are float32 in any case.
     """
 
     model: str
@@ -26,6 +28,16 @@ class EncoderConfig:
     layers: tuple[int, ...] | None = None
     harmonise: int | None = None
     seed: int = 0
+    precision: Precision = "float32"
+
+
+def unusual(precision: Precision) -> dict[str, str]:
+    """The precision as a part of a digest: of float32 it is none, so that older digests stay.
+
+    >>> unusual("float32"), unusual("bfloat16")
+    ({}, {'precision': 'bfloat16'})
+    """
+    return {} if precision == "float32" else {"precision": precision}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,7 @@ class EncoderFacts:
     pooling: str
     model: str
     harmonise: int | None = None
+    precision: Precision = "float32"
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()

@@ -144,8 +144,7 @@ class Joiner:
         vectors = VectorStore(store)
         blocks = []
         for i, (name, version) in enumerate(task.tables):
-            dataset = vectors.dataset(name, version)
-            table = dataset.to_table(columns=["row", layer_column(task.layers[-1])], limit=FRECHET_IMAGES)
+            table = vectors.read(name, version, ["row", layer_column(task.layers[-1])], limit=FRECHET_IMAGES)
             rows, x = table["row"].to_numpy(), vector_matrix(table[layer_column(task.layers[-1])])
             kept = ~np.isin(rows, excluded) if i == 1 else np.ones(len(rows), np.bool_)
             blocks.append(moment_blocks(stored.partition.project(x[kept]), seed=task.seed))

@@ -33,6 +33,9 @@ LEFT_OUT_SHARE = 5
 
 LEFT_OUT_IMAGES = 2000
 
+CELLS_FIT = 2
+"""How cells are fitted. 2: of a large train set k-means starts on a sample. Another fit is another partition."""
+
 
 @dataclass(frozen=True, slots=True)
 class PartitionSettings:
@@ -89,6 +92,7 @@ def partition_prefix(train: EmbeddingTable, settings: PartitionSettings) -> str:
         cells=settings.cells,
         seed=settings.seed,
         search=settings.search,
+        fit=CELLS_FIT,
     )
     return f"partitions/{short(code)}"
 

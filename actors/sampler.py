@@ -100,8 +100,9 @@ class Sampler:
         exact = two_nearest(queries, _train(vectors, stored))
         index = vectors.open(stored.index_table, stored.index_version)
         choosing, kept = np.isin(positions, tuned), np.isin(positions, measured)
-        most = index_partitions(index.count_rows())
-        probes = choose_probes(index, queries[choosing], exact.first[choosing], wanted_recall(task.rows), most)
+        with vectors.guarded(stored.index_table):
+            most = index_partitions(index.count_rows())
+            probes = choose_probes(index, queries[choosing], exact.first[choosing], wanted_recall(task.rows), most)
         return SearchSample(rows[kept], TwoNearest(exact.first[kept], exact.second[kept]), probes).save(store, task.key)
 
     def close(self) -> None:

@@ -113,7 +113,8 @@ class Searcher:
             elif stored.search == "in_cell":
                 found = _in_cell(vectors, stored, projected, cells, rows if task.left_out else None)
             else:
-                found = _indexed(index, projected, probes, rows if task.left_out else None)
+                with vectors.guarded(stored.index_table):
+                    found = _indexed(index, projected, probes, rows if task.left_out else None)
             nothing = np.full(len(rows), np.nan)
             known = (nothing, nothing) if sample is None or task.left_out else sample.of_rows(rows)
             yield pa.table([rows, cells, *found, *known], schema=NEAREST_SCHEMA)
@@ -180,7 +181,7 @@ def _exact(
     cells: NDArray[np.int32],
 ) -> Found:
     """The exact search of the paper preset: no index knows 1 − |cos|."""
-    table = vectors.dataset(stored.index_table, stored.index_version).to_table(columns=["row", "vector"])
+    table = vectors.read(stored.index_table, stored.index_version, ["row", "vector"])
     train = vector_matrix(table["vector"])
     found = in_cell_nearest(projected, cells, train, partition.assign(train), "abs_cosine")
     nothing = np.full(len(projected), np.nan)

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 from actors.embedder import Embedder, EmbedShard, EncoderResolver
-from actors.encoder_config import EncoderConfig, EncoderFacts
+from actors.encoder_config import EncoderConfig, EncoderFacts, unusual
 from actors.quarantine import KILLED, embed_shards
 from actors.weights import weights_identity
 from actors.workbench import Progress, Workbench
@@ -52,6 +52,7 @@ def resolve_encoder(bench: Workbench, config: EncoderConfig) -> EncoderFacts:
         pooling=config.pooling,
         layers=config.layers,
         harmonise=config.harmonise,
+        **unusual(config.precision),
         libraries=[version("timm"), version("torch")],
     )
     key = f"encoders/{short(request)}.json"
@@ -67,10 +68,12 @@ def resolve_encoder(bench: Workbench, config: EncoderConfig) -> EncoderFacts:
 def shard_size(images: int) -> int:
     """Images per shard: about 200 shards a set, so that progress shows and fragments stay large.
 
+    A multiple of 256, so that batches are full up to a shard's end.
+
     >>> [shard_size(n) for n in (500, 100_000, 10_000_000)]
-    [256, 500, 4096]
+    [256, 512, 4096]
     """
-    return min(4096, max(256, images // 200))
+    return min(4096, 256 * max(1, round(images / 200 / 256)))
 
 
 def table_name(facts: EncoderFacts, manifest: Manifest) -> str:

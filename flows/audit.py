@@ -37,7 +37,7 @@ from flows.spec import AuditSpec, ReleaseSpec
 from scoring.cells import MIN_HELD_OUT
 from scoring.layer_score import PRESETS
 from storage.digest import digest
-from storage.errors import InputError, LayerprintError, StageError
+from storage.errors import InputError, LayerprintError, StageError, StoreUnavailableError
 from storage.image_sets import list_images
 from storage.manifest import Manifest
 from storage.vectors import EmbeddingTable, VectorStore
@@ -46,7 +46,7 @@ from storage.vectors import EmbeddingTable, VectorStore
 def is_infrastructure_error(_task: Any, _run: Any, state: Any) -> bool:
     """Retry what may pass by itself; never the user's input."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, (StageError, OSError, ConnectionError))
+    return isinstance(error, (StageError, StoreUnavailableError, OSError, ConnectionError))
 
 
 _stage = task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[2, 10], retry_condition_fn=is_infrastructure_error)

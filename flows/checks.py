@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
@@ -117,11 +117,13 @@ def sniff(manifest: Manifest, quality: int | None = None, seed: int = 0) -> File
     """
     reader = open_reader(manifest.uri, manifest.kind)
     rows = np.random.default_rng(seed).permutation(len(manifest))[:SNIFFED]
-    readable: list[DecodedImage] = []
-    for row in rows.tolist():
-        with suppress(UnreadableImageError):
-            readable.append(harmonised(decode(reader.read(manifest.image(row))), quality))
-    return FileFacts.of_images(readable)
+
+    def readable() -> Iterator[DecodedImage]:
+        for row in rows.tolist():
+            with suppress(UnreadableImageError):
+                yield harmonised(decode(reader.read(manifest.image(row))), quality)
+
+    return FileFacts.of_images(readable())
 
 
 def parity_checks(reference: FileFacts, other: FileFacts, name: str) -> list[Check]:

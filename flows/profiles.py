@@ -141,7 +141,7 @@ def _difference(rows: Sequence[Row], wanted: Mapping[str, str]) -> str:
     if not rows:
         return ""
     meaning = {
-        "encoder_digest": "encoder (model, weights, image size, pooling, layers or harmonise)",
+        "encoder_digest": "encoder (model, weights, image size, pooling, layers, harmonise or precision)",
         "scoring_digest": "scoring (preset, components, cells or seed) or method version",
         "reference_digest": "reference (its images, or scoring.search)",
     }

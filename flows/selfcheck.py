@@ -121,8 +121,8 @@ def selfcheck(spec: AuditSpec) -> SelfCheck:
 
 def _split(spec: AuditSpec, runtime: Runtime, tables: ReferenceTables) -> _Halves:
     store = runtime.bench(spec).store
-    dataset = VectorStore(store).dataset(tables.held_out.name, tables.held_out.version)
-    rows = dataset.to_table(columns=["row"])["row"].to_numpy()
+    held_out = VectorStore(store).read(tables.held_out.name, tables.held_out.version, ["row"])
+    rows = held_out["row"].to_numpy()
     rows = np.sort(rows[~np.isin(rows, contaminated_rows(store, tables.contaminated))])
     if len(rows) < 2 * MIN_HELD_OUT:
         raise InputError(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
-from actors.encoder_config import EncoderConfig, Pooling
+from actors.encoder_config import EncoderConfig, Pooling, Precision
 from flows.cluster_spec import ClusterSpec
 from flows.releases import ReleasePattern, ReleaseSpec, find_releases
 from flows.spec_fields import IMAGE_SET, Name, SpecPart, Uri, explain
@@ -40,6 +40,9 @@ class EncoderSpec(SpecPart):
         None, description="jpeg:QUALITY re-encodes every image of all sets alike first"
     )
     layers: Literal["all"] | list[int] = Field("all", description="all, or a list like [0, 3, 11]")
+    precision: Precision = Field(
+        "float32", description="of the forward pass: float32, bfloat16 or float16; embeddings stay float32"
+    )
 
     @field_validator("layers")
     @classmethod
@@ -63,6 +66,7 @@ class EncoderSpec(SpecPart):
             pooling=self.pooling,
             layers=None if self.layers == "all" else tuple(self.layers),
             harmonise=self.jpeg_quality,
+            precision=self.precision,
         )
 
 

@@ -72,13 +72,14 @@ def unchanged_rows(
     numbers = _row_numbers(vectors.store.uri, earlier.table, earlier.version)
     places = np.searchsorted(numbers, wanted)
     there = np.append(numbers, -1)[places] == wanted
-    found = vectors.dataset(earlier.table, earlier.version).take(places[there])
+    with vectors.guarded(earlier.table):
+        found = vectors.dataset(earlier.table, earlier.version).take(places[there])
     return found.set_column(found.schema.get_field_index("row"), found.schema.field("row"), pa.array(rows[there]))
 
 
 @lru_cache(maxsize=2)
 def _row_numbers(store_uri: str, table: str, version: int) -> NDArray[np.int64]:
     """The row numbers of a table, ascending, int64 (rows,)."""
-    dataset = VectorStore(open_store(store_uri)).dataset(table, version)
-    numbers: NDArray[np.int64] = dataset.to_table(columns=["row"])["row"].to_numpy()
+    rows = VectorStore(open_store(store_uri)).read(table, version, ["row"])
+    numbers: NDArray[np.int64] = rows["row"].to_numpy()
     return numbers

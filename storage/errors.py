@@ -4,6 +4,7 @@
 
     LayerprintError        exit 1   anything that is not the user's input
     ├── StoreError         exit 2   object storage: bucket, credentials, network
+    │   └── StoreUnavailableError   it may pass by itself: 503, timeouts, a broken connection
     ├── InputError         exit 2   spec, images, weights, arguments
     └── StageError         exit 1   work that failed after its retries
 
@@ -37,6 +38,10 @@ class StoreError(LayerprintError):
     """Object storage cannot be used: bucket, credentials or network."""
 
     exit_code = 2
+
+
+class StoreUnavailableError(StoreError):
+    """Object storage did not answer, after all attempts; a later run may find it well again."""
 
 
 class InputError(LayerprintError):

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 Kind = Literal["objects", "tar", "parquet", "array"]
 """What an image is: an object of its own, a member of a tar shard, a row of a Parquet file, an item of an array."""
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
+"""Of files that are taken for images. A GIF is one that cannot be used: it is listed so that it is rejected by name."""
 
 
 class ImageRef(NamedTuple):

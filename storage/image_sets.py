@@ -1,7 +1,7 @@
 """Image sets: what is one, how it is listed and read.
 
 ========================  ============================================================================
-folder or s3:// prefix    recursive; png, jpg, jpeg, webp, bmp
+folder or s3:// prefix    recursive; png, jpg, jpeg, webp, bmp (a gif is listed, and rejected when it is read)
 tar shards                ``file.tar``, or a folder with ``.tar`` files (WebDataset; uncompressed)
 Parquet                   ``file.parquet#column``, or ``folder#column`` (bytes of image files)
 array                     ``file.npz#array`` (uint8, ``(n, h, w)`` or ``(n, h, w, 3)``)
@@ -98,10 +98,10 @@ def _manifest(uri: str, kind: Kind, table: pa.Table, others: Counter[str] | None
     if table.num_rows:
         return Manifest(uri, kind, table.sort_by("key"))
     there = ", ".join(f"{n} {suffix} file{'s' * (n > 1)}" for suffix, n in (others or Counter()).most_common(5))
+    usable = ", ".join(sorted(IMAGE_SUFFIXES - {".gif"}))
     raise InputError(
         f"{uri}: no image here ({there or 'there is nothing at all'})",
-        f"give a folder or prefix with {', '.join(sorted(IMAGE_SUFFIXES))} or .tar files, file.parquet#column, "
-        "folder#column or file.npz#array",
+        f"give a folder or prefix with {usable} or .tar files, file.parquet#column, folder#column or file.npz#array",
     )
 
 

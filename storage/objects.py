@@ -14,6 +14,9 @@ from storage.object_store import ObjectChangedError, ObjectInfo, ObjectMissingEr
 from storage.s3_client import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, connection, s3_errors
 from storage.s3_store import S3Store
 
+LANCE_RETRIES = 7
+"""Of one request, with pauses that double from .1 s; Lance's own 3 are over in a second."""
+
 __all__ = [
     "LocalStore",
     "ObjectChangedError",
@@ -99,6 +102,7 @@ def lance_storage_options(uri: str) -> dict[str, str] | None:
         "aws_access_key_id": access.access_key,
         "aws_secret_access_key": access.secret_key,
         "aws_region": access.region,
+        "client_max_retries": str(LANCE_RETRIES),
     }
     if access.token:
         options["aws_session_token"] = access.token

@@ -17,7 +17,7 @@ import boto3.session
 import botocore.exceptions as aws
 from botocore.config import Config
 
-from storage.errors import StoreError
+from storage.errors import StoreError, StoreUnavailableError
 from storage.object_store import ObjectChangedError, ObjectMissingError
 
 if TYPE_CHECKING:
@@ -41,8 +41,12 @@ _CREDENTIAL_ERRORS = (
 _DENIED = "check the policy of these credentials: list, read and write on the bucket are needed"
 _WRONG_SECRET = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile in AWS_PROFILE"
 _BUSY = "try again later, or with fewer workers"
-_EXPIRED = "sign in again (aws sso login), or renew AWS_SESSION_TOKEN"
+_EXPIRED = (
+    "sign in again (aws sso login) or renew AWS_SESSION_TOKEN, and run again: what is finished is kept; for long runs "
+    "let AWS_PROFILE name a profile whose credentials are renewed (sso, role, credential_process)"
+)
 _OTHER = "check the bucket, the region and the server behind AWS_ENDPOINT_URL"
+_NETWORK = "check AWS_ENDPOINT_URL, that the server runs, and the network"
 _REGION = "set AWS_DEFAULT_REGION to the region of the bucket"
 _CLIENT_ERRORS = {
     "NoSuchBucket": ("no such bucket", "create the bucket, or correct its name and AWS_ENDPOINT_URL"),
@@ -57,12 +61,21 @@ _CLIENT_ERRORS = {
     "RequestTimeTooSkewed": ("the clock of this machine is wrong", "set the clock and try again"),
     "PermanentRedirect": ("the bucket is in another region", _REGION),
     "AuthorizationHeaderMalformed": ("the bucket is in another region", _REGION),
+    "RequestTimeout": (f"S3 waited too long for us, {MAX_ATTEMPTS} times", _BUSY),
     "SlowDown": (f"S3 is overloaded, after {MAX_ATTEMPTS} attempts", _BUSY),
     "ServiceUnavailable": (f"S3 is unavailable, after {MAX_ATTEMPTS} attempts", _BUSY),
     "503": (f"S3 is unavailable, after {MAX_ATTEMPTS} attempts", _BUSY),
     "InternalError": (f"S3 failed inside, after {MAX_ATTEMPTS} attempts", _BUSY),
 }
+_PASSING = {"RequestTimeout", "SlowDown", "ServiceUnavailable", "503", "InternalError"}
 _MISSING = {"NoSuchKey", "404", "NotFound"}
+_SETTINGS_FILES = {"AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials", "AWS_CONFIG_FILE": "~/.aws/config"}
+
+
+class BodyBrokenError(aws.BotoCoreError):
+    """An object's bytes broke off on their way, or came too slowly; botocore repeats requests, not transfers."""
+
+    fmt = "the transfer broke off"
 
 
 class Connection(NamedTuple):
@@ -76,23 +89,35 @@ class Connection(NamedTuple):
     endpoint: str | None
 
 
-_connections: dict[tuple[object, ...], Connection] = {}
+_connections: dict[tuple[object, ...], tuple[object, Connection]] = {}
 _lock = threading.Lock()
 
 
 def connection() -> Connection:
     """The connection of this process under the present AWS settings, made once and shared by threads.
 
+    It is made anew when the credentials or config file was written again: botocore reads them once.
+
     Raises:
         StoreError: The AWS settings are contradictory.
     """
     settings = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
     key = (os.getpid(), settings)  # a forked child must not share its parent's sockets
+    files = tuple(_stamp(os.environ.get(name, usual)) for name, usual in _SETTINGS_FILES.items())
     with _lock:
-        if key not in _connections:
+        if key not in _connections or _connections[key][0] != files:
             with s3_errors("S3 settings"):
-                _connections[key] = _connect()
-        return _connections[key]
+                _connections[key] = files, _connect()
+        return _connections[key][1]
+
+
+def _stamp(path: str) -> tuple[int, ...] | None:
+    """What changes when a file is written again; None when there is none."""
+    try:
+        found = os.stat(os.path.expanduser(path))
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _config(**more: object) -> Config:
@@ -146,6 +171,8 @@ def s3_errors(where: str) -> Iterator[None]:
         ) from error
     except aws.ParamValidationError as error:
         raise StoreError(f"{where}: not a valid bucket or key", "correct the s3:// URI in the spec") from error
+    except BodyBrokenError as error:
+        raise StoreUnavailableError(f"{where}: its transfer broke off, {MAX_ATTEMPTS} times", _NETWORK) from error
     except aws.BotoCoreError as error:
         raise _network_error(where, error) from error
 
@@ -157,15 +184,12 @@ def _client_error(where: str, error: aws.ClientError) -> StoreError:
     if code == "PreconditionFailed":
         return ObjectChangedError(f"{where}: written again since it was listed", "list the image set again")
     found, remedy = _CLIENT_ERRORS.get(code, (f"S3 answered {code} to {error.operation_name}", _OTHER))
-    return StoreError(f"{where}: {found}", remedy)
+    return (StoreUnavailableError if code in _PASSING else StoreError)(f"{where}: {found}", remedy)
 
 
 def _network_error(where: str, error: aws.BotoCoreError) -> StoreError:
     shown = _without_userinfo(str(error.kwargs.get("endpoint_url") or _present_endpoint()))
-    return StoreError(
-        f"{where}: the S3 endpoint {shown} cannot be used ({type(error).__name__})",
-        "check AWS_ENDPOINT_URL, that the server runs, and the network",
-    )
+    return StoreUnavailableError(f"{where}: the S3 endpoint {shown} cannot be used ({type(error).__name__})", _NETWORK)
 
 
 def _present_endpoint() -> str:

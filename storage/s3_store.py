@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import ClientError
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+from botocore.exceptions import (
+    ClientError,
+    ConnectionClosedError,
+    FlexibleChecksumError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
+from tenacity import (
+    retry,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 from storage.object_store import ObjectInfo, ObjectStore, checked_key
-from storage.s3_client import s3_client, s3_errors
+from storage.s3_client import MAX_ATTEMPTS, READ_TIMEOUT_S, BodyBrokenError, s3_client, s3_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+
+
+SLOWEST_BYTES_PER_S = 4 * 2**10
+"""A transfer that is slower, after `READ_TIMEOUT_S`, is given up and tried again."""
+
+_PIECE_BYTES = 16 * 2**10
+_BROKEN = (ConnectionClosedError, FlexibleChecksumError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 
 
 class S3Store(ObjectStore):
@@ -54,18 +75,28 @@ class S3Store(ObjectStore):
 
     def get(self, key: str, etag: str | None = None) -> bytes:
         with s3_errors(self.child_uri(key)):
-            return self._get(key, etag)["Body"].read()
+            return self._read(key, etag)
 
     def get_range(self, key: str, start: int, length: int, etag: str | None = None) -> bytes:
         if not length:  # HTTP has no empty range
             return b""
         with s3_errors(self.child_uri(key)):
             try:
-                return self._get(key, etag, f"bytes={start}-{start + length - 1}")["Body"].read()
+                return self._read(key, etag, f"bytes={start}-{start + length - 1}")
             except ClientError as error:
                 if _status(error) != 416:  # it starts behind the object's end
                     raise
                 return b""
+
+    @retry(
+        retry=retry_if_exception_type(BodyBrokenError),
+        stop=stop_after_attempt(MAX_ATTEMPTS),
+        wait=wait_random_exponential(multiplier=0.2, max=10),
+        reraise=True,
+    )
+    def _read(self, key: str, etag: str | None = None, span: str | None = None) -> bytes:
+        """The bytes of an object or of a range; asked for again when they break off on their way."""
+        return _bytes_of(self._get(key, etag, span))
 
     def _get(self, key: str, etag: str | None = None, span: str | None = None) -> GetObjectOutputTypeDef:
         options = {"IfMatch": etag and f'"{etag}"', "Range": span}
@@ -126,6 +157,26 @@ class S3Store(ObjectStore):
 
     def _key(self, key: str) -> str:
         return self._root + checked_key(key)
+
+
+def _bytes_of(answer: GetObjectOutputTypeDef) -> bytes:
+    """All bytes of an answer, which may take `READ_TIMEOUT_S` and a second for every `SLOWEST_BYTES_PER_S`.
+
+    Raises:
+        BodyBrokenError: They broke off, or came too slowly.
+    """
+    end = time.monotonic() + READ_TIMEOUT_S + answer["ContentLength"] / SLOWEST_BYTES_PER_S
+    pieces = []
+    try:
+        while piece := answer["Body"].read(_PIECE_BYTES):
+            pieces.append(piece)
+            if time.monotonic() > end:
+                raise BodyBrokenError
+    except _BROKEN as error:
+        raise BodyBrokenError from error
+    finally:
+        answer["Body"].close()
+    return b"".join(pieces)
 
 
 def _status(error: ClientError) -> int:

@@ -44,24 +44,27 @@ def write_indexed(
         ]
     )
     batches = (pa.record_batch([pa.array(row), vector_array(x)], schema=schema) for row, x in blocks)
-    dataset = lance.write_dataset(
-        pa.RecordBatchReader.from_batches(schema, batches),
-        vectors.table_uri(name),
-        mode="overwrite",
-        storage_options=vectors.options,
-    )
-    dataset = dataset.create_index(
-        "vector",
-        "IVF_FLAT",
-        metric="l2",
-        num_partitions=len(centroids),
-        ivf_centroids=centroids,
-        replace=True,
-        storage_options=vectors.options,
-    )
-    version = int(dataset.version)
-    dataset.tags.create(f"index-{version}", version)
-    return version
+    with vectors.guarded(name):
+        dataset = lance.write_dataset(
+            pa.RecordBatchReader.from_batches(schema, batches),
+            vectors.table_uri(name),
+            mode="overwrite",
+            storage_options=vectors.options,
+        )
+        vectors.check_written(name, [fragment.metadata for fragment in dataset.get_fragments()])
+        dataset = lance.dataset(vectors.table_uri(name), dataset.version, storage_options=vectors.options)
+        dataset = dataset.create_index(
+            "vector",
+            "IVF_FLAT",
+            metric="l2",
+            num_partitions=len(centroids),
+            ivf_centroids=centroids,
+            replace=True,
+            storage_options=vectors.options,
+        )
+        version = int(dataset.version)
+        dataset.tags.create(f"index-{version}", version)
+        return version
 
 
 class Neighbours(NamedTuple):

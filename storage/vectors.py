@@ -5,7 +5,8 @@ table at once. Three things make the commit safe:
 
 * a receipt is put if absent, so of two workers that embed one shard exactly one is counted;
 * the commit is an *overwrite* by the fragments of all receipts, so committing twice (two drivers, or a crash
-  between the commit and its marker) gives the same rows once, where an append would double them;
+  between the commit and its marker) gives the same rows once, where an append would double them; a table that
+  holds exactly these files is left as it is, so that the version which another driver's marker names stays the last;
 * the marker is put if absent, after the commit, and names the version that every reader opens.
 """
 
@@ -14,7 +15,8 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -26,10 +28,13 @@ from lance.commit import CommitConflictError
 from lance.fragment import FragmentMetadata, write_fragments
 from numpy.typing import NDArray
 
-from storage.errors import StageError
+from storage.errors import StageError, StoreError
+from storage.lance_errors import lance_errors
 from storage.objects import ObjectStore, lance_storage_options
 
 _log = logging.getLogger(__name__)
+
+SCAN_WINDOW = 2**18
 
 FACT_FIELDS = [
     pa.field("row", pa.int64(), nullable=False),
@@ -136,7 +141,15 @@ class VectorStore:
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
         self.uri = store.child_uri("vectors")
-        self.options = lance_storage_options(self.uri)
+
+    @property
+    def options(self) -> dict[str, str] | None:
+        """What Lance needs now to reach the store: not kept, since credentials are renewed."""
+        return lance_storage_options(self.uri)
+
+    def guarded(self, name: str) -> AbstractContextManager[None]:
+        """Turns what Lance raises of this table's storage into `StoreError`, see `lance_errors`."""
+        return lance_errors(self.store, name)
 
     def table_uri(self, name: str) -> str:
         return f"{self.uri}/{name}.lance"
@@ -146,31 +159,44 @@ class VectorStore:
 
     def open(self, name: str, version: int) -> Any:
         """The LanceDB table at exactly this version."""
-        table = self.database().open_table(name)
-        table.checkout(version)
-        return table
+        with self.guarded(name):
+            table = self.database().open_table(name)
+            table.checkout(version)
+            return table
 
     def dataset(self, name: str, version: int) -> lance.LanceDataset:
         """The same table as a Lance dataset, for scans of single columns."""
-        return lance.dataset(self.table_uri(name), version=version, storage_options=self.options)
+        with self.guarded(name):
+            return lance.dataset(self.table_uri(name), version=version, storage_options=self.options)
+
+    def read(self, name: str, version: int, columns: list[str], **limits: Any) -> pa.Table:
+        """Columns of a table; ``filter`` and ``limit`` as `lance.LanceDataset.to_table` has them."""
+        with self.guarded(name):
+            return self.dataset(name, version).to_table(columns=columns, **limits)
 
     def scan(
         self, name: str, version: int, column: str, batch_rows: int = 16_384, part: slice | None = None
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """One vector column in the order of the table, block by block: (row (b,), vectors (b, d)).
 
-        ``part`` are positions in the table, from start to stop; None = all.
+        ``part`` are positions in the table, from start to stop; None = all. The table is opened anew every
+        `SCAN_WINDOW` rows, since what is done with the blocks may outlast the credentials of its beginning.
         """
-        limits = {} if part is None else {"offset": part.start, "limit": part.stop - part.start}
-        dataset = self.dataset(name, version)
-        for batch in dataset.to_batches(columns=["row", column], batch_size=batch_rows, scan_in_order=True, **limits):
-            yield batch["row"].to_numpy(), vector_matrix(batch[column])
+        rows = self.dataset(name, version).count_rows()
+        start, stop = (0, rows) if part is None else (part.start, min(part.stop, rows))
+        for at in range(start, stop, SCAN_WINDOW):
+            limits = {"offset": at, "limit": min(SCAN_WINDOW, stop - at)}
+            with self.guarded(name):
+                dataset = self.dataset(name, version)
+                for batch in dataset.to_batches(["row", column], batch_size=batch_rows, scan_in_order=True, **limits):
+                    yield batch["row"].to_numpy(), vector_matrix(batch[column])
 
     def take(
         self, name: str, version: int, column: str, positions: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Some vectors of a column by their positions in the table: (row (b,), vectors (b, d)) in the same order."""
-        table = self.dataset(name, version).take(positions, columns=["row", column])
+        with self.guarded(name):
+            table = self.dataset(name, version).take(positions, columns=["row", column])
         return table["row"].to_numpy(), vector_matrix(table[column])
 
     def identities(self, table: EmbeddingTable, rows: Collection[int]) -> dict[int, ImageIdentity]:
@@ -178,24 +204,41 @@ class VectorStore:
         if not rows:
             return {}
         wanted = f"row IN ({', '.join(str(int(row)) for row in rows)})"
-        dataset = self.dataset(table.name, table.version)
-        found = dataset.to_table(columns=["row", "key", "sha256"], filter=wanted).to_pylist()
+        found = self.read(table.name, table.version, ["row", "key", "sha256"], filter=wanted).to_pylist()
         return {item["row"]: ImageIdentity(item["key"], item["sha256"]) for item in found}
 
     # -- shards and receipts ---------------------------------------------------------------------------------
 
     def create(self, name: str, schema: pa.Schema) -> None:
         """Create the empty table with its full schema, if it is not there."""
-        self.database().create_table(name, schema=schema, exist_ok=True)
+        with self.guarded(name):
+            self.database().create_table(name, schema=schema, exist_ok=True)
 
     def write_shard(self, name: str, rows: pa.Table) -> list[str]:
         """Write one shard's rows as uncommitted fragments; returns their metadata as JSON texts."""
         if not rows.num_rows:
             return []
-        fragments = write_fragments(
-            rows, self.table_uri(name), schema=rows.schema, mode="append", storage_options=self.options
-        )
+        with self.guarded(name):
+            fragments = write_fragments(
+                rows, self.table_uri(name), schema=rows.schema, mode="append", storage_options=self.options
+            )
+        self.check_written(name, fragments)
         return [json.dumps(fragment.to_json()) for fragment in fragments]
+
+    def check_written(self, name: str, fragments: Iterable[FragmentMetadata]) -> None:
+        """See that data files are whole: Lance takes a file for written that a full disk cut off.
+
+        Raises:
+            StoreError: One is not.
+        """
+        for file in (file for fragment in fragments for file in fragment.files):
+            key = f"vectors/{name}.lance/data/{file.path}"
+            size = self.store.info(key).size
+            if size != file.file_size_bytes:
+                raise StoreError(
+                    f"{self.store.child_uri(key)}: {size} of {file.file_size_bytes} bytes were written",
+                    "check the free space there and the limits on the size of files, then run again",
+                )
 
     def leave_receipt(self, prefix: str, receipt: Receipt) -> bool:
         """Publish a shard's receipt; False when another worker was first (then its rows count, not ours)."""
@@ -233,7 +276,8 @@ class VectorStore:
             return done
         ordered = sorted(receipts, key=lambda r: r.shard)
         rows = sum(r.rows for r in ordered)
-        version = self._overwrite(name, schema, [f for r in ordered for f in r.fragments], rows)
+        with self.guarded(name):
+            version = self._overwrite(name, schema, [f for r in ordered for f in r.fragments], rows)
         table = EmbeddingTable(
             name=name,
             version=version,
@@ -248,9 +292,10 @@ class VectorStore:
 
     def _overwrite(self, name: str, schema: pa.Schema, fragments: list[str], rows: int) -> int:
         """Replace the table's content by these fragments; returns the new version."""
+        wanted = [FragmentMetadata.from_json(fragment) for fragment in fragments]
         dataset = lance.dataset(self.table_uri(name), storage_options=self.options)
-        if dataset.count_rows() != rows:  # else: committed before a crash, or by another driver
-            operation = lance.LanceOperation.Overwrite(schema, [FragmentMetadata.from_json(f) for f in fragments])
+        if _data_files(dataset) != _files(wanted):  # else: committed before a crash, or by another driver
+            operation = lance.LanceOperation.Overwrite(schema, wanted)
             transaction = lance.Transaction(dataset.version, operation, transaction_properties={"table": name})
             try:
                 lance.LanceDataset.commit(
@@ -259,12 +304,20 @@ class VectorStore:
             except CommitConflictError:
                 _log.info("table %s: another driver committed the same shards first", name)
             dataset = lance.dataset(self.table_uri(name), storage_options=self.options)
-        if dataset.count_rows() != rows:
+        if _data_files(dataset) != _files(wanted) or dataset.count_rows() != rows:
             raise StageError(
                 f"table {name} has {dataset.count_rows()} rows after its commit, its receipts say {rows}",
                 "run the audit again; if it stays, delete the table's folder and its receipts",
             )
         return int(dataset.version)
+
+
+def _files(fragments: Iterable[FragmentMetadata]) -> set[str]:
+    return {file.path for fragment in fragments for file in fragment.files}
+
+
+def _data_files(dataset: lance.LanceDataset) -> set[str]:
+    return _files(fragment.metadata for fragment in dataset.get_fragments())
 
 
 def _total(counts: Iterator[dict[str, int]]) -> dict[str, int]:

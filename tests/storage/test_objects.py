@@ -299,6 +299,7 @@ def test_a_session_token_reaches_lance(s3_prefix: str, monkeypatch: pytest.Monke
         "aws_endpoint": s3.endpoint,
         "aws_region": "us-east-1",
         "allow_http": "true",
+        "client_max_retries": "7",
     }
 
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import lance
@@ -20,61 +21,21 @@ from storage.vectors import (
     ImageIdentity,
     Receipt,
     VectorStore,
-    embedding_schema,
     layer_column,
     vector_array,
     vector_matrix,
 )
-
-DIMS = {0: 3, 7: 5}
-SCHEMA = embedding_schema(DIMS)
-SHARDS = [range(4), range(4, 9), range(9, 11)]
-ROWS = list(range(11))
-
-
-def _rows(shard: range, worker: float = 0) -> pa.Table:
-    """The rows of a shard; all their vectors hold the row's number, and the worker's as a fraction."""
-    count = len(shard)
-    facts: list[Any] = [
-        pa.array(list(shard), pa.int64()),
-        pa.array([f"{row:02d}.png" for row in shard]),
-        pa.array([f"sha-{row}" for row in shard]),
-        pa.array(["PNG"] * count),
-        pa.array([8] * count, pa.int32()),
-        pa.array([9] * count, pa.int32()),
-    ]
-    values = np.array(shard, np.float32)[:, None] + np.float32(worker)
-    return pa.Table.from_arrays([*facts, *(vector_array(values.repeat(d, 1)) for d in DIMS.values())], schema=SCHEMA)
-
-
-def _receipt(vectors: VectorStore, index: int, worker: float = 0) -> Receipt:
-    rows = _rows(SHARDS[index], worker)
-    return Receipt(
-        shard=index,
-        rows=rows.num_rows,
-        fragments=vectors.write_shard("t", rows),
-        rejects=[{"key": f"bad-{index}.png", "reason": "why"}],
-        codecs={"PNG": rows.num_rows},
-        sizes={"8×9": rows.num_rows},
-        bytes_read=10,
-        seconds=0.5,
-    )
-
-
-def _embed(vectors: VectorStore, index: int, worker: float = 0) -> bool:
-    """What a worker does with a shard; False when another was first."""
-    return vectors.leave_receipt("receipts/t", _receipt(vectors, index, worker))
-
-
-def _commit(vectors: VectorStore) -> EmbeddingTable:
-    """What a driver does when all shards have their receipts."""
-    found = vectors.receipts("receipts/t")
-    return vectors.commit("t", SCHEMA, [found[index] for index in range(len(SHARDS))])
-
-
-def _found_rows(vectors: VectorStore, table: EmbeddingTable) -> list[int]:
-    rows: list[int] = vectors.dataset("t", table.version).to_table(columns=["row"])["row"].to_pylist()
-    return rows
+from tests.storage.small_run import (
+    POINTS,
+    ROWS,
+    SCHEMA,
+    SHARDS,
+    commit_all,
+    embed_shard,
+    found_rows,
+    receipt_of,
+    run,
+)
 
 
 @pytest.fixture
@@ -89,9 +50,9 @@ class TestOneRun:
     def test_all_shards_are_committed_once_in_the_order_of_shards(self, vectors: VectorStore) -> None:
         assert vectors.committed("t") is None
         for index in (2, 0, 1):
-            assert _embed(vectors, index)
-        table = _commit(vectors)
-        assert _found_rows(vectors, table) == ROWS
+            assert embed_shard(vectors, index)
+        table = commit_all(vectors)
+        assert found_rows(vectors, table) == ROWS
         assert table == vectors.committed("t")
         assert (table.rows, table.codecs, table.sizes) == (11, {"PNG": 11}, {"8×9": 11})
         assert [reject["key"] for reject in table.rejects] == ["bad-0.png", "bad-1.png", "bad-2.png"]
@@ -99,19 +60,19 @@ class TestOneRun:
 
     def test_nothing_is_visible_before_the_commit(self, vectors: VectorStore) -> None:
         for index in range(3):
-            _embed(vectors, index)
+            embed_shard(vectors, index)
         assert vectors.open("t", 1).count_rows() == 0
         assert vectors.committed("t") is None
 
     def test_the_table_is_one_of_lancedb_with_the_full_schema(self, vectors: VectorStore) -> None:
         for index in range(3):
-            _embed(vectors, index)
-        opened = vectors.open("t", _commit(vectors).version)
+            embed_shard(vectors, index)
+        opened = vectors.open("t", commit_all(vectors).version)
         assert opened.count_rows() == 11
         assert opened.schema == SCHEMA
 
     def test_receipts_are_read_back_as_they_were_left(self, vectors: VectorStore) -> None:
-        left = _receipt(vectors, 1)
+        left = receipt_of(vectors, 1)
         assert vectors.leave_receipt("receipts/t", left)
         assert vectors.receipts("receipts/t") == {1: left}
         assert vectors.receipts("receipts/other") == {}
@@ -119,37 +80,37 @@ class TestOneRun:
     def test_a_set_without_a_readable_image(self, vectors: VectorStore) -> None:
         empty = [Receipt(i, 0, vectors.write_shard("t", SCHEMA.empty_table()), [], {}, {}, 0, 0.0) for i in range(2)]
         table = vectors.commit("t", SCHEMA, empty)
-        assert (table.rows, _found_rows(vectors, table)) == (0, [])
+        assert (table.rows, found_rows(vectors, table)) == (0, [])
 
 
 class TestRepetition:
     def test_a_second_worker_s_fragments_do_not_count(self, vectors: VectorStore) -> None:
         for index in range(3):
-            assert _embed(vectors, index)
-        assert not _embed(vectors, 1, worker=0.5)
-        table = _commit(vectors)
+            assert embed_shard(vectors, index)
+        assert not embed_shard(vectors, 1, worker=0.5)
+        table = commit_all(vectors)
         assert _scanned(vectors, table, 0) == {row: float(row) for row in ROWS}
 
     def test_a_second_commit_changes_nothing(self, vectors: VectorStore) -> None:
         for index in range(3):
-            _embed(vectors, index)
-        first = _commit(vectors)
-        assert _commit(vectors) == first
-        assert _found_rows(vectors, first) == ROWS
+            embed_shard(vectors, index)
+        first = commit_all(vectors)
+        assert commit_all(vectors) == first
+        assert found_rows(vectors, first) == ROWS
         assert vectors.open("t", first.version).list_versions()[-1]["version"] == first.version
 
     def test_creating_again_keeps_the_rows(self, vectors: VectorStore) -> None:
         for index in range(3):
-            _embed(vectors, index)
-        table = _commit(vectors)
+            embed_shard(vectors, index)
+        table = commit_all(vectors)
         vectors.create("t", SCHEMA)
-        assert _found_rows(vectors, table) == ROWS
+        assert found_rows(vectors, table) == ROWS
 
     def test_drivers_that_commit_at_the_same_moment(
         self, vectors: VectorStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for index in range(3):
-            _embed(vectors, index)
+            embed_shard(vectors, index)
         together = threading.Barrier(3, timeout=30)
         commit = lance.LanceDataset.commit
         refused: list[Exception] = []
@@ -164,10 +125,10 @@ class TestRepetition:
 
         monkeypatch.setattr(lance.LanceDataset, "commit", at_once)
         with ThreadPoolExecutor(3) as drivers:
-            tables = list(drivers.map(lambda _: _commit(VectorStore(open_store(vectors.store.uri))), range(3)))
+            tables = list(drivers.map(lambda _: commit_all(VectorStore(open_store(vectors.store.uri))), range(3)))
         assert len(refused) == 2  # all three had read the empty table
         assert tables[0] == tables[1] == tables[2] == vectors.committed("t")
-        assert _found_rows(vectors, tables[0]) == ROWS
+        assert found_rows(vectors, tables[0]) == ROWS
 
     def test_drivers_that_create_at_the_same_moment(self, store: ObjectStore) -> None:
         together = threading.Barrier(3, timeout=30)
@@ -190,78 +151,86 @@ def _scanned(vectors: VectorStore, table: EmbeddingTable, layer: int) -> dict[in
     return found
 
 
-Crash = Callable[[VectorStore], None]
+def _start(vectors: VectorStore, worker: float, point: str = "") -> subprocess.Popen[str]:
+    """A run in a process of its own; it waits for `_go`."""
+    arguments = [vectors.store.uri, str(worker), *([point] if point else [])]
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.storage.small_run", *arguments],
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
-def _after_fragments(vectors: VectorStore) -> None:
-    _embed(vectors, 0)
-    _receipt(vectors, 1)  # written, and its worker dies before it leaves the receipt
-
-
-def _after_receipts(vectors: VectorStore) -> None:
-    for index in range(3):
-        _embed(vectors, index)
-
-
-def _after_commit(vectors: VectorStore) -> None:
-    _after_receipts(vectors)
-    found = vectors.receipts("receipts/t")
-    vectors._overwrite("t", SCHEMA, [f for i in range(3) for f in found[i].fragments], 11)
-
-
-def _after_marker(vectors: VectorStore) -> None:
-    _after_receipts(vectors)
-    _commit(vectors)
+def _go(*children: subprocess.Popen[str]) -> list[str]:
+    """Let runs begin at the same moment; the last line that each printed."""
+    for child in children:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("\n")
+        child.stdin.flush()
+    return [child.communicate(timeout=60)[0] for child in children]
 
 
 class TestCrashes:
-    @pytest.mark.parametrize("crash", [_after_fragments, _after_receipts, _after_commit, _after_marker])
-    def test_the_next_run_has_every_row_once(self, vectors: VectorStore, crash: Crash) -> None:
-        crash(vectors)
-        assert (vectors.committed("t") is not None) == (crash is _after_marker)
-        resumed = VectorStore(open_store(vectors.store.uri))
-        if resumed.committed("t") is None:
-            resumed.create("t", SCHEMA)
-            for index in {0, 1, 2} - set(resumed.receipts("receipts/t")):
-                assert _embed(resumed, index, worker=0.25)
-        table = _commit(resumed)
-        assert _found_rows(vectors, table) == ROWS
-        again = {4, 5, 6, 7, 8, 9, 10} if crash is _after_fragments else set()
-        assert _scanned(vectors, table, 7) == {row: row + 0.25 * (row in again) for row in ROWS}
-        assert table.rows == 11
+    """Runs that SIGKILL ends at every point of the protocol; the one after it has every row once."""
 
-    def test_a_driver_killed_between_commit_and_marker(self, vectors: VectorStore) -> None:
-        _after_receipts(vectors)
-        child = subprocess.run([sys.executable, "-c", _DIES_BEFORE_MARKER, vectors.store.uri], timeout=60, check=False)
-        assert child.returncode == -signal.SIGKILL
-        assert vectors.committed("t") is None
-        assert vectors.open("t", 2).count_rows() == 11  # its commit was done
-        table = _commit(vectors)
-        assert (table.version, _found_rows(vectors, table)) == (2, ROWS)
+    @pytest.mark.parametrize("point", POINTS)
+    def test_the_next_run_has_every_row_once(self, store: ObjectStore, point: str) -> None:
+        vectors = VectorStore(store)
+        killed = _start(vectors, 0.0, point)
+        assert _go(killed) == [""]
+        assert killed.returncode == -signal.SIGKILL
+        assert (vectors.committed("t") is not None) == (point == "after marker")
+        left = vectors.receipts("receipts/t")
+        assert sorted(left) == {
+            "after the table's creation": [],
+            "after fragments before receipt": [0],
+            "after a receipt": [0, 1],
+        }.get(point, [0, 1, 2])
+        assert vectors.open("t", 1).count_rows() == 0
+
+        table = run(VectorStore(open_store(store.uri)), worker=0.25)
+        assert found_rows(vectors, table) == ROWS
+        again = {row for index in {0, 1, 2} - set(left) for row in SHARDS[index]}
+        assert _scanned(vectors, table, 7) == {row: row + 0.25 * (row in again) for row in ROWS}
+        assert (table.rows, table.version, set(vectors.receipts("receipts/t"))) == (11, 2, {0, 1, 2})
+        assert run(vectors) == table
+
+    def test_two_drivers_at_once(self, store: ObjectStore) -> None:
+        vectors = VectorStore(store)
+        markers = _go(_start(vectors, 0.25), _start(vectors, 0.5))
+        table = vectors.committed("t")
+        assert table is not None
+        assert [EmbeddingTable(**json.loads(marker)) for marker in markers] == [table, table]
+        assert found_rows(vectors, table) == ROWS
+        fractions = {row: value - row for row, value in _scanned(vectors, table, 0).items()}
+        assert all(len({fractions[row] for row in shard}) == 1 for shard in SHARDS)
+        assert set(fractions.values()) <= {0.25, 0.5}
+
+    def test_of_two_drivers_one_is_killed(self, store: ObjectStore) -> None:
+        vectors = VectorStore(store)
+        _, marker = _go(_start(vectors, 0.25, "after commit before marker"), _start(vectors, 0.5))
+        table = EmbeddingTable(**json.loads(marker))
+        assert table == vectors.committed("t") == run(vectors)
+        assert found_rows(vectors, table) == ROWS
+
+    def test_other_files_of_as_many_rows_are_replaced(self, vectors: VectorStore) -> None:
+        run(vectors, worker=0.5)
+        for key in [info.key for info in vectors.store.list("receipts/")] + ["tables/t.json"]:
+            vectors.store.delete(key)
+        table = run(vectors, worker=0.25)
+        assert _scanned(vectors, table, 0) == {row: row + 0.25 for row in ROWS}
 
     def test_receipts_that_promise_more_than_there_is(self, vectors: VectorStore) -> None:
-        receipt = _receipt(vectors, 0)
+        receipt = receipt_of(vectors, 0)
         wrong = Receipt(0, 5, receipt.fragments, [], {}, {}, 0, 0.0)
         with pytest.raises(StageError, match="table t has 4 rows after its commit, its receipts say 5"):
             vectors.commit("t", SCHEMA, [wrong])
         assert vectors.committed("t") is None
-
-
-_DIES_BEFORE_MARKER = """
-import os, signal, sys
-from storage.objects import open_store
-from storage.vectors import VectorStore, embedding_schema
-
-store = open_store(sys.argv[1])
-put = type(store).put_if_absent
-def put_or_die(self, key, data):
-    if key == "tables/t.json":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return put(self, key, data)
-type(store).put_if_absent = put_or_die
-vectors = VectorStore(store)
-vectors.commit("t", embedding_schema({0: 3, 7: 5}), list(vectors.receipts("receipts/t").values()))
-"""
 
 
 class TestReading:
@@ -269,8 +238,8 @@ class TestReading:
     def table(self, vectors: VectorStore) -> EmbeddingTable:
         """The committed table."""
         for index in range(3):
-            _embed(vectors, index)
-        return _commit(vectors)
+            embed_shard(vectors, index)
+        return commit_all(vectors)
 
     def test_a_scan_goes_in_order_in_blocks(self, vectors: VectorStore, table: EmbeddingTable) -> None:
         blocks = list(vectors.scan("t", table.version, layer_column(7), batch_rows=3))

@@ -1,0 +1,53 @@
+"""A faulty way to the real S3 server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from actors.encoder import Encoder
+from storage.embedded_s3 import EmbeddedS3
+from storage.objects import ObjectStore, open_store
+from tests.actors.conftest import TINY
+from tests.faults.proxy import FaultyProxy
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    """An empty store: a folder, then a prefix of the real S3 server."""
+    uri = str(tmp_path / "store") if request.param == "local" else request.getfixturevalue("s3_prefix")
+    return open_store(uri)
+
+
+@pytest.fixture
+def proxy(s3: EmbeddedS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    """A proxy that this process reaches the S3 server through; Ray's processes do not."""
+    with FaultyProxy(s3.endpoint) as made:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", made.endpoint)
+        yield made
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two attempts and a timeout of a second, so that a fault outlasts them soon."""
+    monkeypatch.setattr("storage.s3_client.MAX_ATTEMPTS", 2)
+    monkeypatch.setattr("storage.s3_client.READ_TIMEOUT_S", 1)
+    monkeypatch.setattr("storage.objects.LANCE_RETRIES", 1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Torch uses one thread: the images are small, and the cores are shared with Ray."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Encoder:
+    """The encoder of `TINY`."""
+    return Encoder(TINY)

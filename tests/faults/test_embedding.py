@@ -1,0 +1,243 @@
+"""The embed stage on the real S3 server when its actors are killed, its set changes, or S3 fails on their way."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import ray
+from PIL import Image
+
+from actors import stages
+from actors.cluster import Cluster, ClusterSettings, PoolSize
+from actors.embedder import Embedder, EmbedShard
+from actors.encoder import Encoder
+from actors.stages import EmbedSettings
+from actors.workbench import Progress, Workbench
+from storage.embedded_s3 import EmbeddedS3
+from storage.errors import StoreError, StoreUnavailableError
+from storage.image_sets import list_images
+from storage.manifest import Manifest
+from storage.objects import ObjectStore, open_store
+from storage.vectors import Receipt, VectorStore, vector_matrix
+from tests.actors.conftest import TINY, pictures, png
+from tests.faults.proxy import Answer, Cut, Fault, FaultyProxy, Request, Trickle, healthy
+
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's processes cannot import a test
+
+SETTINGS = EmbedSettings(readers=4, batch_size=8)
+IMAGES = {f"{i:03d}.png": png(picture) for i, picture in enumerate(pictures(60))}
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """25 images a shard."""
+    monkeypatch.setattr(stages, "shard_size", lambda images: 25)
+
+
+@pytest.fixture
+def place(s3_prefix: str, small_shards: None) -> ObjectStore:
+    """An image set on S3."""
+    found = open_store(f"{s3_prefix}/images")
+    for key, content in IMAGES.items():
+        found.put(key, content)
+    return found
+
+
+@pytest.fixture
+def hosts(local_ray: None) -> Iterator[Cluster]:
+    """Two hosts that no other test has killed: each may start again three times."""
+    size = PoolSize(2, cpus=0.1)
+    with Cluster(ClusterSettings(embed=size, layers=size)) as connected:
+        yield connected
+
+
+@pytest.fixture
+def bench(s3_prefix: str, cluster: Cluster) -> Workbench:
+    """A store on S3, and the session's Ray."""
+
+    def silent(_progress: Progress) -> None:
+        """Nobody watches."""
+
+    return Workbench(open_store(f"{s3_prefix}/audit"), cluster, silent)
+
+
+def _embed(bench: Workbench, tiny: Encoder, manifest: Manifest) -> stages.Embedded:
+    return stages.embed(bench, TINY, tiny.facts, manifest, SETTINGS, "x")
+
+
+def _check(bench: Workbench, found: stages.Embedded, tiny: Encoder, images: dict[str, bytes]) -> None:
+    """The table holds exactly these images, once each, as the encoder embeds them."""
+    rows = VectorStore(bench.store).dataset(found.table.name, found.table.version).to_table()
+    assert rows["key"].to_pylist() == sorted(images)
+    contents = [images[key] for key in sorted(images)]
+    assert rows["sha256"].to_pylist() == [hashlib.sha256(content).hexdigest() for content in contents]
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(content))) for content in contents])
+    for layer, x in tiny.embed(pixels).items():
+        assert np.abs(vector_matrix(rows[f"layer_{layer:02d}"]) - x).max() <= 1e-5
+
+
+# -- killed --------------------------------------------------------------------------------------------------
+
+
+@dataclass(unsafe_hash=True)
+class Mortal(Embedder):
+    """An embedder whose process is killed once a shard, at a point of its work."""
+
+    point: str = field(default="", kw_only=True)
+
+    def process(self, task: EmbedShard) -> Receipt:
+        self._task = task
+        leave = VectorStore.leave_receipt
+
+        def mortal(vectors: VectorStore, prefix: str, receipt: Receipt) -> bool:
+            self._dies("after fragments before receipt")
+            won = leave(vectors, prefix, receipt)
+            self._dies("after the receipt")
+            return won
+
+        VectorStore.leave_receipt = mortal  # type: ignore[method-assign, assignment]
+        try:
+            return super().process(task)
+        finally:
+            VectorStore.leave_receipt = leave  # type: ignore[method-assign]
+
+    def _table(self, batch: list[Any]) -> pa.Table:
+        table = super()._table(batch)
+        self._dies("in mid-shard")
+        return table
+
+    def _dies(self, point: str) -> None:
+        diary = open_store(self._task.store)
+        if point == self.point and diary.put_if_absent(f"died/{self._task.index}", b""):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("point", ["in mid-shard", "after fragments before receipt", "after the receipt"])
+def test_an_actor_is_killed_at_every_shard(
+    bench: Workbench, hosts: Cluster, place: ObjectStore, tiny: Encoder, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    bench = replace(bench, cluster=hosts)
+
+    def mortal(*settings: Any) -> Mortal:
+        return Mortal(*settings, point=point)
+
+    monkeypatch.setattr(stages, "Embedder", mortal)
+    found = _embed(bench, tiny, list_images(place.uri))
+    assert sorted(info.key for info in bench.store.list("died/")) == ["died/0", "died/1", "died/2"]
+    assert found.table.rejects == []
+    _check(bench, found, tiny, IMAGES)
+    monkeypatch.undo()
+    monkeypatch.setattr(stages, "shard_size", lambda images: 25)
+    assert _embed(bench, tiny, list_images(place.uri)) == stages.Embedded(found.table, 0)
+
+
+# -- stale ---------------------------------------------------------------------------------------------------
+
+
+def test_a_set_that_changes_between_listing_and_reading(bench: Workbench, place: ObjectStore, tiny: Encoder) -> None:
+    manifest = list_images(place.uri)
+    place.put("007.png", png(pictures(1, seed=9)[0]))
+    place.delete("031.png")
+    place.put("031b.png", IMAGES["031.png"])
+    found = _embed(bench, tiny, manifest)
+    assert {reject["key"]: reject["reason"] for reject in found.table.rejects} == {
+        "007.png": "listed, but changed when it was read",
+        "031.png": "listed, but gone when it was read",
+    }
+    _check(bench, found, tiny, {key: data for key, data in IMAGES.items() if key not in ("007.png", "031.png")})
+
+    again = _embed(bench, tiny, list_images(place.uri))
+    assert (again.forward_images, again.table.rejects) == (2, [])
+    now = IMAGES | {"007.png": png(pictures(1, seed=9)[0]), "031b.png": IMAGES["031.png"]}
+    del now["031.png"]
+    _check(bench, again, tiny, now)
+
+
+# -- S3 fails on the actors' way -------------------------------------------------------------------------------
+
+
+@dataclass(unsafe_hash=True)
+class Remote(Embedder):
+    """An embedder that reaches S3 through a proxy, with little patience."""
+
+    endpoint: str = field(default="", kw_only=True)
+
+    def process(self, task: EmbedShard) -> Receipt:
+        import storage.objects
+        import storage.s3_client
+
+        before = os.environ["AWS_ENDPOINT_URL"]
+        os.environ["AWS_ENDPOINT_URL"] = self.endpoint
+        storage.s3_client.MAX_ATTEMPTS, storage.objects.LANCE_RETRIES = 3, 2
+        try:
+            return super().process(task)
+        finally:
+            os.environ["AWS_ENDPOINT_URL"] = before
+
+
+@pytest.fixture
+def faulty(s3: EmbeddedS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    """The way of the actors to S3; ours stays whole."""
+
+    def remote(*settings: Any) -> Remote:
+        return Remote(*settings, endpoint=made.endpoint)
+
+    with FaultyProxy(s3.endpoint) as made:
+        monkeypatch.setattr(stages, "Embedder", remote)
+        yield made
+
+
+@pytest.mark.parametrize("fault", [Answer(503, "SlowDown"), Cut(20), Trickle(16, 0.01)], ids=["503", "cut", "slow"])
+def test_images_come_badly_for_a_while(
+    bench: Workbench, place: ObjectStore, tiny: Encoder, faulty: FaultyProxy, fault: Fault
+) -> None:
+    def every_fourth(request: Request) -> Fault | None:
+        return fault if request.path.endswith(("0.png", "4.png", "8.png")) and request.number == 0 else None
+
+    faulty.rule = every_fourth
+    found = _embed(bench, tiny, list_images(place.uri))
+    assert len(faulty.broken) == 18
+    assert found.table.rejects == []
+    _check(bench, found, tiny, IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("fault", "part", "error", "message"),
+    [
+        (Answer(503, "SlowDown"), "/images/04", StoreUnavailableError, "S3 is overloaded"),
+        (Answer(503, "SlowDown"), "/data/", StoreUnavailableError, "S3 failed for a while|S3 is overloaded"),
+        (Cut(20), "/images/04", StoreUnavailableError, "its transfer broke off"),
+        (Answer(400, "ExpiredToken"), "/images/04", StoreError, "the credentials have expired"),
+    ],
+    ids=["503 images", "503 vectors", "cut", "expired"],
+)
+def test_a_later_run_completes(
+    bench: Workbench,
+    place: ObjectStore,
+    tiny: Encoder,
+    faulty: FaultyProxy,
+    fault: Fault,
+    part: str,
+    error: type[StoreError],
+    message: str,
+) -> None:
+    faulty.rule = lambda request: fault if part in request.path else None
+    manifest = list_images(place.uri)
+    with pytest.raises(error, match=message) as caught:
+        _embed(bench, tiny, manifest)
+    assert type(caught.value) is error
+    assert VectorStore(bench.store).committed(stages.table_name(tiny.facts, manifest)) is None
+    faulty.rule = healthy
+    found = _embed(bench, tiny, manifest)
+    assert found.table.rejects == []
+    _check(bench, found, tiny, IMAGES)
