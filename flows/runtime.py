@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from actors.cluster import Cluster, ClusterSettings, PoolSize
 from actors.stages import EmbedSettings
 from actors.workbench import Progress, Report, Workbench
+from flows.artifacts import ProgressArtifacts
 from flows.machine import usable_cores
 from storage.objects import open_store
 
@@ -69,6 +70,7 @@ class Runtime:
         self.cluster = Cluster(self.settings.cluster_settings())
         self.report = report
         self.forward_images = 0
+        self._artifacts = ProgressArtifacts()
         self._made: dict[tuple[str, str], Any] = {}
 
     def once(self, kind: str, key: str, make: Callable[[], T]) -> T:
@@ -84,7 +86,11 @@ class Runtime:
         self.forward_images = 0
 
     def bench(self, store_uri: str) -> Workbench:
-        return Workbench(open_store(store_uri), self.cluster, self.report)
+        return Workbench(open_store(store_uri), self.cluster, self._told)
+
+    def _told(self, progress: Progress) -> None:
+        self.report(progress)
+        self._artifacts.report(progress)
 
 
 _running: list[Runtime] = []
