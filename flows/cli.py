@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from flows import console as screen
-from flows.commands import audits, machine, makers, results
+from flows.commands import audits, machine, makers, results, sweeps
 from storage.errors import LayerprintError
 
 EXIT_INTERRUPTED = 130
@@ -64,6 +64,10 @@ for command in (
     audits.compare,
     results.sql,
     results.status,
+    sweeps.sweep,
+    sweeps.releases,
+    sweeps.serve,
+    sweeps.maintain,
     machine.doctor,
     machine.demo,
 ):

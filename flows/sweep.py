@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from flows import wanted
 from flows.audit import audit_release, known_reference, reference_key
@@ -25,7 +26,7 @@ from flows.settle import look, settled
 from flows.spec import AuditSpec, ReleaseSpec
 from storage.claims import Claims
 from storage.digest import short
-from storage.errors import LayerprintError
+from storage.errors import InputError, LayerprintError
 from storage.image_sets import list_images
 from storage.manifest import Manifest
 from storage.objects import open_store
@@ -60,6 +61,19 @@ class SweepReport:
     def passed(self) -> bool:
         """Whether every release is judged and free of copying."""
         return not self.failures and not self.left and set(self.verdicts.values()) <= {NO_COPYING}
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain values."""
+        return {
+            "sentence": self.sentence,
+            "audits": [outcome.to_json() for outcome in self.audited],
+            "current": self.standing,
+            "failures": [
+                {"release": label, "error": error.found, "remedy": error.remedy}
+                for label, error in self.failures.items()
+            ],
+            "left": self.left,
+        }
 
     @property
     def sentence(self) -> str:
@@ -123,7 +137,7 @@ def _note(spec: AuditSpec, entries: list[Entry], report: SweepReport) -> None:
         if entry.standing.due:
             continue
         if state == "failed":
-            report.failures[entry.label] = LayerprintError(reason, "mend the release, or wait for the next try")
+            report.failures[entry.label] = InputError(reason, "mend the release: the next sweep looks at it again")
         elif state == "auditing now":
             report.left[entry.label] = f"audited now {reason}"
         elif entry.audit is not None:
