@@ -48,7 +48,9 @@ def sweep(
 
 
 def releases(
-    spec: Annotated[str | None, typer.Option(help="the spec, a file or an s3:// URI: says too what is not audited")] = None,
+    spec: Annotated[
+        str | None, typer.Option(help="the spec, a file or an s3:// URI: says too what is not audited")
+    ] = None,
     store: Annotated[str | None, typer.Option(help="… or only a store: the releases that it knows")] = None,
     as_json: Json = False,
 ) -> None:
@@ -63,11 +65,11 @@ def releases(
     from storage.objects import open_store
 
     entries = registry_of(load_catalogue(spec)) if spec else registry_of_store(open_store(store_of(store, None)))
-    scheduled = next_sweep(spec)
+    coming = next_sweep(spec) if spec else None
     if as_json:
-        screen.print_json({"releases": [entry.to_json() for entry in entries], "next_sweep": scheduled})
+        screen.print_json({"releases": [entry.to_json() for entry in entries], "next_sweep": coming})
         return
-    show_registry(entries, scheduled or "not scheduled")
+    show_registry(entries, f"{coming:%Y-%m-%d %H:%M:%S} UTC" if coming else "not scheduled")
 
 
 def serve(

@@ -132,9 +132,7 @@ def test_what_fails_is_recorded_and_tried_again_when_it_changed(
     assert not list(store.list("failures/"))
 
 
-def test_an_unfinished_upload_is_left_for_the_next_sweep(
-    runtime: Runtime, bucket: ObjectStore, dropped: str
-) -> None:
+def test_an_unfinished_upload_is_left_for_the_next_sweep(runtime: Runtime, bucket: ObjectStore, dropped: str) -> None:
     drop(bucket, "unseen", "unseen")
     drop(bucket, "late", "copies")
     stop = threading.Event()
