@@ -8,6 +8,7 @@ all flow runs together.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from prefect import flow
@@ -24,6 +25,9 @@ from flows.runtime import running
 from flows.sweep import SETTLE_S, SweepReport, sweep
 from storage.objects import open_store
 from storage.results import result_key
+
+for library in ("lance is not fork-safe", "lancedb fork support"):
+    warnings.filterwarnings("ignore", message=library)  # a fork that becomes Ray at once is harmless
 
 
 @flow(name="sweep_releases", persist_result=False)

@@ -15,6 +15,7 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
@@ -65,15 +66,16 @@ def next_sweep(spec: str) -> dt.datetime | None:
 
 
 def _scheduled(client: SyncPrefectClient, spec: str) -> list[FlowRun]:
-    """The next scheduled run of each deployment that sweeps this spec."""
+    """The next scheduled run of the deployments that sweep this spec."""
     deployments = client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])))
     ours = [one.id for one in deployments if one.parameters.get("spec") == spec]
     if not ours:
         return []
     scheduled = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
+    coming = FlowRunFilterExpectedStartTime(after_=dt.datetime.now(dt.UTC))
     return client.read_flow_runs(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=ours)),
-        flow_run_filter=FlowRunFilter(state=scheduled),
+        flow_run_filter=FlowRunFilter(state=scheduled, expected_start_time=coming),
         sort=FlowRunSort.EXPECTED_START_TIME_ASC,
         limit=1,
     )

@@ -1,15 +1,17 @@
 """`layerprint serve`: sweep a spec by a schedule, in one process on one machine.
 
-Prefect's own Runner does it (`flow.serve`): the schedule, its runs and their logs are seen in Prefect's UI, a sweep can
+Prefect's own Runner does it: the schedule, its runs and their logs are seen in Prefect's UI, a sweep can
 be started or cancelled there, and each runs in a process of its own, so that Ray and its memory end with it. Only the
 server to talk to is added: the one that is configured, one that runs on this machine, or one that is started here.
 """
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -18,8 +20,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 
-from prefect import serve
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+from prefect.deployments.runner import RunnerDeployment
+from prefect.runner import Runner
 from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT, temporary_settings
 from prefect.types.entrypoint import EntrypointType
 
@@ -61,12 +64,13 @@ def schedule_of(every: str | None, cron: str | None) -> Schedule:
     return IntervalSchedule(interval=interval, anchor_date=dt.datetime.now(dt.UTC))
 
 
-def serve_sweeps(spec: str, schedule: Schedule, say: Say) -> None:
+def serve_sweeps(spec: str, schedule: Schedule, settle_s: float, say: Say) -> None:
     """Sweep by the schedule until the process is told to end.
 
     Args:
         spec: Path or ``s3://`` URI of the spec.
         schedule: When.
+        settle_s: A release must not change for so long before it is audited.
         say: Told what happens, a line at a time.
 
     Raises:
@@ -79,12 +83,32 @@ def serve_sweeps(spec: str, schedule: Schedule, say: Say) -> None:
         deployment = sweep_releases.to_deployment(
             name=deployment_name(place),
             schedule=schedule,
-            parameters={"spec": place},
+            parameters={"spec": place, "settle_seconds": settle_s},
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
         say(f"sweeping {place} until Ctrl-C; Prefect's UI: {url.removesuffix('/api')}")
-        serve(deployment, print_starting_message=False, limit=1)
+        asyncio.run(_run_until_told(deployment))
+        say("stopping")
     say("stopped; an audit that was interrupted goes on with the next sweep")
+
+
+async def _run_until_told(deployment: RunnerDeployment) -> None:
+    """Run the deployment's sweeps, one at a time, until SIGINT or SIGTERM; then end the one that runs.
+
+    Not `prefect.serve`: on SIGTERM it exits without awaiting the end of what it runs.
+    """
+    runner, told = Runner(pause_on_shutdown=True, limit=1), asyncio.Event()
+    await runner.aadd_deployment(deployment)
+    running = asyncio.create_task(runner.start())
+    await asyncio.sleep(0)  # it has set its own handler now
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    telling = asyncio.create_task(told.wait())
+    await asyncio.wait({running, telling}, return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
+        await runner.astop()
+    telling.cancel()
+    await running
 
 
 def deployment_name(place: str) -> str:

@@ -14,6 +14,9 @@ from flows.commands.common import EXIT_GATE, Json, store_of, working
 from flows.screens_sweeps import show_registry, show_sweep
 
 SpecUri = Annotated[str, typer.Argument(metavar="SPEC", help="the spec, a YAML file, or its s3:// URI")]
+Settle = Annotated[
+    float, typer.Option(min=0.0, metavar="SECONDS", help="a release that changes within so long is left alone")
+]
 
 
 def sweep(
@@ -21,9 +24,7 @@ def sweep(
     gate: Annotated[
         bool, typer.Option("--gate", help="exit 3 unless every release is judged and free of copying")
     ] = False,
-    settle: Annotated[
-        float, typer.Option(min=0.0, metavar="SECONDS", help="a release that changes within so long is left alone")
-    ] = 10.0,
+    settle: Settle = 10.0,
     as_json: Json = False,
 ) -> None:
     """Audit once every release that is new, changed or stale; releases that are current cost nothing.
@@ -76,6 +77,7 @@ def serve(
     spec: SpecUri,
     every: Annotated[str | None, typer.Option(metavar="1h", help="time between sweeps: 90s, 15m, 1h, 1d")] = None,
     cron: Annotated[str | None, typer.Option(metavar='"0 * * * *"', help="… or five fields of cron, in UTC")] = None,
+    settle: Settle = 10.0,
 ) -> None:
     """Sweep by a schedule, in this process and on this machine, until Ctrl-C.
 
@@ -84,7 +86,7 @@ def serve(
     """
     from flows.serve import schedule_of, serve_sweeps
 
-    serve_sweeps(spec, schedule_of(every, cron), Console(stderr=True, highlight=False).print)
+    serve_sweeps(spec, schedule_of(every, cron), settle, Console(stderr=True, highlight=False).print)
 
 
 def maintain(

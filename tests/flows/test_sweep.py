@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -20,7 +19,8 @@ from flows.sweep import SweepReport, sweep
 from storage.claims import Claims
 from storage.objects import ObjectStore, open_store
 from storage.results import read_result
-from tests.flows.conftest import COPIES, HELD_OUT, LAB, TRAIN, UNSEEN, Write
+from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, UNSEEN, Write
+from tests.flows.dropping import drop
 
 
 @pytest.fixture
@@ -33,14 +33,6 @@ def bucket(s3_prefix: str) -> ObjectStore:
 def dropped(write_spec: Write, bucket: ObjectStore) -> str:
     """The path of a spec whose releases are what lies in the bucket."""
     return str(write_spec(releases={"from": f"{bucket.uri}/*"}))
-
-
-def drop(bucket: ObjectStore, folder: str, source: str, **fields: Any) -> None:
-    """Copy a set of the laboratory, then write its release.yaml."""
-    lab = open_store(LAB)
-    for info in lab.list(f"{source}/"):
-        bucket.put(f"{folder}/{info.key.rpartition('/')[2]}", lab.get(info.key))
-    bucket.put(f"{folder}/release.yaml", yaml.safe_dump({"name": folder, **fields}).encode())
 
 
 def swept(runtime: Runtime, spec: str, settle: float = 0.0) -> SweepReport:
