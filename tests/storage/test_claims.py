@@ -38,14 +38,17 @@ def test_of_many_at_once_exactly_one_holds(store: ObjectStore) -> None:
 
 def test_a_claim_ends_with_its_block_even_by_an_error(store: ObjectStore) -> None:
     claims = Claims(store)
-    with pytest.raises(KeyError), claims.hold("work") as mine:
-        assert mine
-        held = claims.holder("work")
-        assert held is not None
-        assert held.holder.startswith("process ")
-        with claims.hold("work") as second, claims.hold("other") as other:
-            assert (second, other) == (False, True)
-        raise KeyError
+
+    def work() -> None:
+        with claims.hold("work") as mine, claims.hold("work") as second, claims.hold("other") as other:
+            held = claims.holder("work")
+            assert held is not None
+            assert held.holder.startswith("process ")
+            assert (mine, second, other) == (True, False, True)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        work()
     assert claims.holder("work") is None
     for _ in range(3):
         with claims.hold("work") as mine:
