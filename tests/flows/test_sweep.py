@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flows.audit import reference_key
 from flows.catalogue import load_catalogue
 from flows.events import announced
 from flows.failures import work_name
@@ -17,10 +18,14 @@ from flows.settle import look, settled
 from flows.spec import load_spec
 from flows.sweep import SweepReport, sweep
 from storage.claims import Claims
+from storage.digest import short
 from storage.objects import ObjectStore, open_store
 from storage.results import read_result
 from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, UNSEEN, Write
 from tests.flows.dropping import drop
+
+SHARED = "s3://test/sweeps/audits"
+"""A store that these tests share, so that its reference is built once; each has releases of its own names."""
 
 
 @pytest.fixture
@@ -31,8 +36,8 @@ def bucket(s3_prefix: str) -> ObjectStore:
 
 @pytest.fixture
 def dropped(write_spec: Write, bucket: ObjectStore) -> str:
-    """The path of a spec whose releases are what lies in the bucket."""
-    return str(write_spec(releases={"from": f"{bucket.uri}/*"}))
+    """The path of a spec whose releases are what lies in the bucket; its store, with the reference, is shared."""
+    return str(write_spec(store=SHARED, releases={"from": f"{bucket.uri}/*"}))
 
 
 def swept(runtime: Runtime, spec: str, settle: float = 0.0) -> SweepReport:
@@ -45,7 +50,8 @@ def states(spec: str) -> dict[str, tuple[str, bool]]:
     return {entry.label: entry.standing[::2] for entry in registry_of(load_catalogue(spec))}
 
 
-def test_from_an_empty_bucket_to_nothing_to_do(runtime: Runtime, bucket: ObjectStore, dropped: str) -> None:
+def test_from_an_empty_bucket_to_nothing_to_do(runtime: Runtime, bucket: ObjectStore, write_spec: Write) -> None:
+    dropped = str(write_spec(releases={"from": f"{bucket.uri}/*"}))
     assert swept(runtime, dropped).sentence == "nothing to do"
     assert states(dropped) == {}
     drop(bucket, "copies", "copies")
@@ -72,9 +78,9 @@ def test_from_an_empty_bucket_to_nothing_to_do(runtime: Runtime, bucket: ObjectS
 
 
 def test_a_changed_release_is_audited_again(runtime: Runtime, bucket: ObjectStore, dropped: str) -> None:
-    drop(bucket, "unseen", "unseen")
+    drop(bucket, "changing", "unseen")
     (before,) = swept(runtime, dropped).audited
-    bucket.delete("unseen/00000.png")
+    bucket.delete("changing/00000.png")
     (entry,) = registry_of(load_catalogue(dropped))
     assert entry.standing[::2] == ("stale", True)
     assert "the release's images changed" in entry.standing.reason
@@ -84,7 +90,7 @@ def test_a_changed_release_is_audited_again(runtime: Runtime, bucket: ObjectStor
 
 
 def test_another_encoder_makes_all_stale(runtime: Runtime, write_spec: Write, lab: str) -> None:
-    path = str(write_spec(releases=[{"name": "unseen", "images": f"{lab}/unseen/"}]))
+    path = str(write_spec(store=SHARED, releases=[{"name": "encoded", "images": f"{lab}/unseen/"}]))
     swept(runtime, path)
     content = yaml.safe_load(Path(path).read_text())
     content["encoder"]["layers"] = [0, 3]
@@ -93,20 +99,20 @@ def test_another_encoder_makes_all_stale(runtime: Runtime, write_spec: Write, la
     (entry,) = registry_of(load_catalogue(path))
     assert entry.standing[::2] == ("stale", True)
     assert "the encoder changed" in entry.standing.reason
-    assert [one.label for one in swept(runtime, path).audited] == ["unseen@1"]
+    assert [one.label for one in swept(runtime, path).audited] == ["encoded@1"]
 
 
 def test_what_fails_is_recorded_and_tried_again_when_it_changed(
     runtime: Runtime, bucket: ObjectStore, dropped: str
 ) -> None:
-    drop(bucket, "unseen", "unseen")
+    drop(bucket, "fine", "unseen")
     drop(bucket, "few", "unseen")
     for i in range(UNSEEN - 3):
         bucket.delete(f"few/{i:05d}.png")
     bucket.put("broken/release.yaml", b"nam: x")
     bucket.put("empty/release.yaml", b"name: empty")
     first = swept(runtime, dropped)
-    assert [one.label for one in first.audited] == ["unseen@1"]
+    assert [one.label for one in first.audited] == ["fine@1"]
     broken = f"{bucket.uri}/broken/release.yaml"
     assert set(first.failures) == {"few@1", "empty@1", broken}
     assert "ranking needs at least" in first.failures["few@1"].found
@@ -125,7 +131,7 @@ def test_what_fails_is_recorded_and_tried_again_when_it_changed(
 
 
 def test_an_unfinished_upload_is_left_for_the_next_sweep(runtime: Runtime, bucket: ObjectStore, dropped: str) -> None:
-    drop(bucket, "unseen", "unseen")
+    drop(bucket, "whole", "unseen")
     drop(bucket, "late", "copies")
     stop = threading.Event()
 
@@ -142,36 +148,34 @@ def test_an_unfinished_upload_is_left_for_the_next_sweep(runtime: Runtime, bucke
     finally:
         stop.set()
         uploading.join()
-    assert [one.label for one in report.audited] == ["unseen@1"]
+    assert [one.label for one in report.audited] == ["whole@1"]
     assert "still being uploaded" in report.left["late@1"]
 
 
 def test_two_sweeps_at_once_share_the_work(runtime: Runtime, bucket: ObjectStore, dropped: str) -> None:
-    drop(bucket, "copies", "copies")
-    drop(bucket, "unseen", "unseen")
+    drop(bucket, "theirs", "copies")
+    drop(bucket, "mine", "unseen")
     spec = load_catalogue(dropped).spec
     store = open_store(spec.store)
-    with Claims(store).hold(work_name(spec, spec.release("copies"))) as mine:
+    with Claims(store).hold(work_name(spec, spec.release("theirs"))) as mine:
         assert mine
-        assert states(dropped)["copies@1"] == ("auditing now", False)
+        assert states(dropped)["theirs@1"] == ("auditing now", False)
         report = swept(runtime, dropped)
-        assert [one.label for one in report.audited] == ["unseen@1"]
-        assert report.left["copies@1"].startswith("audited now by process")
-    assert [one.label for one in swept(runtime, dropped).audited] == ["copies@1"]
-    assert len(read_result(store, "audits")) == 2
+        assert [one.label for one in report.audited] == ["mine@1"]
+        assert report.left["theirs@1"].startswith("audited now by process")
+    assert [one.label for one in swept(runtime, dropped).audited] == ["theirs@1"]
+    audited = read_result(store, "audits")["release"].to_pylist()
+    assert sorted(name for name in audited if name in ("mine", "theirs")) == ["mine", "theirs"]
 
 
 def test_a_reference_that_another_process_builds_is_waited_for(
     runtime: Runtime, bucket: ObjectStore, dropped: str
 ) -> None:
-    from flows.audit import reference_key
-    from storage.digest import short
-
-    drop(bucket, "unseen", "unseen")
+    drop(bucket, "waiting", "unseen")
     spec = load_catalogue(dropped).spec
     with Claims(open_store(spec.store)).hold(short(reference_key(spec))):
         report = swept(runtime, dropped)
-    assert report.left == {"unseen@1": "another process builds the reference now"}
+    assert report.left == {"waiting@1": "another process builds the reference now"}
     assert runtime.forward_images == 0
 
 
