@@ -9,10 +9,10 @@ import base64
 import html
 import logging
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, cast
 from uuid import UUID
 
@@ -55,7 +55,7 @@ class ProgressArtifacts:
         """Take one step of a stage."""
         if not (TaskRunContext.get() or FlowRunContext.get()):
             return
-        clock = time.monotonic()
+        clock = monotonic()
         shown = self._stages.setdefault(now.stage, _Shown(clock, clock))
         ended = now.done >= now.total
         if ended:

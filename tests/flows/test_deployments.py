@@ -109,7 +109,7 @@ def test_the_commands(runtime: Runtime, write_spec: Write, lab: str, capsys: Cap
     assert "next sweep: not scheduled" in screen
     assert run(["releases", "--store", "s3://test/deployed/audits", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert {one["release"]: one["state"] for one in document["releases"]} >= {"copies@1": "flagged"}
+    assert ("copies@1", "flagged") in {(one["release"], one["state"]) for one in document["releases"]}
     assert run(["maintain", "--spec", str(spec), "--dry-run"]) == 0
     assert "nothing to remove" in capsys.readouterr().out
 
@@ -138,12 +138,18 @@ def test_progress_is_shown_at_most_once_in_two_seconds(runtime: Runtime, monkeyp
     from actors.workbench import Progress
 
     clock = iter([0.0, 1.0, 2.5, 3.0, 5.0, 5.5, 10.0, 10.1])
-    monkeypatch.setattr(artifacts.time, "monotonic", lambda: next(clock))
     said: list[str] = []
-    monkeypatch.setattr(
-        artifacts, "create_progress_artifact", lambda percent, **_: said.append(f"new {percent:g}") or 1
-    )
-    monkeypatch.setattr(artifacts, "update_progress_artifact", lambda _, percent, **__: said.append(f"{percent:g}"))
+
+    def create(percent: float, **_: str) -> int:
+        said.append(f"new {percent:g}")
+        return 1
+
+    def update(_artifact: int, percent: float, **_: str) -> None:
+        said.append(f"{percent:g}")
+
+    monkeypatch.setattr(artifacts, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(artifacts, "create_progress_artifact", create)
+    monkeypatch.setattr(artifacts, "update_progress_artifact", update)
     progress = ProgressArtifacts()
 
     def long() -> None:
