@@ -11,7 +11,7 @@ What goes, each only when it has not been written for ``keep_days``, so that no 
 * claims and failures of the past.
 
 Fragments of a table without a marker are left alone as long as its receipts are young: they wait for their commit.
-Indexes are made whole with their tables, so there is none to refresh; see docs/operations.md on compaction.
+Indexes are made whole with their tables, so there is none to refresh; compaction: see docs/sweeps.md.
 """
 
 from __future__ import annotations
