@@ -113,7 +113,8 @@ def settled_search(
     if asked != "auto" or preset != "default":
         return chosen
     key = f"searches/{short(digest(train=train.name, components=components, cells=cells))}.json"
-    store.put_if_absent(key, json.dumps({"search": chosen, "train_images": train.rows}).encode())
+    if not store.exists(key):
+        store.put_if_absent(key, json.dumps({"search": chosen, "train_images": train.rows}).encode())
     return "global" if json.loads(store.get(key))["search"] == "global" else "in_cell"
 
 

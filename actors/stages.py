@@ -44,6 +44,24 @@ def resolve_encoder(bench: Workbench, config: EncoderConfig) -> EncoderFacts:
     Raises:
         InputError: the model or its weights cannot be used.
     """
+    key = _encoder_key(config)
+    if not bench.store.exists(key):
+        ((_, text),) = bench.cluster.pool("embed").run(EncoderResolver(), [config])
+        bench.store.put_if_absent(key, text)
+    return EncoderFacts.from_json(bench.store.get(key))
+
+
+def known_encoder(store: ObjectStore, config: EncoderConfig) -> EncoderFacts | None:
+    """The same, if it was resolved before.
+
+    Raises:
+        InputError: its weights are not there.
+    """
+    key = _encoder_key(config)
+    return EncoderFacts.from_json(store.get(key)) if store.exists(key) else None
+
+
+def _encoder_key(config: EncoderConfig) -> str:
     request = digest(
         model=config.model,
         weights=weights_identity(config.weights),
@@ -55,11 +73,7 @@ def resolve_encoder(bench: Workbench, config: EncoderConfig) -> EncoderFacts:
         **unusual(config.precision),
         libraries=[version("timm"), version("torch")],
     )
-    key = f"encoders/{short(request)}.json"
-    if not bench.store.exists(key):
-        ((_, text),) = bench.cluster.pool("embed").run(EncoderResolver(), [config])
-        bench.store.put_if_absent(key, text)
-    return EncoderFacts.from_json(bench.store.get(key))
+    return f"encoders/{short(request)}.json"
 
 
 # -- embed ---------------------------------------------------------------------------------------------------
@@ -78,7 +92,12 @@ def shard_size(images: int) -> int:
 
 def table_name(facts: EncoderFacts, manifest: Manifest) -> str:
     """The embedding table of an image set under an encoder."""
-    return f"images-{short(digest(encoder=facts.digest, images=manifest.digest))}"
+    return table_of(facts.digest, manifest.digest)
+
+
+def table_of(encoder: str, images: str) -> str:
+    """The same from the digests of both."""
+    return f"images-{short(digest(encoder=encoder, images=images))}"
 
 
 def manifest_key(manifest: Manifest) -> str:
@@ -139,12 +158,15 @@ def embed(
             _log.warning(
                 "%s: %d images were left out before since each %s: %s …", stage, len(killers), KILLED, killers[0]
             )
-        return Embedded(done, 0)
-    worker = Embedder(config, facts.digest, settings.device, settings.threads, settings.readers, settings.batch_size)
-    table, forward = _embed_missing(bench, worker, facts, manifest, stage)
-    latest = EarlierTable(manifest_key(manifest), table.name, table.version)
-    remember(bench.store, facts.digest, manifest.uri, latest)
-    return Embedded(table, forward)
+        embedded = Embedded(done, 0)
+    else:
+        worker = Embedder(
+            config, facts.digest, settings.device, settings.threads, settings.readers, settings.batch_size
+        )
+        embedded = _embed_missing(bench, worker, facts, manifest, stage)
+    latest = EarlierTable(manifest_key(manifest), embedded.table.name, embedded.table.version)
+    remember(bench.store, facts.digest, manifest.uri, latest)  # a found one too: upkeep sees that it is in use
+    return embedded
 
 
 def _embed_missing(bench: Workbench, worker: Embedder, facts: EncoderFacts, manifest: Manifest, stage: str) -> Embedded:

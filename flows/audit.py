@@ -28,6 +28,7 @@ from flows.checks import (
     claim_store,
     sniff,
 )
+from flows.events import announce
 from flows.identity import Reference, audit_identity
 from flows.outcome import AuditOutcome, load_outcome
 from flows.profiles import save_profile
@@ -49,7 +50,17 @@ def is_infrastructure_error(_task: Any, _run: Any, state: Any) -> bool:
     return isinstance(error, (StageError, StoreUnavailableError, OSError, ConnectionError))
 
 
-_stage = task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[2, 10], retry_condition_fn=is_infrastructure_error)
+EMBED_TAG = "layerprint-embed"
+"""Tag of the tasks that embed, for a concurrency limit of Prefect."""
+
+_RETRIED: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "retries": 2,
+    "retry_delay_seconds": [2, 10],
+    "retry_condition_fn": is_infrastructure_error,
+}
+_stage = task(**_RETRIED)
+_embedding_stage = task(**_RETRIED, tags={EMBED_TAG})
 
 
 # -- tasks ---------------------------------------------------------------------------------------------------
@@ -62,7 +73,7 @@ def resolve_encoder(spec: AuditSpec) -> EncoderFacts:
         return stages.resolve_encoder(runtime.bench(spec), spec.encoder.config())
 
 
-@_stage
+@_embedding_stage
 def embed_set(spec: AuditSpec, facts: EncoderFacts, manifest: Manifest, label: str) -> EmbeddingTable:
     """Embed one image set."""
     with running() as runtime:
@@ -249,6 +260,7 @@ def audit_release(spec: AuditSpec, release: ReleaseSpec) -> AuditOutcome:
         outcome = load_outcome(store, audit_id)
         if outcome is None:
             raise StageError(f"audit {audit_id} was written but cannot be read back", "run the audit again")
+        announce(store, outcome)
         return outcome
 
 
@@ -281,7 +293,7 @@ def audit(spec: AuditSpec, releases: list[ReleaseSpec] | None = None) -> AuditRe
             if release.label not in failures:
                 with _collected(failures, release):
                     outcomes.append(audit_release(spec, release))
-    if not outcomes:
+    if failures and not outcomes:
         raise next(iter(failures.values()))
     return AuditReport(outcomes, failures)
 

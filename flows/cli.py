@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 
 from flows import console as screen
-from flows.commands import audits, machine, makers, report, results, sql, stack
+from flows.commands import audits, machine, makers, report, results, sql, stack, sweeps
 from storage.errors import LayerprintError
 
 EXIT_INTERRUPTED = 130
@@ -66,6 +66,10 @@ for command in (
     sql.sql,
     report.report,
     results.status,
+    sweeps.sweep,
+    sweeps.releases,
+    sweeps.serve,
+    sweeps.maintain,
     machine.doctor,
     machine.demo,
 ):

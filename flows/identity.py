@@ -29,7 +29,12 @@ class Reference:
         The name of the partition says for which search it was indexed: distances within cells and among all train
         images are different quantities.
         """
-        return digest(partition=self.tables.partition, held_out=self.tables.held_out.name)
+        return reference_digest(self.tables.partition, self.tables.held_out.name)
+
+
+def reference_digest(partition: str, held_out: str) -> str:
+    """The digest of a reference from the prefix of its partitions and the name of its held-out table."""
+    return digest(partition=partition, held_out=held_out)
 
 
 def scoring_digest(spec: AuditSpec) -> str:
@@ -42,10 +47,15 @@ def scoring_digest(spec: AuditSpec) -> str:
 
 def audit_identity(spec: AuditSpec, release: ReleaseSpec, reference: Reference, table: str) -> str:
     """The name of an audit: release, images, encoder, reference, scoring and gate decide it."""
+    return audit_name(spec, release, reference.digest, table)
+
+
+def audit_name(spec: AuditSpec, release: ReleaseSpec, reference: str, table: str) -> str:
+    """The same from the digest of the reference alone, which can be known before anything is computed."""
     code = digest(
         release=[release.name, release.version, release.run, release.family],
         images=table,
-        reference=[spec.reference.name, reference.digest],
+        reference=[spec.reference.name, reference],
         scoring=scoring_digest(spec),
         gate=spec.gate.model_dump(),
     )

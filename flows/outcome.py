@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from flows.releases import label_of
 from storage.objects import ObjectStore
 from storage.results import read_result
 
@@ -33,8 +34,7 @@ class AuditOutcome:
     @property
     def label(self) -> str:
         """Release and version, and the run when it is not the only one."""
-        run = self.audit["run"] or "1"
-        return f"{self.audit['release']}@{self.audit['version']}" + ("" if run == "1" else f"#{run}")
+        return label_of(self.audit["release"], self.audit["version"], self.audit["run"] or "1")
 
     @property
     def verdict(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import yaml
 from pydantic import Field, ValidationError
@@ -38,12 +38,21 @@ class ReleaseSpec(SpecPart):
     @property
     def label(self) -> str:
         """Name and version, and the run when it is not the only one, as people write them."""
-        return self.maker if self.run == "1" else f"{self.maker}#{self.run}"
+        return label_of(self.name, self.version, self.run)
 
     @property
     def maker(self) -> str:
         """Name and version: what attribution names."""
         return f"{self.name}@{self.version}"
+
+
+def label_of(name: str, version: str, run: str) -> str:
+    """How people write a release: name and version, and the run when it is not the only one.
+
+    >>> label_of("glow", "80", "1"), label_of("glow", "80", "2")
+    ('glow@80', 'glow@80#2')
+    """
+    return f"{name}@{version}" + ("" if run == "1" else f"#{run}")
 
 
 class ReleasePattern(SpecPart):
@@ -54,43 +63,65 @@ class ReleasePattern(SpecPart):
     )
 
 
-def find_releases(pattern: str) -> list[ReleaseSpec]:
-    """The releases that the ``release.yaml`` files of sub-folders describe, in the order of their URIs.
+class FoundReleases(NamedTuple):
+    """What is under a folder or prefix.
+
+    Attributes:
+        releases: In the order of their URIs, no two of the same label.
+        broken: URI of a file that cannot be used → why.
+    """
+
+    releases: list[ReleaseSpec]
+    broken: dict[str, str]
+
+
+def scan_releases(pattern: str) -> FoundReleases:
+    """The releases that the ``release.yaml`` files of sub-folders describe, and the files that do not.
 
     Args:
         pattern: A folder or ``s3://`` prefix of which every sub-folder is looked into; or one with ``*`` in its last
             parts, as in ``releases/*/v*``, which matches within a folder's name.
 
     Raises:
-        InputError: There is none, two describe the same release, or files cannot be used: all of them are named.
         StoreError: The place cannot be read.
     """
     root, globs = _split(pattern)
     store = open_store(root)
-    found: dict[str, str] = {}
-    releases: list[ReleaseSpec] = []
-    wrong: list[str] = []
+    places: dict[str, str] = {}
+    found = FoundReleases([], {})
     for folder in sorted(_folders(store, globs)):
+        uri = store.child_uri(folder + RELEASE_FILE)
         try:
             release = _read(store, folder)
         except ObjectMissingError:  # a folder of something else
             continue
         except InputError as error:
-            wrong.append(error.found)
+            found.broken[uri] = error.found
             continue
-        uri = store.child_uri(folder + RELEASE_FILE)
-        if release.label in found:
-            wrong.append(f"{uri}: it describes {release.label}, as {found[release.label]} does")
-        found.setdefault(release.label, uri)
-        releases.append(release)
-    if wrong:
-        raise InputError("\n".join(wrong), _REMEDY)
-    if not releases:
+        if release.label in places:
+            found.broken[uri] = f"{uri}: it describes {release.label}, as {places[release.label]} does"
+            continue
+        places[release.label] = uri
+        found.releases.append(release)
+    return found
+
+
+def find_releases(pattern: str) -> list[ReleaseSpec]:
+    """The releases under a folder or prefix, when every file there can be used; see `scan_releases`.
+
+    Raises:
+        InputError: There is none, two describe the same release, or files cannot be used: all of them are named.
+        StoreError: The place cannot be read.
+    """
+    found = scan_releases(pattern)
+    if found.broken:
+        raise InputError("\n".join(found.broken.values()), _REMEDY)
+    if not found.releases:
         raise InputError(
             f"releases.from: no folder {pattern} holds a {RELEASE_FILE}",
             f"put a {RELEASE_FILE} (name, version, family) beside each release's images, or list the releases",
         )
-    return releases
+    return found.releases
 
 
 def _split(pattern: str) -> tuple[str, Sequence[str]]:

@@ -17,6 +17,7 @@ from actors.cluster import Cluster, ClusterSettings, PoolSize
 from actors.job_cluster import JobCluster
 from actors.stages import EmbedSettings
 from actors.workbench import Progress, Report, Workbench
+from flows.artifacts import ProgressArtifacts
 from flows.cluster_jobs import job_settings
 from flows.cluster_spec import ClusterSpec
 from flows.machine import usable_cores
@@ -82,6 +83,7 @@ class Runtime:
         self.cluster = Cluster(self.settings.cluster_settings())
         self.report = report
         self.forward_images = 0
+        self._artifacts = ProgressArtifacts()
         self._made: dict[tuple[str, str], Any] = {}
         self._job_clusters: dict[tuple[str, str], JobCluster] = {}
 
@@ -101,7 +103,7 @@ class Runtime:
         """What the stages of a spec work with."""
         store = open_store(spec.store)
         cluster = self.cluster if spec.cluster is None else self._job_cluster(spec.cluster, store)
-        return Workbench(store, cluster, self.report)
+        return Workbench(store, cluster, self._told)
 
     def _job_cluster(self, cluster: ClusterSpec, store: ObjectStore) -> JobCluster:
         key = (store.uri, cluster.model_dump_json())
@@ -121,6 +123,10 @@ class Runtime:
         for elsewhere in self._job_clusters.values():
             elsewhere.close()
         self.cluster.close()
+
+    def _told(self, progress: Progress) -> None:
+        self.report(progress)
+        self._artifacts.report(progress)
 
 
 _running: list[Runtime] = []

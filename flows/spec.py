@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from flows.cluster_spec import ClusterSpec
 from flows.releases import ReleasePattern, ReleaseSpec, find_releases
 from flows.spec_fields import IMAGE_SET, Name, SpecPart, Uri, explain
 from storage.errors import InputError
+from storage.objects import ObjectMissingError, open_parent
 
 __all__ = [
     "AuditSpec",
@@ -24,7 +26,9 @@ __all__ = [
     "ReleaseSpec",
     "ScoringSpec",
     "absolute_uri",
+    "checked_spec",
     "load_spec",
+    "read_content",
 ]
 
 
@@ -123,7 +127,7 @@ class AuditSpec(SpecPart):
     encoder: EncoderSpec
     reference: ReferenceSpec
     releases: list[ReleaseSpec] = Field(
-        min_length=1, description="a list; in the file also {from: s3://bucket/releases/*}, see ReleasePattern"
+        description="a list; in the file also {from: s3://bucket/releases/*}, see ReleasePattern"
     )
     scoring: ScoringSpec = ScoringSpec()
     gate: GateSpec = GateSpec()
@@ -166,22 +170,40 @@ class AuditSpec(SpecPart):
             raise InputError(f"{name}@{version}:\n{explain(error)}", "give NAME@VERSION") from None
 
 
-def load_spec(path: Path, harmonise: str | None = None) -> AuditSpec:
+def load_spec(path: Path | str, harmonise: str | None = None) -> AuditSpec:
     """Read and check a spec file. Relative paths in it are relative to the file's own folder.
 
     Releases given as a pattern are found here and now: what follows, from ``--release`` to a retried flow, works on
     one list, and its labels are checked together.
 
     Args:
-        path: The file.
+        path: The file, or its ``s3://`` URI.
         harmonise: Takes the place of ``encoder.harmonise``.
 
     Raises:
         InputError: names each wrong field, the value found and what is allowed.
     """
+    content = read_content(path)
+    if harmonise and isinstance(content.get("encoder"), dict):
+        content["encoder"] = {**content["encoder"], "harmonise": harmonise}
+    if isinstance(content.get("releases"), dict):
+        content["releases"] = find_releases(checked_pattern(path, content["releases"]))
+    spec = checked_spec(path, content)
+    if not spec.releases:
+        raise InputError(f"{path}:\n  releases: List should have at least 1 item (found [])", _REMEDY)
+    return spec
+
+
+def read_content(path: Path | str) -> dict[str, Any]:
+    """The fields of a spec file, their paths made absolute, otherwise as they stand there.
+
+    Raises:
+        InputError: there is no such file, or it does not hold fields.
+    """
+    remote = isinstance(path, str) and "://" in path
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        content = yaml.safe_load(_remote_text(str(path)) if remote else Path(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ObjectMissingError):
         raise InputError(
             f"there is no spec {path}", "give the path of a YAML file; `layerprint init` writes one"
         ) from None
@@ -190,28 +212,42 @@ def load_spec(path: Path, harmonise: str | None = None) -> AuditSpec:
     if not isinstance(content, dict):
         found = "nothing" if content is None else type(content).__name__
         raise InputError(f"{path} holds {found}, not fields", "start from the one that `layerprint init` writes")
-    if harmonise and isinstance(content.get("encoder"), dict):
-        content["encoder"] = {**content["encoder"], "harmonise": harmonise}
+    return _with_paths_from(content, str(path).rpartition("/")[0] if remote else Path(path).resolve().parent)
+
+
+def _remote_text(uri: str) -> str:
+    store, key = open_parent(uri)
+    return store.get(key).decode()
+
+
+def checked_spec(path: Path | str, content: dict[str, Any]) -> AuditSpec:
+    """The spec that these fields make.
+
+    Raises:
+        InputError: names each wrong field.
+    """
     try:
-        resolved = _with_paths_from(content, path.resolve().parent)
-        if isinstance(resolved.get("releases"), dict):
-            resolved["releases"] = _found(path, resolved["releases"])
-        return AuditSpec.model_validate(resolved)
+        return AuditSpec.model_validate(content)
     except ValidationError as error:
         raise InputError(f"{path}:\n{explain(error)}", _REMEDY) from None
+
+
+def checked_pattern(path: Path | str, releases: dict[str, Any]) -> str:
+    """Where the spec says that releases are found.
+
+    Raises:
+        InputError: it does not say it.
+    """
+    try:
+        return ReleasePattern.model_validate(releases).from_
+    except ValidationError as error:
+        raise InputError(f"{path}:\n{explain(error, 'releases')}", _REMEDY) from None
 
 
 _REMEDY = "mend these fields; `layerprint init` writes a whole spec with every field explained"
 
 
-def _found(path: Path, releases: dict[str, Any]) -> list[ReleaseSpec]:
-    try:
-        return find_releases(ReleasePattern.model_validate(releases).from_)
-    except ValidationError as error:
-        raise InputError(f"{path}:\n{explain(error, 'releases')}", _REMEDY) from None
-
-
-def _with_paths_from(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _with_paths_from(content: dict[str, Any], folder: Path | str) -> dict[str, Any]:
     """Make the relative paths absolute, leaving the rest (also what is wrong) as it is."""
     resolved = {**content, "store": absolute_uri(content.get("store"), folder)}
     reference = content.get("reference")
@@ -234,9 +270,16 @@ def _with_paths_from(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {key: value for key, value in resolved.items() if key in content}
 
 
-def absolute_uri(value: Any, folder: Path) -> Any:
-    """A relative path made absolute; URIs with a scheme, and anything that is no text, stay."""
+def absolute_uri(value: Any, folder: Path | str) -> Any:
+    """A relative path made absolute; URIs with a scheme, and anything that is no text, stay.
+
+    >>> absolute_uri("../digits/train/", "s3://bucket/specs")
+    's3://bucket/digits/train'
+    """
     if not isinstance(value, str) or not value.strip() or "://" in value:
         return value
     path, hash_mark, array = value.strip().partition("#") if ".npz#" in value else (value.strip(), "", "")
-    return os.path.normpath(folder / Path(path).expanduser()) + hash_mark + array
+    if isinstance(folder, str) and not path.startswith(("/", "~")):
+        scheme, _, place = folder.partition("://")
+        return f"{scheme}://{posixpath.normpath(f'{place}/{path}')}{hash_mark}{array}"
+    return os.path.normpath(Path(folder) / Path(path).expanduser()) + hash_mark + array

@@ -54,6 +54,10 @@ class LocalStore(ObjectStore):
                 raise FileNotFoundError
             return _stat_info(key, self._path(key).stat())
 
+    def modified(self, key: str) -> float:
+        with _local_errors(self.child_uri(key), reading=True):
+            return self._path(key).stat().st_mtime
+
     def folders(self, prefix: str = "") -> Iterator[str]:
         folder = self._path(prefix.removesuffix("/")) if prefix else self.root
         with _local_errors(str(folder)), suppress(*_NOT_A_FILE), os.scandir(folder) as entries:

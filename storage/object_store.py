@@ -63,6 +63,14 @@ class ObjectStore(ABC):
         """
 
     @abstractmethod
+    def modified(self, key: str) -> float:
+        """When an object was written last, in seconds since 1970.
+
+        Raises:
+            ObjectMissingError: There is none of that key.
+        """
+
+    @abstractmethod
     def folders(self, prefix: str = "") -> Iterator[str]:
         """The names of the folders directly under ``prefix`` (empty, or ending with ``/``), in no promised order."""
 

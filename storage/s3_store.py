@@ -65,6 +65,12 @@ class S3Store(ObjectStore):
             answer["Body"].close()
             return ObjectInfo(key, answer["ContentLength"], answer["ETag"].strip('"'))
 
+    def modified(self, key: str) -> float:
+        with s3_errors(self.child_uri(key)):
+            answer = self._get(key)
+            answer["Body"].close()
+            return answer["LastModified"].timestamp()
+
     def folders(self, prefix: str = "") -> Iterator[str]:
         under = self._root + prefix
         with s3_errors(f"{self.uri}/{prefix}"):

@@ -1,0 +1,110 @@
+"""The flows to deploy: what `layerprint serve` and ``deploy/prefect.yaml`` run by schedule or on demand.
+
+Their parameters are plain JSON: a spec is the path or ``s3://`` URI of its file, a release its ``NAME[@VERSION]``. They
+give back the URIs of what they wrote, and say in the message of their final state what came of it. Tasks that embed
+carry the tag ``layerprint-embed``: ``prefect concurrency-limit create layerprint-embed 1`` lets one run at a time, in
+all flow runs together.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows import attribute as attribution
+from flows import audit as audits
+from flows.catalogue import load_catalogue
+from flows.cluster_jobs import reap_jobs
+from flows.maintain import maintain
+from flows.outcome import NO_COPYING
+from flows.publish import publish
+from flows.runtime import running
+from flows.sweep import SETTLE_S, SweepReport, sweep
+from storage.objects import open_store
+from storage.results import result_key
+
+for library in ("lance is not fork-safe", "lancedb fork support"):
+    warnings.filterwarnings("ignore", message=library)  # a fork that becomes Ray at once is harmless
+
+
+@flow(name="sweep_releases", persist_result=False)
+def sweep_releases(spec: str, settle_seconds: float = SETTLE_S) -> State[SweepReport]:
+    """Audit every release of a spec that is new, changed or stale; one that fails does not stop the others.
+
+    Args:
+        spec: Path or s3:// URI of the spec.
+        settle_seconds: A release must not change for so long before it is audited.
+    """
+    with running():
+        report = sweep(spec, settle_seconds)
+    return Completed(message=report.sentence, data=report)
+
+
+@flow(name="audit_release", persist_result=False)
+def audit_release(spec: str, release: str, gate: bool = False) -> State[str]:
+    """Audit one release of a spec by its name; gives the URI of its row in `audits`.
+
+    Args:
+        spec: Path or s3:// URI of the spec.
+        release: NAME or NAME@VERSION.
+        gate: End as failed unless the release is judged and free of copying.
+    """
+    loaded = load_catalogue(spec).spec
+    with running():
+        outcome = audits.audit_release.fn(loaded, loaded.release(release))
+        publish(loaded, outcome)
+    uri = open_store(loaded.store).child_uri(result_key("audits", outcome.audit_id))
+    message = f"{outcome.label}: {outcome.verdict}"
+    if gate and outcome.verdict != NO_COPYING:
+        return Failed(message=message)
+    return Completed(message=message, data=uri)
+
+
+@flow(name="build_reference", persist_result=False)
+def build_reference(spec: str) -> State[str]:
+    """Build the reference of a spec: embed train and held-out images, fit partitions; gives their URI.
+
+    Args:
+        spec: Path or s3:// URI of the spec.
+    """
+    loaded = load_catalogue(spec).spec
+    built = audits.build_reference.fn(loaded)
+    uri = open_store(loaded.store).child_uri(built.tables.partition)
+    return Completed(message=f"{built.tables.train.rows} train and {built.tables.held_out_images} held-out", data=uri)
+
+
+@flow(name="attribute_images", persist_result=False)
+def attribute_images(spec: str, images: str, reject: float = 0.05, unknown: float = 0.5) -> State[dict[str, Any]]:
+    """Say which enrolled release made a set of images; the rows of `attributions` are written, the answer given.
+
+    Args:
+        spec: Path or s3:// URI of the spec.
+        images: A set of images, as in the spec.
+        reject: Level at which a maker is refused.
+        unknown: Prior probability that the maker is not enrolled.
+    """
+    loaded = load_catalogue(spec).spec
+    found = attribution.attribute_images.fn(loaded, images, reject=reject, unknown=unknown)
+    return Completed(message=found.answer.sentence, data=found.to_json())
+
+
+@flow(name="maintain_store", persist_result=False)
+def maintain_store(spec: str, keep_days: float = 30.0, dry_run: bool = False) -> State[dict[str, Any]]:
+    """Remove from a spec's store what nothing refers to any more; stop Ray jobs whose flow is gone.
+
+    Results and tagged versions always stay.
+
+    Args:
+        spec: Path or s3:// URI of the spec.
+        keep_days: What is younger stays, whatever it is: a running stage may need it.
+        dry_run: Only say what would be removed.
+    """
+    loaded = load_catalogue(spec).spec
+    jobs = reap_jobs(loaded.cluster, dry_run) if loaded.cluster else []
+    done = maintain(loaded.store, keep_days, dry_run)
+    said = f"; {'would stop' if dry_run else 'stopped'} {len(jobs)} Ray jobs" if jobs else ""
+    return Completed(message=done.sentence + said, data={**done.to_json(), "jobs": jobs})

@@ -1,0 +1,171 @@
+"""The upkeep of a store: remove what nothing refers to any more. Results, and what they name, always stay.
+
+What goes, each only when it has not been written for ``keep_days``, so that no running stage loses what it uses:
+
+* receipts of committed tables: the marker has taken their place;
+* old versions of committed tables, and files that no version has (of workers that lost a race or died), by Lance's own
+  clean-up; the version that a marker names, and tagged ones, stay;
+* embedding tables that no audit, no profile and no reference needs and whose image set was not used: sets that were
+  attributed once, earlier states of a set that changed;
+* embeddings that were begun and never finished;
+* claims and failures of the past, and what Ray jobs that died have left.
+
+Fragments of a table without a marker are left alone as long as its receipts are young: they wait for their commit.
+Indexes are made whole with their tables, so there is none to refresh; compaction: see docs/sweeps.md.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import lance
+
+from flows.needed import needed_tables
+from storage.objects import ObjectStore, open_store
+from storage.vectors import VectorStore
+
+DAY_S = 24 * 3600.0
+
+
+@dataclass
+class Upkeep:
+    """What was removed, or would be.
+
+    Attributes:
+        dry_run: Whether it only would be.
+        tables: Names of the embedding tables that went.
+        unfinished: Those of them that were never finished.
+        versions: Old versions of tables that stay.
+        files: Files of tables that stay which no version has any more.
+        receipts: Receipts of tables that stay.
+        notes: Claims and failures.
+        bytes_freed: All of it.
+    """
+
+    dry_run: bool
+    tables: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+    versions: int = 0
+    files: int = 0
+    receipts: int = 0
+    notes: int = 0
+    bytes_freed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return asdict(self)
+
+    @property
+    def sentence(self) -> str:
+        """What was done, in one line."""
+        counts = {
+            "tables": len(self.tables),
+            "unfinished tables": len(self.unfinished),
+            "old versions": self.versions,
+            "orphan files": self.files,
+            "receipts": self.receipts,
+            "old notes": self.notes,
+        }
+        said = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+        if not said:
+            return "nothing to remove"
+        return f"{'would remove' if self.dry_run else 'removed'} {said}: {self.bytes_freed / 2**20:,.1f} MiB"
+
+
+def maintain(store_uri: str, keep_days: float, dry_run: bool = False) -> Upkeep:
+    """Remove from a store what nothing refers to any more.
+
+    Args:
+        store_uri: The store of the audits.
+        keep_days: What was written or used within so many days stays, whatever it is.
+        dry_run: Only say what would be removed.
+
+    Raises:
+        StoreError: the store cannot be read or written.
+    """
+    store = open_store(store_uri)
+    work = _Work(store, time.time() - keep_days * DAY_S, dt.timedelta(days=keep_days), Upkeep(dry_run))
+    markers = {info.key.removeprefix("tables/").removesuffix(".json") for info in store.list("tables/")}
+    receipts = _by_table(store.list("receipts/"))
+    needed = needed_tables(store, markers, work.since)
+    for table in sorted(markers):
+        work.committed(table, receipts.get(table, []), needed=table in needed)
+    for table in sorted(set(receipts) - markers):
+        work.begun(table, receipts[table])
+    for key in [info.key for prefix in ("claims/", "failures/", "jobs/") for info in store.list(prefix)]:
+        work.note(key)
+    return work.done
+
+
+@dataclass
+class _Work:
+    """One upkeep while it runs: ``since`` is the time before which things are old, as long ago as ``older``."""
+
+    store: ObjectStore
+    since: float
+    older: dt.timedelta
+    done: Upkeep
+
+    def committed(self, table: str, receipts: list[str], *, needed: bool) -> None:
+        """A table with a marker."""
+        marker = f"tables/{table}.json"
+        if self.store.modified(marker) >= self.since:
+            return
+        if not needed:
+            self.done.tables.append(table)
+            self._remove([*receipts, marker])  # in this order: a marker without receipts is whole
+            self._remove(self._files(table))
+            return
+        self.done.receipts += len(receipts)
+        self._remove(receipts)
+        self._clean(table, int(json.loads(self.store.get(marker))["version"]))
+
+    def begun(self, table: str, receipts: list[str]) -> None:
+        """A table that was never committed."""
+        if any(self.store.modified(key) >= self.since for key in receipts):
+            return
+        self.done.unfinished.append(table)
+        self._remove(receipts)
+        self._remove(self._files(table))
+
+    def note(self, key: str) -> None:
+        """A claim, or a failure."""
+        if self.store.modified(key) < self.since:
+            self.done.notes += 1
+            self._remove([key])
+
+    def _clean(self, table: str, version: int) -> None:
+        """Old versions of a table, and files that none has; the marker's version and tagged ones stay."""
+        vectors = VectorStore(self.store)
+        dataset = lance.dataset(vectors.table_uri(table), storage_options=vectors.options)
+        if version != dataset.version:  # two drivers committed the same rows, and the first wrote the marker
+            dataset.tags.create("committed", version)
+        rule = {"older_than": self.older, "error_if_tagged_old_versions": False}
+        if self.done.dry_run:
+            stats = dataset.explain_cleanup_old_versions(**rule).stats
+        else:
+            stats = dataset.cleanup_old_versions(**rule)
+        self.done.versions += stats.old_versions
+        self.done.files += stats.data_files_removed
+        self.done.bytes_freed += stats.bytes_removed
+
+    def _files(self, table: str) -> list[str]:
+        return [info.key for info in self.store.list(f"vectors/{table}.lance/")]
+
+    def _remove(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self.done.bytes_freed += self.store.info(key).size
+            if not self.done.dry_run:
+                self.store.delete(key)
+
+
+def _by_table(receipts: Iterator[Any]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for info in receipts:
+        found.setdefault(info.key.split("/")[1], []).append(info.key)
+    return found

@@ -1,0 +1,87 @@
+"""When the next sweep of a spec comes, as the Prefect server has it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT, temporary_settings
+
+from flows.spec import absolute_uri
+
+FLOW = "sweep_releases"
+_HEALTH_TIMEOUT_S = 2.0
+
+
+def server_url() -> str | None:
+    """The API of the Prefect server that is configured, else of one that runs on this machine, else None."""
+    configured = PREFECT_API_URL.value()
+    if configured:
+        return str(configured)
+    here = f"http://127.0.0.1:{PREFECT_SERVER_API_PORT.value()}/api"
+    return here if is_healthy(here) else None
+
+
+def is_healthy(url: str) -> bool:
+    """Whether a Prefect server answers there."""
+    try:
+        answer = httpx.get(f"{url}/health", timeout=_HEALTH_TIMEOUT_S)
+    except httpx.HTTPError:
+        return False
+    return answer.status_code == httpx.codes.OK and answer.text.strip() == "true"
+
+
+def spec_parameter(spec: str) -> str:
+    """A spec as deployments name it: an absolute path, or its URI."""
+    return str(absolute_uri(spec, Path.cwd()))
+
+
+def next_sweep(spec: str) -> dt.datetime | None:
+    """When the next sweep of a spec is scheduled; None when it is not, or no server can be asked."""
+    url = server_url()
+    if url is None:
+        return None
+    try:
+        with _client(url) as client:
+            runs = _scheduled(client, spec_parameter(spec))
+    except httpx.HTTPError:
+        return None
+    return min((run.expected_start_time for run in runs if run.expected_start_time), default=None)
+
+
+def _scheduled(client: SyncPrefectClient, spec: str) -> list[FlowRun]:
+    """The next scheduled run of the deployments that sweep this spec."""
+    deployments = client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])))
+    ours = [one.id for one in deployments if one.parameters.get("spec") == spec]
+    if not ours:
+        return []
+    scheduled = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
+    coming = FlowRunFilterExpectedStartTime(after_=dt.datetime.now(dt.UTC))
+    return client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=ours)),
+        flow_run_filter=FlowRunFilter(state=scheduled, expected_start_time=coming),
+        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+        limit=1,
+    )
+
+
+@contextmanager
+def _client(url: str) -> Iterator[SyncPrefectClient]:
+    with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
+        yield client

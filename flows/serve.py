@@ -1,0 +1,189 @@
+"""`layerprint serve`: sweep a spec by a schedule, in one process on one machine.
+
+Prefect's own Runner does it: the schedule, its runs and their logs are seen in Prefect's UI, a sweep can
+be started or cancelled there, and each runs in a process of its own, so that Ray and its memory end with it. Only the
+server to talk to is added: the one that is configured, one that runs on this machine, or one that is started here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import Any
+
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+from prefect.deployments.runner import RunnerDeployment
+from prefect.runner import Runner
+from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT, temporary_settings
+from prefect.types.entrypoint import EntrypointType
+
+from flows.catalogue import load_catalogue
+from flows.deployments import sweep_releases
+from flows.schedules import is_healthy, next_sweep, server_url, spec_parameter
+from storage.digest import digest
+from storage.errors import InputError, StageError
+
+SERVER_START_S = 90.0
+LOOK_EVERY_S = 5.0
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+Say = Callable[[str], None]
+Schedule = CronSchedule | IntervalSchedule
+
+
+def schedule_of(every: str | None, cron: str | None) -> Schedule:
+    """The schedule that the command line asks for; with ``every`` the first sweep comes at once.
+
+    Raises:
+        InputError: neither or both are given, or one cannot be read.
+
+    >>> schedule_of("15m", None).interval
+    datetime.timedelta(seconds=900)
+    """
+    if (every is None) == (cron is None):
+        raise InputError("serve needs a schedule", 'give --every 1h, or --cron "0 * * * *"')
+    if cron is not None:
+        try:
+            return CronSchedule(cron=cron, timezone="UTC")
+        except ValueError:
+            raise InputError(f"--cron {cron!r} cannot be read", 'give five fields, for example "30 6 * * *"') from None
+    found = re.fullmatch(r"(\d+)([smhd])", str(every))
+    interval = dt.timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else dt.timedelta()
+    if interval < dt.timedelta(seconds=1):
+        raise InputError(f"--every {every!r} is no time", "give a number and s, m, h or d, for example 30m")
+    return IntervalSchedule(interval=interval, anchor_date=dt.datetime.now(dt.UTC))
+
+
+def serve_sweeps(spec: str, schedule: Schedule, settle_s: float, say: Say) -> None:
+    """Sweep by the schedule until the process is told to end.
+
+    Args:
+        spec: Path or ``s3://`` URI of the spec.
+        schedule: When.
+        settle_s: A release must not change for so long before it is audited.
+        say: Told what happens, a line at a time.
+
+    Raises:
+        InputError: the spec cannot be used.
+        StageError: no Prefect server can be reached or started.
+    """
+    load_catalogue(spec)  # a mistake in it is said now, not by the first sweep
+    place = spec_parameter(spec)
+    with _server(say) as url, temporary_settings({PREFECT_API_URL: url}), _watched(place, say):
+        deployment: Any = sweep_releases.to_deployment(
+            name=deployment_name(place),
+            schedule=schedule,  # type: ignore[arg-type]
+            parameters={"spec": place, "settle_seconds": settle_s},
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+        say(f"sweeping {place} until Ctrl-C; Prefect's UI: {url.removesuffix('/api')}")
+        asyncio.run(_run_until_told(deployment))
+        say("stopping")
+    say("stopped; an audit that was interrupted goes on with the next sweep")
+
+
+async def _run_until_told(deployment: RunnerDeployment) -> None:
+    """Run the deployment's sweeps, one at a time, until SIGINT or SIGTERM; then end the one that runs.
+
+    Not `prefect.serve`: on SIGTERM it exits without awaiting the end of what it runs.
+    """
+    runner, told = Runner(pause_on_shutdown=True, limit=1), asyncio.Event()
+    await runner.aadd_deployment(deployment)
+    running = asyncio.create_task(runner.start())
+    await asyncio.sleep(0)  # it has set its own handler now
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    telling = asyncio.create_task(told.wait())
+    await asyncio.wait({running, telling}, return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
+        await runner.astop()
+    telling.cancel()
+    await running
+
+
+def deployment_name(place: str) -> str:
+    """The name of the deployment that sweeps a spec.
+
+    >>> deployment_name("/data/spec.yaml")
+    'serve-spec-5a4d36'
+    """
+    return f"serve-{PurePosixPath(place).stem}-{digest(spec=place)[:6]}"
+
+
+@contextmanager
+def _server(say: Say) -> Iterator[str]:
+    """The API of a Prefect server: one that is there, else one that runs as long as this block."""
+    url = server_url()
+    if url is not None:
+        if not is_healthy(url):
+            raise StageError(f"no Prefect server answers at {url}", "start it, or unset PREFECT_API_URL")
+        yield url
+        return
+    port = PREFECT_SERVER_API_PORT.value()
+    url = f"http://127.0.0.1:{port}/api"
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    say("starting a Prefect server")
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "PREFECT_SERVER_ANALYTICS_ENABLED": "false"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C ends the sweeps first, the server after them
+    )
+    try:
+        _wait_for(process, url)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_for(process: subprocess.Popen[bytes], url: str) -> None:
+    end = time.monotonic() + SERVER_START_S
+    while time.monotonic() < end and process.poll() is None:
+        if is_healthy(url):
+            return
+        time.sleep(0.2)
+    raise StageError(
+        f"no Prefect server could be started at {url}",
+        "is the port taken? set PREFECT_SERVER_API_PORT to a free one, or PREFECT_API_URL to a server of yours; "
+        "`prefect server start` says more",
+    )
+
+
+@contextmanager
+def _watched(place: str, say: Say) -> Iterator[None]:
+    """Say when the next sweep comes, whenever that changes."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        shown: dt.datetime | None = None
+        while not ended.wait(LOOK_EVERY_S):
+            coming = next_sweep(place)
+            if coming is not None and coming != shown:
+                say(f"next sweep: {coming.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC")
+                shown = coming
+
+    watching = threading.Thread(target=watch, daemon=True, name="next-sweep")
+    watching.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watching.join(LOOK_EVERY_S)

@@ -1,0 +1,155 @@
+"""Who is at which work: claims in the store, so that two processes do not do the same work at the same time.
+
+A claim is the object ``claims/<name>/<generation>.json``; the highest generation counts. It is taken by putting the
+next generation if absent, so of many takers one wins, and it lives as long as its holder renews it: a claim whose
+holder is killed expires after the lease, or at once for whoever can see that the process is gone. The clocks of the
+machines must agree to within a part of the lease.
+
+A claim saves work and guards nothing: stages may be repeated, and publish their results by put-if-absent.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from storage.errors import StoreError
+from storage.object_store import ObjectMissingError, ObjectStore
+
+LEASE_S = 120.0
+_RENEWALS = 4
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who holds a claim, and until when (seconds since 1970) if it is not renewed."""
+
+    token: str
+    host: str
+    space: str
+    pid: int
+    since: float
+    expires: float
+
+    def lives(self, now: float) -> bool:
+        """Whether its holder may still be at work."""
+        if now >= self.expires:
+            return False
+        return self.space != process_space() or _is_running(self.pid)
+
+    @property
+    def holder(self) -> str:
+        """Who it is, for people."""
+        return f"process {self.pid} on {self.host}"
+
+
+class Claims:
+    """The claims of a store.
+
+    Args:
+        store: The store.
+        lease_s: Seconds that a claim outlives its last renewal.
+    """
+
+    def __init__(self, store: ObjectStore, lease_s: float = LEASE_S) -> None:
+        self._store = store
+        self._lease_s = lease_s
+
+    def holder(self, name: str) -> Claim | None:
+        """The living claim of this name."""
+        _, claim = self._latest(name)
+        return claim if claim is not None and claim.lives(time.time()) else None
+
+    @contextmanager
+    def hold(self, name: str) -> Iterator[bool]:
+        """Hold a claim during the block; False when another process holds it."""
+        generation, claim = self._take(name)
+        if claim is None:
+            yield False
+            return
+        key, ended = _key(name, generation), threading.Event()
+        renewing = threading.Thread(target=self._renew, args=(key, claim, ended), daemon=True, name=f"claim-{name}")
+        renewing.start()
+        try:
+            yield True
+        finally:
+            ended.set()
+            renewing.join()
+            self._store.put(key, _to_json(replace(claim, expires=0.0)))
+
+    def _take(self, name: str) -> tuple[int, Claim | None]:
+        before, current = self._latest(name)
+        now = time.time()
+        if current is not None and current.lives(now):
+            return before, None
+        mine = Claim(uuid.uuid4().hex, platform.node(), process_space(), os.getpid(), now, now + self._lease_s)
+        if not self._store.put_if_absent(_key(name, before + 1), _to_json(mine)):
+            return before, None
+        generations = self._generations(name)
+        if generations[-1] != before + 1:  # we looked before others took, gave back and cleaned up
+            self._store.delete(_key(name, before + 1))
+            return before, None
+        for old in generations[:-1]:
+            self._store.delete(_key(name, old))
+        return before + 1, mine
+
+    def _renew(self, key: str, claim: Claim, ended: threading.Event) -> None:
+        while not ended.wait(self._lease_s / _RENEWALS):
+            try:
+                self._store.put(key, _to_json(replace(claim, expires=time.time() + self._lease_s)))
+            except StoreError as error:
+                _log.warning("the claim %s could not be renewed: %s", key, error.found)
+
+    def _latest(self, name: str) -> tuple[int, Claim | None]:
+        """The highest generation (0: none yet), and its claim."""
+        for generation in reversed(self._generations(name)):
+            try:
+                return generation, Claim(**json.loads(self._store.get(_key(name, generation))))
+            except ObjectMissingError:  # taken and cleaned up since it was listed: a higher one is there
+                continue
+        return 0, None
+
+    def _generations(self, name: str) -> list[int]:
+        prefix = f"claims/{name}/"
+        found = (info.key.removeprefix(prefix).removesuffix(".json") for info in self._store.list(prefix))
+        return sorted(int(one) for one in found if one.isdecimal())
+
+
+def _key(name: str, generation: int) -> str:
+    return f"claims/{name}/{generation:08d}.json"
+
+
+def _to_json(claim: Claim) -> bytes:
+    return json.dumps(asdict(claim)).encode()
+
+
+@lru_cache(maxsize=1)
+def process_space() -> str:
+    """A name of the space in which process ids are unique: the machine since it booted, or the container on it."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # not Linux
+        return f"{platform.node()}/{uuid.getnode()}"
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is there, and another user's
+        return True
+    return True

@@ -1,0 +1,167 @@
+"""Upkeep: what goes, what stays, and that no number changes by it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import lance
+import pyarrow as pa
+import pytest
+
+from flows.audit import audit_release
+from flows.maintain import maintain
+from flows.runtime import Runtime
+from flows.spec import AuditSpec, ReleaseSpec
+from storage.objects import ObjectStore, open_store
+from storage.vectors import VectorStore
+from tests.flows.conftest import COPIES, TRAIN
+
+KEEP_DAYS = 30.0
+
+
+@pytest.fixture(scope="module")
+def audited_once() -> list[Path]:
+    """The store of the first `audited`, as it was then."""
+    return []
+
+
+@pytest.fixture
+def audited(
+    runtime: Runtime,
+    spec: AuditSpec,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    audited_once: list[Path],
+) -> AuditSpec:
+    """A spec whose store is a folder, with one audit: made once, copied for each test."""
+    local = spec.model_copy(update={"store": str(tmp_path / "audits")})
+    if audited_once:
+        shutil.copytree(audited_once[0], local.store)
+        return local
+    audit_release(local, local.release("copies"))
+    audited_once.append(tmp_path_factory.mktemp("audited") / "audits")
+    shutil.copytree(local.store, audited_once[0])
+    return local
+
+
+def age(store_uri: str, days: float = 40.0) -> None:
+    """Make everything in a store so much older."""
+    when = time.time() - days * 24 * 3600
+    for folder, _, names in os.walk(store_uri):
+        for name in names:
+            os.utime(f"{folder}/{name}", (when, when))
+
+
+def keys(store: ObjectStore, prefix: str = "") -> set[str]:
+    return {info.key for info in store.list(prefix)}
+
+
+def some_table(store: ObjectStore) -> tuple[str, pa.Table]:
+    """The name and the rows of a committed table, as every reader opens it."""
+    vectors = VectorStore(store)
+    name = min(keys(store, "tables/")).removeprefix("tables/").removesuffix(".json")
+    table = vectors.committed(name)
+    assert table is not None
+    return name, vectors.dataset(name, table.version).to_table()
+
+
+def again(runtime: Runtime, spec: AuditSpec) -> list[dict[str, object]]:
+    """The scores of the audit when its results are computed again from what the store holds."""
+    store = open_store(spec.store)
+    for prefix in ("results/", "nearest/", "influence/", "profiles/"):
+        for key in keys(store, prefix):
+            store.delete(key)
+    runtime.forget()
+    return audit_release(spec, spec.release("copies")).scores
+
+
+def test_what_is_young_stays(audited: AuditSpec) -> None:
+    store = open_store(audited.store)
+    before = keys(store)
+    assert maintain(audited.store, KEEP_DAYS).sentence == "nothing to remove"
+    assert keys(store) == before
+
+
+def test_receipts_and_versions_go_and_no_number_changes(runtime: Runtime, audited: AuditSpec) -> None:
+    store = open_store(audited.store)
+    before = again(runtime, audited)
+    age(audited.store)
+    planned = maintain(audited.store, KEEP_DAYS, dry_run=True)
+    everything = keys(store)
+    assert planned.receipts == 3
+    assert planned.sentence.startswith("would remove 3 receipts")
+    done = maintain(audited.store, KEEP_DAYS)
+    assert (done.receipts, done.tables, done.unfinished) == (3, [], [])
+    assert done.bytes_freed == planned.bytes_freed > 0
+    gone = everything - keys(store)
+    assert {key.split("/")[0] for key in gone} <= {"receipts", "vectors"}
+    assert maintain(audited.store, KEEP_DAYS).sentence == "nothing to remove"
+    assert again(runtime, audited) == before
+    assert runtime.forward_images == 0
+
+
+def test_files_of_workers_that_lost_go_and_those_of_a_running_stage_stay(runtime: Runtime, audited: AuditSpec) -> None:
+    store, vectors = open_store(audited.store), VectorStore(open_store(audited.store))
+    name, rows = some_table(store)
+    vectors.write_shard(name, rows)  # of a worker whose receipt came second
+    running = "images-running"
+    vectors.create(running, rows.schema)
+    vectors.write_shard(running, rows)
+    age(audited.store)
+    store.put(f"receipts/{running}/256/shard-000000.json", b"{}")  # its last sign of life is young
+    before = keys(store, f"vectors/{running}.lance/")
+    done = maintain(audited.store, KEEP_DAYS)
+    assert done.files == 1
+    assert keys(store, f"vectors/{running}.lance/") == before
+    assert some_table(store) == (name, rows)
+
+
+def test_the_version_of_a_marker_stays_whatever_came_after_it(runtime: Runtime, audited: AuditSpec) -> None:
+    store, vectors = open_store(audited.store), VectorStore(open_store(audited.store))
+    before = again(runtime, audited)
+    name, rows = some_table(store)
+    for _ in range(2):
+        lance.write_dataset(rows.slice(0, 1), vectors.table_uri(name), mode="overwrite")
+    time.sleep(1.0)
+    done = maintain(audited.store, 1e-6)
+    assert done.versions == 3 + 1  # the empty first version of every table, and the last but one of this
+    assert some_table(store) == (name, rows)
+    assert again(runtime, audited) == before
+
+
+def test_embeddings_that_nothing_refers_to_go(runtime: Runtime, audited: AuditSpec, lab: str) -> None:
+    store = open_store(audited.store)
+    known = keys(store, "tables/")
+    gone = ReleaseSpec(name="gone", images=f"{lab}/fresh/")
+    audit_release(audited, gone)
+    (table,) = keys(store, "tables/") - known
+    for prefix in ("results/audits/", "results/profiles/"):
+        newest = max(keys(store, prefix), key=store.modified)
+        store.delete(newest)  # as if the work on it had ended here
+    assert maintain(audited.store, KEEP_DAYS).tables == []  # its set was used of late
+    age(audited.store)
+    done = maintain(audited.store, KEEP_DAYS)
+    name = table.removeprefix("tables/").removesuffix(".json")
+    assert done.tables == [name]
+    assert keys(store, "tables/") == known
+    assert not keys(store, f"vectors/{name}.lance/") | keys(store, f"receipts/{name}/")
+    runtime.forget()
+    assert audit_release(audited, audited.release("copies")).audit["images"] == COPIES
+    assert runtime.forward_images == 0
+    audit_release(audited, gone)
+    assert runtime.forward_images == TRAIN - COPIES
+
+
+def test_embeddings_that_were_never_finished_go(audited: AuditSpec) -> None:
+    store, vectors = open_store(audited.store), VectorStore(open_store(audited.store))
+    _, rows = some_table(store)
+    vectors.create("images-begun", rows.schema)
+    vectors.write_shard("images-begun", rows)
+    store.put("receipts/images-begun/256/shard-000000.json", b"{}")
+    age(audited.store)
+    done = maintain(audited.store, KEEP_DAYS)
+    assert done.unfinished == ["images-begun"]
+    assert not keys(store, "vectors/images-begun.lance/") | keys(store, "receipts/images-begun/")
