@@ -50,7 +50,7 @@ def store_status(store_uri: str, spec: AuditSpec | None) -> StoreStatus:
         begun[table] = begun.get(table, 0) + 1
     finished = {info.key.removeprefix("tables/").removesuffix(".json") for info in store.list("tables/")}
     vectors = VectorStore(store)
-    tables = [table for name in sorted(finished) if (table := vectors.committed(name))]
+    tables = [found for name in sorted(finished) if (found := vectors.committed(name))]
     return StoreStatus(
         releases=releases,
         not_audited=[release.label for release in wanted if (release.name, release.version, release.run) not in known],

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 import re
-import struct
 import sys
 import time
 import urllib.request
-import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from storage.image_sets import list_images
 from storage.objects import open_store
 from tests.actors.conftest import TINY, pictures, png
 from tests.actors.diaries import Dies, run
+from tests.actors.test_decode import png_header
 from tests.processes import wait_until
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's processes cannot import a test
@@ -50,7 +50,7 @@ def read() -> Series:
     return {(name, frozenset(re.findall(r'\w+="[^"]*"', labels))): float(value) for name, labels, value in found}
 
 
-def total(series: Series, name: str, before: Series | None = None, **labels: str) -> float:
+def total(series: Series, name: str, labels: Mapping[str, str], before: Series | None = None) -> float:
     """The sum of a metric over the processes that were not there before."""
     wanted = {f'{key}="{value}"' for key, value in labels.items()}
     return sum(
@@ -63,11 +63,12 @@ class TestTheEndpoint:
         pool = Pool("measured", PoolSize(2, cpus=0.1))
         run(pool, Measured(str(tmp_path)), 12)
         deaths = {"worker": "Measured", "reason": "process"}
-        wait_until(lambda: total(read(), "layerprint_tasks_retried_total", **deaths) == 1, 60, "the death")
-        wait_until(lambda: total(read(), "layerprint_hosts", pool="measured") == 2, 60, "the hosts")
+        wait_until(lambda: total(read(), "layerprint_tasks_retried_total", deaths) == 1, 60, "the death")
+        # The one that came for the dead one counts when it has started, which it need not have by the end of the run.
+        wait_until(lambda: total(read(), "layerprint_hosts", {"pool": "measured"}) in (1, 2), 60, "the hosts")
         # The counts of the process that was killed may not have left it.
-        wait_until(lambda: total(read(), "layerprint_task_seconds_count", worker="Measured") >= 6, 60, "the tasks")
-        assert total(read(), "layerprint_tasks_lost_total", **deaths) == 0
+        wait_until(lambda: total(read(), "layerprint_task_seconds_count", {"worker": "Measured"}) >= 6, 60, "the tasks")
+        assert total(read(), "layerprint_tasks_lost_total", deaths) == 0
         pool.close()
 
     def test_an_embedded_set(self, local_ray: None, tmp_path: Path, tiny: Encoder) -> None:
@@ -85,12 +86,12 @@ class TestTheEndpoint:
                 "layerprint_images_rejected_total": 2,
                 "layerprint_read_bytes_total": sum(map(len, files.values())),
             }
-            wait_until(lambda: all(total(read(), k, before) == v for k, v in fresh.items()), 60, str(fresh))
+            wait_until(lambda: all(total(read(), k, {}, before) == v for k, v in fresh.items()), 60, str(fresh))
             now = read()
         for reason in ("empty", "format"):
-            assert total(now, "layerprint_images_rejected_total", before, reason=reason) == 1
-        assert total(now, "layerprint_task_seconds_count", before, worker="Embedder") == 1
-        done, units = (total(now, f"layerprint_stage_{name}", stage="embed") for name in ("done", "units"))
+            assert total(now, "layerprint_images_rejected_total", {"reason": reason}, before) == 1
+        assert total(now, "layerprint_task_seconds_count", {"worker": "Embedder"}, before) == 1
+        done, units = (total(now, f"layerprint_stage_{name}", {"stage": "embed"}) for name in ("done", "units"))
         assert done == units == 32
         assert "secret" not in str(now)
 
@@ -110,9 +111,7 @@ class TestRejectClass:
             case "format":
                 return b"GIF89a"
             case "too_large":
-                header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
-                chunk = b"IHDR" + header
-                return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+                return png_header(30_000, 30_000)
             case "animated":
                 frames = [Image.fromarray(picture) for picture in pictures(2)]
                 sink = io.BytesIO()

@@ -7,6 +7,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -167,6 +168,12 @@ class Cramped(Embedder):
         resource.setrlimit(resource.RLIMIT_AS, (taken + self.room, resource.RLIM_INFINITY))
 
 
+def _cramped(*arguments: Any) -> Cramped:
+    made = Cramped(*arguments)
+    made.room = 200 * 2**20
+    return made
+
+
 class TestOutOfMemory:
     def test_an_image_that_takes_all_memory(
         self, tmp_path: Path, local_ray: None, tiny: Encoder, monkeypatch: pytest.MonkeyPatch
@@ -176,7 +183,7 @@ class TestOutOfMemory:
         monkeypatch.setattr("actors.quarantine.DEATHS", 1)
         monkeypatch.setattr("actors.task_run.BACK_OFF_S", 0.02)
         monkeypatch.setattr(stages, "shard_size", lambda images: 2)
-        monkeypatch.setattr(stages, "Embedder", lambda *arguments: Cramped(*arguments, room=200 * 2**20))
+        monkeypatch.setattr(stages, "Embedder", _cramped)
         images = open_store(str(tmp_path / "images"))
         for i, image in enumerate(pictures(5)):
             images.put(f"{i}.png", png(image))
