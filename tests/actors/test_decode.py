@@ -39,7 +39,7 @@ def _pixels(image: Image.Image) -> NDArray[np.int64]:
     return np.asarray(image).astype(np.int64)
 
 
-def _png_header(width: int, height: int) -> bytes:
+def png_header(width: int, height: int) -> bytes:
     """A small PNG that claims a size it does not have."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
@@ -166,8 +166,8 @@ class TestUnreadable:
             pytest.param(JPEG[:-9], "truncated", id="most of a jpeg"),
             pytest.param(PNG[: len(PNG) // 2], "truncated", id="half a png"),
             pytest.param(_file(_photo(), "BMP")[:200], "truncated", id="some of a bmp"),
-            pytest.param(_png_header(10_000, 10_000), "10000×10000 is more than 64,000,000", id="100 megapixels"),
-            pytest.param(_png_header(60_000, 60_000), "DecompressionBombError", id="3600 megapixels"),
+            pytest.param(png_header(10_000, 10_000), "10000×10000 is more than 64,000,000", id="100 megapixels"),
+            pytest.param(png_header(60_000, 60_000), "DecompressionBombError", id="3600 megapixels"),
         ],
     )  # fmt: skip
     @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -178,7 +178,7 @@ class TestUnreadable:
     def test_the_limit_is_on_pixels_not_on_a_side(self) -> None:
         assert MAX_PIXELS >= 60_000 * 1000
         with pytest.raises(UnreadableImageError, match="truncated"):  # it was tried
-            decode(_png_header(60_000, 1000))
+            decode(png_header(60_000, 1000))
 
     @settings(max_examples=150, deadline=None)
     @given(st.binary(max_size=200), st.sampled_from([b"", PNG[:16], JPEG[:4], b"BM", b"RIFF\x40\0\0\0WEBPVP8 "]))
