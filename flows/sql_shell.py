@@ -64,13 +64,16 @@ class SqlShell:
         while True:
             try:
                 text = prompt.prompt("layerprint> ")
-                if text.strip() == ".quit":
-                    return
+            except KeyboardInterrupt:  # what was typed is dropped
+                continue
+            except EOFError:
+                return
+            if text.strip() == ".quit":
+                return
+            try:
                 self.script(text)
             except KeyboardInterrupt:
                 sys.stdout.write("stopped\n")
-            except EOFError:
-                return
 
     def run(self, piece: str) -> None:
         """One statement, or one command that begins with a dot."""
@@ -115,7 +118,8 @@ class SqlCompleter(Completer):
     def __init__(self, views: dict[str, list[tuple[str, str]]], keywords: list[str]) -> None:
         self._views = list(views)
         columns = dict.fromkeys(name for columns in views.values() for name, _ in columns)
-        self._words = [*self._views, *columns, *keywords]
+        names = [*self._views, *columns]
+        self._words = [*names, *(word for word in keywords if word.lower() not in names)]
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         """What the word before the cursor may become."""

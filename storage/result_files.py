@@ -176,8 +176,7 @@ class ResultFiles:
             return fragment
         if info not in self._fetched:
             self._demand_going_on()
-            with fragment.open() as file:
-                self._fetched[info] = file.read_buffer()
+            self._fetched[info] = pa.py_buffer(self._store.get(info.key, info.etag))
         return _PARQUET.make_fragment(self._fetched[info], None, fragment.partition_expression)
 
 

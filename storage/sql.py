@@ -6,6 +6,7 @@ off and the configuration is locked before the first statement is seen.
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Self
@@ -112,7 +113,7 @@ class SqlSession:
         except duckdb.Error as error:
             if self._files.error is not None:
                 raise self._files.error from error
-            raise InputError(f"SQL: {error}", self._remedy()) from error
+            raise InputError(f"SQL: {error}", self._remedy(statement)) from error
 
     def columns(self) -> dict[str, list[tuple[str, str]]]:
         """The columns of every view with their types, by the name of the view."""
@@ -151,9 +152,13 @@ class SqlSession:
             self._connection.interrupt()
             wait([running], timeout=0.05)
 
-    def _remedy(self) -> str:
-        views = (f"{view}({', '.join(name for name, _ in columns)})" for view, columns in self.columns().items())
-        return "the views are " + "; ".join(views)
+    def _remedy(self, statement: str) -> str:
+        """The columns of the views that the statement names, else the names of all views."""
+        views = self.columns()
+        named = [view for view in views if re.search(rf"\b{view}\b", statement, re.IGNORECASE)]
+        if not named:
+            return f"the views are {', '.join(views)}"
+        return "; ".join(f"the columns are {view}({', '.join(name for name, _ in views[view])})" for view in named)
 
 
 def run_sql(store_uri: str, statement: str, *, seconds: float = SECONDS, memory_limit: str = MEMORY_LIMIT) -> pa.Table:

@@ -58,16 +58,16 @@ def _audit(rng: np.random.Generator, rows: dict[str, list[Row]], key: Row, made:
     rows["audits"].append(one)
     for layer in range(LAYERS):
         a, se = rng.uniform(0.3, 0.7), rng.uniform(0.01, 0.1)
-        ends = {"a_low": a - 2 * se, "a_high": a + 2 * se, "search_bound": rng.uniform(0, 0.03)}
+        ends: Row = {"a_low": a - 2 * se, "a_high": a + 2 * se, "search_bound": rng.uniform(0, 0.03)}
         rows["scores"].append(row("scores", **key, layer=layer, informative=layer > 0, a_hat=a, se=se, **ends))
-        curve = {"logit_a": rng.normal(), "variance": rng.uniform(0.01, 0.1)}
-        who = {"profile_id": profile, "release": key["release"], "version": key["version"], "run": "1"}
+        curve: Row = {"logit_a": rng.normal(), "variance": rng.uniform(0.01, 0.1)}
+        who: Row = {"profile_id": profile, "release": key["release"], "version": key["version"], "run": "1"}
         rows["profiles"] += [
             row("profiles", **who, part=part, layer=layer, created_at=made, **curve) for part in (0, 1)
         ]
         for rank in range(3):
-            pair = {"image_key": f"i{rng.integers(9)}", "train_key": f"t{rng.integers(5)}"}
-            flags = {"identical": bool(rng.random() < 0.2), "near_duplicate": bool(rng.random() < 0.2)}
+            pair: Row = {"image_key": f"i{rng.integers(9)}", "train_key": f"t{rng.integers(5)}"}
+            flags: Row = {"identical": bool(rng.random() < 0.2), "near_duplicate": bool(rng.random() < 0.2)}
             rows["evidence"].append(
                 row("evidence", **key, layer=layer, rank=rank, distance=rng.random(), **pair, **flags)
             )
@@ -81,7 +81,7 @@ def _audit(rng: np.random.Generator, rows: dict[str, list[Row]], key: Row, made:
 
 
 def _attribution(rng: np.random.Generator, rows: dict[str, list[Row]], i: int, made: dt.datetime, uri: str) -> None:
-    common = {
+    common: Row = {
         "attribution_id": f"x{i}",
         "images_uri": uri,
         "perturbation": "",

@@ -18,7 +18,7 @@ from storage.objects import ObjectStore, open_store
 from storage.results import SCHEMAS, write_result
 from storage.sql import SqlSession, connect, run_sql
 from tests.storage.counting_proxy import CountingProxy
-from tests.storage.fleet import fleet, latest, write_fleet
+from tests.storage.fleet import Row, fleet, latest, write_fleet
 from tests.storage.test_results import row
 
 V1_LACKS = {
@@ -116,7 +116,7 @@ def test_an_old_store_is_read(store: ObjectStore, table: str) -> None:
     sink = io.BytesIO()
     pq.write_table(old.append_column("gone", pa.array(["x"])), sink)
     store.put(f"results/{table}/x.parquet", sink.getvalue())
-    write_result(store, table, "y", [row(table, release="new", **{name: "y"})])
+    write_result(store, table, "y", [row(table, release="new") | {name: "y"}])
     found = {one["release"]: one for one in run_sql(store.uri, f"FROM {table}").to_pylist()}
     assert list(found["old"]) == SCHEMAS[table].names
     assert {column for column, value in found["old"].items() if value is None} == V1_LACKS[table]
@@ -161,7 +161,7 @@ def test_a_thousand_releases_in_under_a_second(tmp_path: Path) -> None:
     """13 layers each, an audit a file. The time is that of all cores together, which other work does not stretch."""
     store = open_store(str(tmp_path))
     for i in range(1000):
-        key = {"audit_id": f"{i:04x}", "release": f"r{i}", "version": "1"}
+        key: Row = {"audit_id": f"{i:04x}", "release": f"r{i}", "version": "1"}
         write_result(store, "audits", key["audit_id"], [row("audits", **key)])
         layers = [row("scores", **key, layer=layer, a_hat=i / 1000) for layer in range(13)]
         write_result(store, "scores", key["audit_id"], layers)
