@@ -104,15 +104,17 @@ def test_the_fleet_sorts_filters_and_leads_to_the_reports(reported: Reported, br
         assert one.path.parent == reported.folder
 
 
-@pytest.mark.parametrize("chart", ["curve-chart", "tail-chart"])
-def test_a_legend_entry_fades_what_was_not_chosen(reported: Reported, browser: Browser, chart: str) -> None:
+@pytest.mark.parametrize(
+    ("chart", "marks"), [("curve-chart", "rule.role-mark line"), ("tail-chart", "rect.role-mark path")]
+)
+def test_a_legend_entry_fades_what_was_not_chosen(reported: Reported, browser: Browser, chart: str, marks: str) -> None:
     with opened(browser, reported.page("copies@1")) as tab:
-        marks = tab.locator(f"#{chart} [aria-roledescription='rule'], #{chart} [aria-roledescription='bar']")
+        drawn = tab.locator(f"#{chart} .mark-{marks}")
         look = "(all) => [...new Set(all.map((one) => getComputedStyle(one).opacity))].length"
-        assert marks.evaluate_all(look) == 1
+        assert drawn.evaluate_all(look) == 1
         tab.locator(f"#{chart} .role-legend-label text").nth(1).click()
         tab.wait_for_timeout(300)
-        assert marks.evaluate_all(look) == 2
+        assert drawn.evaluate_all(look) == 2
 
 
 def test_pages_speak_to_screen_readers(reported: Reported, browser: Browser) -> None:
