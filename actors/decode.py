@@ -30,7 +30,7 @@ _GIF = (b"GIF87a", b"GIF89a")
 _one_at_a_time = Lock()
 # Blocks of 16 MiB, Pillow's own size, stay with glibc's arena of their thread after they are freed; larger ones go back
 # to the system.
-Image.core.set_block_size(64 * 2**20)
+Image.core.set_block_size(64 * 2**20)  # type: ignore[attr-defined]
 
 _SUBSAMPLING = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 _FEW_COMPONENTS = {1: "grey", 4: "CMYK"}
