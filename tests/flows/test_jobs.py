@@ -10,14 +10,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
+from prefect.states import Cancelling
 
 from actors.job_cluster import JobCluster
 from flows.audit import audit
@@ -143,6 +147,59 @@ def test_a_killed_audit_goes_on_in_its_job_and_a_terminated_one_stops_it(
     found = Command(spec, tmp_path).end()
     assert [row["verdict"] for row in found["audits"]] == ["copying"]
     assert set(read_result(store, "scores")["m"].to_pylist()) == {COPIES}
+    assert _shards(store) == 3, "one a set"
+
+
+SERVE = """
+from prefect.types.entrypoint import EntrypointType
+from flows.deployments import audit_release
+audit_release.serve(name="cancelled", entrypoint_type=EntrypointType.MODULE_PATH)
+"""
+
+
+@pytest.fixture
+def serving(runtime: Runtime, tmp_path: Path) -> Iterator[None]:
+    """A process that runs what is asked of the session's Prefect server."""
+    environment = {
+        **os.environ,
+        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+        "PREFECT_HOME": str(tmp_path / "home"),
+    }
+    environment |= {"PREFECT_HOME": str(tmp_path / "home"), "PREFECT_RUNNER_POLL_FREQUENCY": "2"}
+    with (tmp_path / "serve.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVE], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(30)
+
+
+def test_a_run_that_is_cancelled_through_the_api_stops_its_job(
+    serving: None, write_spec: Write, head: RayHead, lab: str, tmp_path: Path
+) -> None:
+    spec = _one(write_spec, head, lab)
+    store = open_store(load_spec(spec).store)
+    with get_client(sync_client=True) as client:
+
+        def deployment() -> Any:
+            with suppress(ObjectNotFound):
+                return client.read_deployment_by_name("audit_release/cancelled")
+
+        run = client.create_flow_run_from_deployment(
+            _wait_for(deployment).id, parameters={"spec": str(spec), "release": "copies"}
+        )
+        _wait_for(lambda: _shards(store))
+        ((_, told),) = head.jobs().going_on().items()
+        assert told["flow_run"] == str(run.id)
+        client.set_flow_run_state(run.id, Cancelling())
+        began = time.monotonic()
+        _wait_for(lambda: not head.jobs().going_on(), 20)
+        assert time.monotonic() - began < 15
+        _wait_for(lambda: (state := client.read_flow_run(run.id).state) and state.is_cancelled(), 30)
+    assert [row["verdict"] for row in Command(spec, tmp_path).end()["audits"]] == ["copying"]
     assert _shards(store) == 3, "one a set"
 
 
