@@ -177,3 +177,27 @@ def test_the_shell_in_a_terminal(typist: Typist, tmp_path: Path) -> None:
     history = tmp_path / "layerprint" / "sql_history"
     assert "SELECT 40 + 2" in history.read_text()
     assert history.stat().st_mode & 0o077 == 0
+
+
+def test_the_commands_of_the_page(store: str, tmp_path: Path) -> None:
+    """As a shell runs them, without a terminal."""
+    page = (Path(__file__).parents[2] / "docs" / "sql.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "audits").symlink_to(store)
+    (tmp_path / "questions.sql").write_text("FROM releases;")
+    script = f'set -e\nlayerprint() {{ {sys.executable} -m flows.cli "$@"; }}\n{block}'
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert block.count("\n") == 5
+    assert len(re.findall(r"^r2 +1 ", done.stdout, re.MULTILINE)) == 2  # FROM releases, twice
+    assert len((tmp_path / "releases.csv").read_text().splitlines()) == 7
+    assert (tmp_path / "audits.duckdb").stat().st_size > 0
