@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
+from typing import cast
 
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.deployments.runner import RunnerDeployment
@@ -82,12 +83,12 @@ def serve_sweeps(spec: str, schedule: Schedule, settle_s: float, say: Say) -> No
     with _server(say) as url, temporary_settings({PREFECT_API_URL: url}), _watched(place, say):
         deployment = sweep_releases.to_deployment(
             name=deployment_name(place),
-            schedule=schedule,
+            schedules=[schedule],
             parameters={"spec": place, "settle_seconds": settle_s},
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
         say(f"sweeping {place} until Ctrl-C; Prefect's UI: {url.removesuffix('/api')}")
-        asyncio.run(_run_until_told(deployment))
+        asyncio.run(_run_until_told(cast(RunnerDeployment, deployment)))  # made synchronously
         say("stopping")
     say("stopped; an audit that was interrupted goes on with the next sweep")
 
@@ -115,7 +116,7 @@ def deployment_name(place: str) -> str:
     """The name of the deployment that sweeps a spec.
 
     >>> deployment_name("/data/spec.yaml")
-    'serve-spec-5a4d36'
+    'serve-spec-f2ac4f'
     """
     return f"serve-{PurePosixPath(place).stem}-{digest(spec=place)[:6]}"
 

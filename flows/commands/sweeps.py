@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
@@ -34,9 +34,10 @@ def sweep(
     release.yaml of a release last: then it is whole when a sweep sees it.
     """
     from flows.deployments import sweep_releases
+    from flows.sweep import SweepReport
 
     with working(as_json) as (_, runtime):
-        report = sweep_releases(str(spec), settle)
+        report = cast(SweepReport, sweep_releases(spec, settle))  # a flow that ends with a state gives its data
         forward = runtime.forward_images
     if as_json:
         screen.print_json({**report.to_json(), "forward_images": forward})
