@@ -95,8 +95,9 @@ def maintain(store_uri: str, keep_days: float, dry_run: bool = False) -> Upkeep:
     needed = needed_tables(store, markers, work.since)
     for table in sorted(markers):
         work.committed(table, receipts.get(table, []), needed=table in needed)
-    for table in sorted(set(receipts) - markers):
-        work.begun(table, receipts[table])
+    written = {name.removesuffix(".lance") for name in store.folders("vectors/") if name.startswith("images-")}
+    for table in sorted({*receipts, *written} - markers):
+        work.begun(table, receipts.get(table, []))
     for key in [info.key for prefix in ("claims/", "failures/", "jobs/") for info in store.list(prefix)]:
         work.note(key)
     return work.done
@@ -127,11 +128,11 @@ class _Work:
 
     def begun(self, table: str, receipts: list[str]) -> None:
         """A table that was never committed."""
-        if any(self.store.modified(key) >= self.since for key in receipts):
+        files = self._files(table)
+        if any(self.store.modified(key) >= self.since for key in [*receipts, *files]):
             return
         self.done.unfinished.append(table)
-        self._remove(receipts)
-        self._remove(self._files(table))
+        self._remove([*receipts, *files])
 
     def note(self, key: str) -> None:
         """A claim, or a failure."""

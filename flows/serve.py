@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import Any
+from typing import cast
 
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.deployments.runner import RunnerDeployment
@@ -81,14 +81,14 @@ def serve_sweeps(spec: str, schedule: Schedule, settle_s: float, say: Say) -> No
     load_catalogue(spec)  # a mistake in it is said now, not by the first sweep
     place = spec_parameter(spec)
     with _server(say) as url, temporary_settings({PREFECT_API_URL: url}), _watched(place, say):
-        deployment: Any = sweep_releases.to_deployment(
+        deployment = sweep_releases.to_deployment(
             name=deployment_name(place),
-            schedule=schedule,  # type: ignore[arg-type]
+            schedules=[schedule],
             parameters={"spec": place, "settle_seconds": settle_s},
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
         say(f"sweeping {place} until Ctrl-C; Prefect's UI: {url.removesuffix('/api')}")
-        asyncio.run(_run_until_told(deployment))
+        asyncio.run(_run_until_told(cast(RunnerDeployment, deployment)))  # made synchronously
         say("stopping")
     say("stopped; an audit that was interrupted goes on with the next sweep")
 
@@ -116,7 +116,7 @@ def deployment_name(place: str) -> str:
     """The name of the deployment that sweeps a spec.
 
     >>> deployment_name("/data/spec.yaml")
-    'serve-spec-5a4d36'
+    'serve-spec-f2ac4f'
     """
     return f"serve-{PurePosixPath(place).stem}-{digest(spec=place)[:6]}"
 

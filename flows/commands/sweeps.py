@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
@@ -12,9 +12,6 @@ from flows import console as screen
 from flows import screens
 from flows.commands.common import EXIT_GATE, Json, store_of, working
 from flows.screens_sweeps import show_registry, show_sweep
-
-if TYPE_CHECKING:
-    from flows.sweep import SweepReport
 
 SpecUri = Annotated[str, typer.Argument(metavar="SPEC", help="the spec, a YAML file, or its s3:// URI")]
 Settle = Annotated[
@@ -37,9 +34,10 @@ def sweep(
     release.yaml of a release last: then it is whole when a sweep sees it.
     """
     from flows.deployments import sweep_releases
+    from flows.sweep import SweepReport
 
     with working(as_json) as (_, runtime):
-        report = cast("SweepReport", sweep_releases(str(spec), settle))  # Prefect gives a state's data
+        report = cast(SweepReport, sweep_releases(spec, settle))  # a flow that ends with a state gives its data
         forward = runtime.forward_images
     if as_json:
         screen.print_json({**report.to_json(), "forward_images": forward})

@@ -161,7 +161,11 @@ def test_embeddings_that_were_never_finished_go(audited: AuditSpec) -> None:
     vectors.create("images-begun", rows.schema)
     vectors.write_shard("images-begun", rows)
     store.put("receipts/images-begun/256/shard-000000.json", b"{}")
+    vectors.create("images-empty", rows.schema)  # nothing of it was done, or its removal was interrupted
     age(audited.store)
+    vectors.create("images-new", rows.schema)  # a stage that begins now
     done = maintain(audited.store, KEEP_DAYS)
-    assert done.unfinished == ["images-begun"]
+    assert done.unfinished == ["images-begun", "images-empty"]
     assert not keys(store, "vectors/images-begun.lance/") | keys(store, "receipts/images-begun/")
+    assert not keys(store, "vectors/images-empty.lance/")
+    assert keys(store, "vectors/images-new.lance/")
