@@ -14,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -154,36 +153,32 @@ class Nodes:
     workers: list[subprocess.Popen[bytes]]
 
 
-def _blocks(log: Path) -> bool:
-    """Whether the node of this log runs."""
-    return b"will now block" in log.read_bytes()
-
-
 @pytest.fixture
 def nodes(job: Job) -> Iterator[Nodes]:
     folder = tempfile.mkdtemp(prefix="lp-ray-", dir="/tmp")  # the path of a socket may have 107 characters
     with socket.socket() as free:
         free.bind(("127.0.0.2", 0))
-        address = f"127.0.0.2:{free.getsockname()[1]}"
+        port = free.getsockname()[1]
     started: list[subprocess.Popen[bytes]] = []
+    environment = {**job.environment, **RAY_ENVIRONMENT}
 
     def start(host: str, *arguments: str) -> None:
+        """Start a node and wait until it runs: two that start at once can block each other."""
         common = [f"--node-ip-address={host}", "--object-store-memory=100000000", "--disable-usage-stats", "--block"]
-        ray = str(Path(sys.executable).with_name("ray"))
-        environment = {**job.environment, **RAY_ENVIRONMENT}
-        with (Path(folder) / f"{host}.log").open("wb") as log:
-            command = [ray, "start", *arguments, *common]
-            started.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
+        command = [str(Path(sys.executable).with_name("ray")), "start", *arguments, *common]
+        log = Path(folder) / f"{host}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+        started.append(process)
+        wait_until(lambda: "will now block" in log.read_text() or process.poll() is not None, 100, f"the node {host}")
+        assert process.poll() is None, log.read_text()
 
-    head = ["--head", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={folder}"]
     try:
-        start("127.0.0.2", *head, f"--port={address.rpartition(':')[2]}")
-        wait_until(partial(_blocks, Path(folder) / "127.0.0.2.log"), 90, "the head")
-        for host in ("127.0.0.3", "127.0.0.4"):
-            start(host, f"--address={address}", "--num-cpus=3")
-        for host in ("127.0.0.3", "127.0.0.4"):
-            wait_until(partial(_blocks, Path(folder) / f"{host}.log"), 90, host)
-        yield Nodes(address, started[1:])
+        head = ["--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={folder}"]
+        start("127.0.0.2", *head)
+        start("127.0.0.3", f"--address=127.0.0.2:{port}", "--num-cpus=3")
+        start("127.0.0.4", f"--address=127.0.0.2:{port}", "--num-cpus=3")
+        yield Nodes(f"127.0.0.2:{port}", started[1:])
     finally:
         for process in started:
             kill(descendants(process.pid))
