@@ -125,10 +125,10 @@ class Pool:
         yield from TaskRun(self, worker, tasks, suspect).results()
 
     def grow(self, hosts: int) -> None:
-        """Start hosts until there are as many, or as many as the pool may have."""
+        """Start hosts until there are as many, or as many as the pool may have; on all nodes, for their networks."""
         for _ in range(len(self.hosts), min(self.size.hosts, hosts)):
-            options = _Process.options(num_cpus=self.size.cpus, num_gpus=self.size.gpus)  # type: ignore[attr-defined]
-            process = options.remote()
+            reserved = {"num_cpus": self.size.cpus, "num_gpus": self.size.gpus, "scheduling_strategy": "SPREAD"}
+            process = _Process.options(**reserved).remote()  # type: ignore[attr-defined]
             self.hosts.append(Host(process, process.ready.remote()))
 
     def end(self, host: Host) -> None:

@@ -176,8 +176,8 @@ def nodes(job: Job) -> Iterator[Nodes]:
     try:
         head = ["--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={folder}"]
         start("127.0.0.2", *head)
-        start("127.0.0.3", f"--address=127.0.0.2:{port}", "--num-cpus=3")
-        start("127.0.0.4", f"--address=127.0.0.2:{port}", "--num-cpus=3")
+        start("127.0.0.3", f"--address=127.0.0.2:{port}", "--num-cpus=2")
+        start("127.0.0.4", f"--address=127.0.0.2:{port}", "--num-cpus=2")
         yield Nodes(f"127.0.0.2:{port}", started[1:])
     finally:
         for process in started:
@@ -188,12 +188,12 @@ def nodes(job: Job) -> Iterator[Nodes]:
 
 class TestAMachine:
     def test_one_of_two_dies_in_mid_audit(self, job: Job, nodes: Nodes) -> None:
-        """Each worker node has room for one embedding process; what the dead one was at is done by the other."""
+        """Each worker node has one embedding process; what the dead one was at is done by the other."""
         command = job.start(
             "audit",
             LAYERPRINT_RAY_ADDRESS=nodes.address,
             LAYERPRINT_EMBED_HOSTS="2",
-            LAYERPRINT_EMBED_CPUS="2",
+            LAYERPRINT_EMBED_CPUS="1",
             LAYERPRINT_LAYER_HOSTS="1",
         )
         job.wait_for_the_middle(command)
