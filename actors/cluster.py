@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import ray
@@ -57,9 +58,15 @@ class Cluster:
         if name not in self._pools:
             self._start()
             pool = Pool(name, self.size(name))
+            pool.make_room = partial(self._release_all_but, name)
             self._cleanup.callback(pool.close)
             self._pools[name] = pool
         return self._pools[name]
+
+    def _release_all_but(self, name: str) -> None:
+        for other in self._pools.values():
+            if other.name != name:
+                other.release()
 
     def size(self, name: str) -> PoolSize:
         """The size of a pool; connects to a cluster that decides it."""

@@ -33,9 +33,11 @@ PREFIX = "layerprint: "
 IDLE_S = 120.0
 """A job that nobody asks anything for so long ends."""
 
-LOOK_S = 0.3
+LOOK_S, SLOWEST_LOOK_S = 0.3, 3.0
+"""Seconds between two looks for requests: at first, and when it has idled for a while."""
+
 TELL_S = 0.5
-"""Seconds between two looks for requests, and between two writings of progress."""
+"""Seconds between two writings of progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class Job:
             if not waiting:
                 if self.store.exists(close_key(self.folder)):
                     break
-                time.sleep(LOOK_S)
+                time.sleep(min(LOOK_S * (1 + (time.monotonic() - last)), SLOWEST_LOOK_S))
         for cluster in self._clusters.values():
             cluster.close()
         for info in list(self.store.list(f"{self.folder}/")):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -105,12 +105,15 @@ class Pool:
     Args:
         name: For messages.
         size: Hosts and their resources.
+
+    ``make_room`` is called when no host finds room: pools take turns, and those that rest may hold what is needed.
     """
 
     def __init__(self, name: str, size: PoolSize) -> None:
         self.name = name
         self.size = size
         self.hosts: list[Host] = []
+        self.make_room: Callable[[], None] = _nobody_else
 
     def run(self, worker: Worker[Task, Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
         """Run all tasks; yields (index of the task, its result) as they finish.
@@ -134,10 +137,10 @@ class Pool:
         yield from TaskRun(self, worker, tasks, suspect).results()
 
     def grow(self, hosts: int) -> None:
-        """Start hosts until there are as many, or as many as the pool may have."""
+        """Start hosts until there are as many, or as many as the pool may have; on all nodes, for their networks."""
         for _ in range(len(self.hosts), min(self.size.hosts, hosts)):
-            options = _Process.options(num_cpus=self.size.cpus, num_gpus=self.size.gpus)  # type: ignore[attr-defined]
-            process = options.remote()
+            reserved = {"num_cpus": self.size.cpus, "num_gpus": self.size.gpus, "scheduling_strategy": "SPREAD"}
+            process = _Process.options(**reserved).remote()  # type: ignore[attr-defined]
             self.hosts.append(Host(process, process.ready.remote()))
 
     def end(self, host: Host) -> None:
@@ -152,8 +155,19 @@ class Pool:
 
     def close(self) -> None:
         """Close the workers and end the hosts; one that is still at work is not waited for long."""
-        closing = [host.process.close.remote() for host in self.hosts if host.starting is None]
+        self._close(list(self.hosts))
+
+    def release(self) -> None:
+        """Close the hosts that have nothing to do, so that another pool has room."""
+        self._close([host for host in self.hosts if not host.calls])
+
+    def _close(self, hosts: list[Host]) -> None:
+        closing = [host.process.close.remote() for host in hosts if host.starting is None]
         if closing:
             ray.wait(closing, num_returns=len(closing), timeout=CLOSE_TIMEOUT_S)
-        for host in list(self.hosts):
+        for host in hosts:
             self.end(host)
+
+
+def _nobody_else() -> None:
+    """A pool that is alone has nobody to ask for room."""

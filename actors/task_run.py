@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 IN_FLIGHT_PER_HOST = 2
 BACK_OFF_S, LONGEST_BACK_OFF_S = 0.5, 8.0
-NOTICE_S, START_TIMEOUT_S = 30.0, 600.0
+NOTICE_S, START_TIMEOUT_S = 15.0, 600.0
 FAILED_STARTS = 3
 DEATHS = 3
 """Hosts that a task may kill before it is given up."""
@@ -98,6 +98,7 @@ class TaskRun:
         done, _ = ray.wait(list(refs), num_returns=1, timeout=None if at_work else NOTICE_S)
         if not done:
             _log.warning("%s: waits for room on the cluster", self._pool.name)
+            self._pool.make_room()
             done, _ = ray.wait(list(refs), num_returns=1, timeout=START_TIMEOUT_S)
         if not done:
             raise self._no_room()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import ray
 
 from actors.cluster import Cluster, ClusterSettings, PoolSize
@@ -24,6 +25,20 @@ class TestCluster:
             hosts = {process for _, process in run(cluster.pool("layers"), Diary(str(tmp_path)), 20).values()}
         wait_for_end(hosts)
         assert ray.is_initialized()  # it was not started by this cluster
+
+    def test_a_pool_that_rests_makes_room(
+        self, local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As on a cluster that lost a node: what is left has room for either pool."""
+        monkeypatch.setattr("actors.task_run.NOTICE_S", 1)
+        size = PoolSize(1, cpus=ray.cluster_resources()["CPU"] // 2 + 1)
+        with Cluster(ClusterSettings(embed=size, layers=size)) as cluster:
+            worker = Diary(str(tmp_path))
+            first = run(cluster.pool("embed"), worker, 3)
+            then = run(cluster.pool("layers"), worker, 3)
+            assert len(first) == len(then) == 3
+            assert len(worker.noted("close")) == 1
+            assert len(run(cluster.pool("embed"), worker, 3)) == 3  # and back
 
     def test_workers_have_the_s3_settings(self, cluster: Cluster, s3: Any) -> None:
         @dataclass(frozen=True)

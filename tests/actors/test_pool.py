@@ -169,7 +169,7 @@ class TestDeaths:
 class TestRoom:
     def test_hosts_without_room_are_not_waited_for(self, local_ray: None, tmp_path: Path) -> None:
         room = ray.cluster_resources()["CPU"]
-        pool = Pool("wide", PoolSize(3, cpus=room * 0.4))  # the third never starts
+        pool = Pool("wide", PoolSize(3, cpus=room // 2))  # the third never starts
         results = run(pool, Diary(str(tmp_path)), 40)
         assert len(results) == 40
         assert len(pool.hosts) == 3
@@ -180,10 +180,13 @@ class TestRoom:
     ) -> None:
         monkeypatch.setattr("actors.task_run.NOTICE_S", 0.2)
         monkeypatch.setattr("actors.task_run.START_TIMEOUT_S", 0.5)
+        asked: list[bool] = []
         pool = Pool("greedy", PoolSize(1, cpus=999))
+        pool.make_room = lambda: asked.append(True)
         with pytest.raises(StageError, match=r"greedy: no process could start .*: each needs 999 CPUs and 0 GPUs"):
             run(pool, Diary(str(tmp_path)), 3)
         assert "greedy: waits for room on the cluster" in caplog.text
+        assert asked == [True]
         pool.close()
 
 
