@@ -26,6 +26,7 @@ STAGE_UNITS = Gauge("layerprint_stage_units", "Units of the running stage in all
 _REJECT_CLASSES = {
     "the file is empty": "empty",
     "not a png": "format",
+    "a GIF": "format",
     "pixels": "too_large",
     "animated": "animated",
     "listed, but gone": "gone",
