@@ -132,7 +132,8 @@ from storage.objects import open_store
 from tests.actors.test_job_cluster import Squares
 from actors.sealed import get_sealed, put_sealed
 from tests.ray_head import RayHead
-import json, ray
+import json, ray, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process has it switched off
 from actors.cluster import PoolSize
 from actors.job_cluster import JobSettings
 ray.cloudpickle.register_pickle_by_value(sys.modules["tests.actors.test_job_cluster"])

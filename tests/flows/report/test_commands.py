@@ -55,5 +55,5 @@ def test_open_serves_until_interrupted(reported: Reported) -> None:
         url = server.stdout.readline().split()[0]
         with urllib.request.urlopen(url, timeout=10) as reply:
             assert b"2 releases audited" in reply.read()
-        server.send_signal(signal.SIGINT)
+        server.send_signal(signal.SIGTERM)
         assert server.wait(timeout=20) == 0
