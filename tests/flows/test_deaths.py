@@ -111,7 +111,12 @@ def job(write_spec: Write, s3_prefix: str, tmp_path: Path) -> Iterator[Job]:
     )
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "LAYERPRINT_"))}
     # Two images at a time, so that there is a middle to be killed in; what comes out is the same.
-    own = {"PREFECT_HOME": str(tmp_path / "prefect"), "LAYERPRINT_BATCH_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    own = {
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        "LAYERPRINT_BATCH_SIZE": "2",
+        "OMP_NUM_THREADS": "1",
+    }
     made = Job(spec, open_store(f"{s3_prefix}/audits"), images, {**clean, **own})
     yield made
     for process in made.started:  # those of a test that failed
