@@ -27,6 +27,8 @@ from storage.vectors import VectorStore
 from tests.flows.conftest import Write
 from tests.processes import alive, descendants, kill, name_of, wait_until
 
+pytestmark = pytest.mark.timeout(600)  # processes of their own start slowly on a busy machine
+
 SIZES = {"train": 2000, "held_out": 300, "release": 200}
 SHARDS = 8 + 2 + 1
 SHARD = 256

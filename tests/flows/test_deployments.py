@@ -24,6 +24,8 @@ from flows.spec import load_spec
 from storage.objects import open_store
 from tests.flows.conftest import Write
 
+pytestmark = pytest.mark.timeout(600)  # processes of their own start slowly on a busy machine
+
 Capture = pytest.CaptureFixture[str]
 
 

@@ -38,6 +38,8 @@ from tests.actors.test_job_cluster import Squares
 from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, Write
 from tests.ray_head import TOKEN, RayHead
 
+pytestmark = pytest.mark.timeout(600)  # processes of their own start slowly on a busy machine
+
 
 @pytest.fixture(scope="module")
 def head(s3: EmbeddedS3) -> Iterator[RayHead]:

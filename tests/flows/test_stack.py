@@ -19,6 +19,8 @@ import pytest
 from storage.objects import open_store
 from tests.flows.processes import gone
 
+pytestmark = pytest.mark.timeout(600)  # processes of their own start slowly on a busy machine
+
 NAMES = ["s3", "ray", "prefect-server", "prefect-worker"]
 
 

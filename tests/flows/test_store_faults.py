@@ -22,6 +22,8 @@ from storage.vectors import VectorStore
 from tests.faults.proxy import Answer, FaultyProxy, Request
 from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, UNSEEN, Write
 
+pytestmark = pytest.mark.timeout(600)  # processes of their own start slowly on a busy machine
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -24,6 +24,8 @@ from storage.results import read_result
 from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, UNSEEN, Write
 from tests.flows.dropping import drop
 
+pytestmark = pytest.mark.timeout(600)  # processes of their own start slowly on a busy machine
+
 SHARED = "s3://test/sweeps/audits"
 """A store that these tests share, so that its reference is built once; each has releases of its own names."""
 
