@@ -9,6 +9,7 @@ encoder:
   image_size: 112
   pooling: mean                    # mean (of patch tokens) | cls
   layers: all                      # all | [0, 3, 11]; 0 = the embedding output, then one per block
+  precision: float32               # float32 | bfloat16 | float16: of the forward pass; embeddings stay float32
 reference:
   name: cifar10
   train: s3://data/cifar10/train/      # what the model was trained on
