@@ -12,9 +12,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -42,11 +43,11 @@ TELL_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """Tasks of one worker for a pool; ``name`` differs between two requests of the same."""
+    """Tasks of one worker for a pool of a cluster; ``name`` differs between two requests of the same."""
 
     name: str
     pool: str
-    size: PoolSize
+    cluster: ClusterSettings
     worker: Worker[Any, Any]
     tasks: Sequence[Any]
     suspect: bool
@@ -85,10 +86,16 @@ def close_key(folder: str) -> str:
     return f"{folder}/close"
 
 
-def fitted(size: PoolSize, resources: dict[str, float]) -> PoolSize:
+def fitted(settings: ClusterSettings, resources: Mapping[str, float]) -> ClusterSettings:
+    """Settings whose pools fit a cluster of these resources (see `fitted_size`)."""
+    embed, layers = (fitted_size(size, resources) for size in (settings.embed, settings.layers))
+    return replace(settings, embed=embed, layers=layers)
+
+
+def fitted_size(size: PoolSize, resources: Mapping[str, float]) -> PoolSize:
     """A size whose hosts are as many as a cluster has room for, where it does not say how many.
 
-    >>> fitted(PoolSize(0, cpus=4, gpus=0.5), {"CPU": 64, "GPU": 4})
+    >>> fitted_size(PoolSize(0, cpus=4, gpus=0.5), {"CPU": 64, "GPU": 4})
     PoolSize(hosts=8, cpus=4, gpus=0.5)
     """
     if size.hosts:
@@ -110,7 +117,7 @@ class Job:
         self.store = store
         self.folder = folder
         self._secret = secret
-        self._clusters: dict[tuple[str, PoolSize], Cluster] = {}
+        self._cluster: Cluster | None = None
         self._ended: set[ObjectInfo] = set()
 
     def serve(self, idle_s: float = IDLE_S) -> None:
@@ -127,8 +134,8 @@ class Job:
                 if self.store.exists(close_key(self.folder)):
                     break
                 time.sleep(min(LOOK_S * (1 + (time.monotonic() - last)), SLOWEST_LOOK_S))
-        for cluster in self._clusters.values():
-            cluster.close()
+        if self._cluster is not None:
+            self._cluster.close()
         for info in list(self.store.list(f"{self.folder}/")):
             self.store.delete(info.key)
 
@@ -153,11 +160,13 @@ class Job:
         print(f"{request.name}: {progress.error or 'done'}", flush=True)
 
     def _pool(self, request: JobRequest) -> Pool:
-        """The pool of this name and size; its hosts and what they have loaded are kept."""
-        size = fitted(request.size, ray.cluster_resources())
-        if (request.pool, size) not in self._clusters:
-            self._clusters[request.pool, size] = Cluster(ClusterSettings(size, size, address="auto"))
-        return self._clusters[request.pool, size].pool(request.pool)
+        """The pool of this name, of one cluster: all requests of a job have the same settings.
+
+        Its hosts and what they have loaded are kept; pools of one cluster make room for each other.
+        """
+        if self._cluster is None:
+            self._cluster = Cluster(replace(request.cluster, fit=partial(fitted, request.cluster)))
+        return self._cluster.pool(request.pool)
 
     def _put(self, key: str, value: object) -> None:
         put_sealed(self.store, key, value, self._secret)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ray.job_submission import JobStatus
 
+from actors.cluster import ClusterSettings
 from actors.deaths import Lost
 from actors.job import (
     PREFIX,
@@ -104,7 +105,7 @@ class JobCluster:
 
     def pool(self, name: str) -> JobPool:
         """The pool of this name."""
-        return JobPool(self, name, self.settings.embed if name == "embed" else self.settings.layers)
+        return JobPool(self, name)
 
     def close(self) -> None:
         """Tell the job to end, unless others wait for it."""
@@ -157,10 +158,9 @@ class JobCluster:
 class JobPool:
     """Has a cluster's job run tasks."""
 
-    def __init__(self, cluster: JobCluster, name: str, size: PoolSize) -> None:
+    def __init__(self, cluster: JobCluster, name: str) -> None:
         self.cluster = cluster
         self.name = name
-        self.size = size
 
     def run(self, worker: Worker[Task, Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
         """Run all tasks; yields (index of the task, its result) as they finish.
@@ -180,7 +180,8 @@ class JobPool:
         store, job = self.cluster.store, self.cluster.job()
         code = digest(pool=self.name, worker=repr(worker), tasks=[repr(task) for task in tasks], suspect=suspect)
         key = f"{requests_prefix(job.folder)}{short(code)}"
-        request = JobRequest(uuid.uuid4().hex, self.name, self.size, worker, tasks, suspect)
+        settings = ClusterSettings(self.cluster.settings.embed, self.cluster.settings.layers, address="auto")
+        request = JobRequest(uuid.uuid4().hex, self.name, settings, worker, tasks, suspect)
         if not put_sealed(store, key, request, job.secret, replace=False):
             request = get_sealed(store, key, job.secret)  # a flow that was lost asked for the same
         try:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from actors.embedder import Embedder, EmbedShard, EncoderResolver
 from actors.encoder_config import EncoderConfig, EncoderFacts, unusual
-from actors.quarantine import KILLED, embed_shards
+from actors.quarantine import KILLED, embed_shards, killers
 from actors.weights import weights_identity
 from actors.workbench import Progress, Workbench
 from storage.digest import digest, short
@@ -154,10 +154,8 @@ def embed(
     done = VectorStore(bench.store).committed(table_name(facts, manifest))
     if done is not None:
         bench.tell(Progress(stage, "images", total, total, skipped=total))
-        if killers := [reject["key"] for reject in done.rejects if reject["reason"].startswith(KILLED)]:
-            _log.warning(
-                "%s: %d images were left out before since each %s: %s …", stage, len(killers), KILLED, killers[0]
-            )
+        if found := killers(done):
+            _log.warning("%s: %d images were left out before since each %s: %s …", stage, len(found), KILLED, found[0])
         embedded = Embedded(done, 0)
     else:
         worker = Embedder(

@@ -19,7 +19,7 @@ import ray
 from ray.job_submission import JobStatus
 
 from actors.cluster import PoolSize
-from actors.job import fitted
+from actors.job import fitted_size
 from actors.job_cluster import JobCluster
 from actors.sealed import get_sealed, put_sealed
 from storage.embedded_s3 import EmbeddedS3
@@ -260,7 +260,7 @@ def test_a_seal_is_of_its_key_and_its_secret(tmp_path: Path) -> None:
     ],
 )
 def test_hosts_are_as_many_as_there_is_room_for(size: PoolSize, resources: dict[str, float], hosts: int) -> None:
-    assert fitted(size, resources).hosts == hosts
+    assert fitted_size(size, resources).hosts == hosts
 
 
 def test_a_pending_state_is_going_on() -> None:
