@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from actors.cluster import Cluster, ClusterSettings, PoolSize
 from storage.embedded_s3 import EmbeddedS3
+from tests.ray_head import RayHead
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +40,16 @@ def local_ray(s3: EmbeddedS3) -> Iterator[None]:
     with Cluster(ClusterSettings(embed=PoolSize(1, cpus=cores), layers=PoolSize(cores))) as cluster:
         cluster.pool("layers")
         yield
+
+
+@pytest.fixture(scope="module")
+def head(s3: EmbeddedS3) -> Iterator[RayHead]:
+    """A head with token authentication, which knows the S3 server."""
+    with (
+        tempfile.TemporaryDirectory(prefix="lp-", ignore_cleanup_errors=True) as folder,
+        RayHead(Path(folder), s3.environment()) as started,
+    ):
+        yield started
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -22,22 +21,11 @@ from actors.cluster import PoolSize
 from actors.job import fitted_size
 from actors.job_cluster import JobCluster
 from actors.sealed import get_sealed, put_sealed
-from storage.embedded_s3 import EmbeddedS3
 from storage.errors import InputError, StageError, StoreError
 from storage.objects import ObjectStore, open_store
 from tests.ray_head import RayHead
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's processes cannot import a test
-
-
-@pytest.fixture(scope="module")
-def head(s3: EmbeddedS3) -> Iterator[RayHead]:
-    """A head with token authentication, which knows the S3 server."""
-    with (
-        tempfile.TemporaryDirectory(prefix="lp-", ignore_cleanup_errors=True) as folder,
-        RayHead(Path(folder), s3.environment()) as started,
-    ):
-        yield started
 
 
 @pytest.fixture
@@ -104,6 +92,13 @@ def test_results_come_once_each_and_nothing_is_left_in_the_store(head: RayHead, 
         assert _seen(store) == sorted([*range(7)] * 3)
     _wait_for(lambda: not head.jobs().going_on(), 20)
     assert list(store.list("jobs/")) == []
+
+
+def test_a_pool_that_rests_makes_room_for_the_other(head: RayHead, store: ObjectStore) -> None:
+    everything = PoolSize(0, cpus=1)  # of the cores of the cluster, each of them
+    with _cluster(head, store, embed=everything, layers=everything) as cluster:
+        for name in ("embed", "layers"):
+            assert dict(cluster.pool(name).run(Squares(store.uri), range(6))) == {i: i**2 for i in range(6)}
 
 
 def test_an_error_of_the_worker_is_the_error_here_and_the_job_goes_on(head: RayHead, store: ObjectStore) -> None:

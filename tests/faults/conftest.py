@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
-from actors.encoder import Encoder
 from storage.embedded_s3 import EmbeddedS3
 from storage.objects import ObjectStore, open_store
-from tests.actors.conftest import TINY
+from tests.actors.conftest import _one_thread, tiny
 from tests.faults.proxy import FaultyProxy
+
+__all__ = ["_one_thread", "impatient", "proxy", "store", "tiny"]
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -36,18 +36,3 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("storage.s3_client.MAX_ATTEMPTS", 2)
     monkeypatch.setattr("storage.s3_client.READ_TIMEOUT_S", 1)
     monkeypatch.setattr("storage.objects.LANCE_RETRIES", 1)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Torch uses one thread: the images are small, and the cores are shared with Ray."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def tiny() -> Encoder:
-    """The encoder of `TINY`."""
-    return Encoder(TINY)

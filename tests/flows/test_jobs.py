@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -30,7 +29,6 @@ from flows.cluster_spec import ClusterSpec
 from flows.identity import scoring_digest
 from flows.runtime import Runtime
 from flows.spec import load_spec
-from storage.embedded_s3 import EmbeddedS3
 from storage.errors import InputError
 from storage.objects import ObjectStore, open_store
 from storage.results import read_result
@@ -39,15 +37,6 @@ from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, Write
 from tests.ray_head import TOKEN, RayHead
 
 pytestmark = pytest.mark.timeout(600)  # processes of their own start slowly on a busy machine
-
-
-@pytest.fixture(scope="module")
-def head(s3: EmbeddedS3) -> Iterator[RayHead]:
-    with (
-        tempfile.TemporaryDirectory(prefix="lp-", ignore_cleanup_errors=True) as folder,
-        RayHead(Path(folder), s3.environment()) as started,
-    ):
-        yield started
 
 
 @pytest.fixture(autouse=True)
