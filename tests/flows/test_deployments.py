@@ -23,6 +23,7 @@ from flows.runtime import Runtime
 from flows.spec import load_spec
 from storage.objects import open_store
 from tests.flows.conftest import Write
+from tests.processes import wait_until
 
 pytestmark = pytest.mark.timeout(600)  # processes of their own start slowly on a busy machine
 
@@ -67,9 +68,14 @@ def test_an_audit_by_its_name(runtime: Runtime, path: str) -> None:
 
     audit_id = str(uri).rpartition("/")[2].removesuffix(".parquet")
     assert load_outcome(store, audit_id) is not None
-    told = {event["event"]: event for event in events() if event["payload"]["audit_id"] == audit_id}
+    wait_until(lambda: len(events_of(audit_id)) == 2, 60, "the events")  # the server stores them in its own time
+    told = events_of(audit_id)
     assert set(told) == {f"{PREFIX}.completed", f"{PREFIX}.flagged"}
     assert told[f"{PREFIX}.flagged"]["resource"]["prefect.resource.id"] == "layerprint.release.copies.1.1"
+
+
+def events_of(audit_id: str) -> dict[str, dict[str, Any]]:
+    return {event["event"]: event for event in events() if event["payload"]["audit_id"] == audit_id}
 
 
 def events() -> list[dict[str, Any]]:
