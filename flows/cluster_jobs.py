@@ -10,12 +10,12 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_API_URL
 
 from actors.cluster import PoolSize
 from actors.job_cluster import JobSettings
 from actors.jobs_api import Jobs
 from flows.cluster_spec import ClusterSpec, PoolSpec
+from flows.own_server import configured_url
 from storage.errors import InputError
 
 
@@ -48,7 +48,7 @@ def reap_jobs(cluster: ClusterSpec, dry_run: bool = False) -> list[str]:
     """
     settings = job_settings(cluster)
     jobs = Jobs(settings.address, settings.token)
-    ours = str(PREFECT_API_URL.value() or "")
+    ours = configured_url() or ""
     labelled = {job: told for job, told in jobs.going_on().items() if ours and told.get("prefect") == ours}
     with get_client(sync_client=True) as client:
         gone = [job for job, told in labelled.items() if "flow_run" in told and _is_gone(client, told["flow_run"])]
@@ -71,7 +71,7 @@ def _size(pool: PoolSpec) -> PoolSize:
 
 def _labels() -> dict[str, str]:
     """Which flow run asks, and of which Prefect server."""
-    found = {"flow_run": str(flow_run.root_flow_run_id or ""), "prefect": str(PREFECT_API_URL.value() or "")}
+    found = {"flow_run": str(flow_run.root_flow_run_id or ""), "prefect": configured_url() or ""}
     return {name: value for name, value in found.items() if value}
 
 

@@ -12,9 +12,9 @@ import uuid
 from typing import Any
 
 from prefect.events import emit_event
-from prefect.settings import PREFECT_API_URL
 
 from flows.outcome import COPYING, INVALID, AuditOutcome
+from flows.own_server import configured_url
 from storage.objects import ObjectStore
 from storage.results import result_key
 
@@ -24,7 +24,7 @@ _MOST_TEXT = 500
 
 def announce(store: ObjectStore, outcome: AuditOutcome) -> None:
     """Emit the events of an audit in the background; that the server is out of reach stops nothing."""
-    if not PREFECT_API_URL.value():
+    if configured_url() is None:
         return
     for kind in kinds(outcome.verdict):
         name = f"{PREFIX}.{kind}"

@@ -8,21 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from actors.cluster import Cluster, ClusterSettings, PoolSize
-from actors.job_cluster import JobCluster
 from actors.stages import EmbedSettings
 from actors.workbench import Progress, Report, Workbench
 from flows.artifacts import ProgressArtifacts
-from flows.cluster_jobs import job_settings
 from flows.cluster_spec import ClusterSpec
 from flows.machine import usable_cores
 from flows.spec import AuditSpec
 from storage.objects import ObjectStore, open_store
+
+if TYPE_CHECKING:
+    from actors.job_cluster import JobCluster
 
 T = TypeVar("T")
 
@@ -106,6 +107,9 @@ class Runtime:
         return Workbench(store, cluster, self._told)
 
     def _job_cluster(self, cluster: ClusterSpec, store: ObjectStore) -> JobCluster:
+        from actors.job_cluster import JobCluster  # its client takes a third of a second to import
+        from flows.cluster_jobs import job_settings
+
         key = (store.uri, cluster.model_dump_json())
         if key not in self._job_clusters:
             self._job_clusters[key] = JobCluster(job_settings(cluster), store)

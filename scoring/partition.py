@@ -6,15 +6,16 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 
 from scoring.moments import Moments
+
+if TYPE_CHECKING:
+    from sklearn.cluster import KMeans
 
 __all__ = ["Moments", "Partition", "Pca", "fit_cells", "fit_partition", "fit_pca"]
 
@@ -188,6 +189,9 @@ def fit_cells(projected: NDArray[np.float32], cells: int, seed: int) -> NDArray[
     Raises:
         ValueError: Fewer distinct vectors than cells.
     """
+    from sklearn.cluster import KMeans  # takes most of a second, and only whoever fits needs it
+    from sklearn.exceptions import ConvergenceWarning
+
     if cells < 1:
         raise ValueError(f"cells must be at least 1, got {cells}")
     if projected.shape[1] == 0:
@@ -209,6 +213,8 @@ def fit_cells(projected: NDArray[np.float32], cells: int, seed: int) -> NDArray[
 
 def _k_means(k_means: KMeans, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Fitted centroids; raises ConvergenceWarning where there are fewer distinct vectors than cells."""
+    from sklearn.exceptions import ConvergenceWarning
+
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         return np.ascontiguousarray(k_means.fit(x).cluster_centers_, np.float32)

@@ -8,8 +8,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 
 SearchMode = Literal["in_cell", "global"]
 """Two different quantities L(x), never compared with each other: the distance to the nearest train image of the image's
@@ -103,6 +101,9 @@ def index_centroids(sample: NDArray[np.float32], train: int, seed: int) -> NDArr
     >>> index_centroids(np.random.default_rng(0).normal(size=(900, 2)).astype(np.float32), 400, seed=0).shape
     (20, 2)
     """
+    from sklearn.cluster import KMeans  # takes most of a second, and only whoever fits needs it
+    from sklearn.exceptions import ConvergenceWarning
+
     partitions = max(1, min(index_partitions(train), len(sample) // FEWEST_SAMPLED))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # equal vectors: some partitions stay empty

@@ -18,23 +18,37 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lance
-import lancedb
 import numpy as np
 import pyarrow as pa
 from lance.commit import CommitConflictError
 from lance.fragment import FragmentMetadata, write_fragments
 from numpy.typing import NDArray
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from storage.errors import StageError, StoreError
+from storage.errors import StageError, StoreError, StoreUnavailableError
 from storage.lance_errors import lance_errors
 from storage.objects import ObjectStore, lance_storage_options
+
+if TYPE_CHECKING:
+    import lancedb
 
 _log = logging.getLogger(__name__)
 
 SCAN_WINDOW = 2**18
+
+ATTEMPTS = 3
+"""Of what makes a version. Lance asks S3 to write it if it is absent, and gives up when that very connection breaks,
+since it cannot know what became of it; here both steps may be done twice."""
+
+_again = retry(
+    retry=retry_if_exception_type(StoreUnavailableError),
+    stop=stop_after_attempt(ATTEMPTS),
+    wait=wait_random_exponential(multiplier=0.2, max=5),
+    reraise=True,
+)
 
 FACT_FIELDS = [
     pa.field("row", pa.int64(), nullable=False),
@@ -155,6 +169,8 @@ class VectorStore:
         return f"{self.uri}/{name}.lance"
 
     def database(self) -> lancedb.DBConnection:
+        import lancedb  # takes a second, and whoever only reads results needs none
+
         return lancedb.connect(self.uri, storage_options=self.options)
 
     def open(self, name: str, version: int) -> Any:
@@ -209,6 +225,7 @@ class VectorStore:
 
     # -- shards and receipts ---------------------------------------------------------------------------------
 
+    @_again
     def create(self, name: str, schema: pa.Schema) -> None:
         """Create the empty table with its full schema, if it is not there."""
         with self.guarded(name):
@@ -276,8 +293,7 @@ class VectorStore:
             return done
         ordered = sorted(receipts, key=lambda r: r.shard)
         rows = sum(r.rows for r in ordered)
-        with self.guarded(name):
-            version = self._overwrite(name, schema, [f for r in ordered for f in r.fragments], rows)
+        version = self._overwrite(name, schema, [f for r in ordered for f in r.fragments], rows)
         table = EmbeddingTable(
             name=name,
             version=version,
@@ -290,26 +306,28 @@ class VectorStore:
         self.store.put_if_absent(f"tables/{name}.json", json.dumps(asdict(table)).encode())
         return self.committed(name) or table
 
+    @_again
     def _overwrite(self, name: str, schema: pa.Schema, fragments: list[str], rows: int) -> int:
         """Replace the table's content by these fragments; returns the new version."""
         wanted = [FragmentMetadata.from_json(fragment) for fragment in fragments]
-        dataset = lance.dataset(self.table_uri(name), storage_options=self.options)
-        if _data_files(dataset) != _files(wanted):  # else: committed before a crash, or by another driver
-            operation = lance.LanceOperation.Overwrite(schema, wanted)
-            transaction = lance.Transaction(dataset.version, operation, transaction_properties={"table": name})
-            try:
-                lance.LanceDataset.commit(
-                    self.table_uri(name), transaction, storage_options=self.options, max_retries=0
-                )
-            except CommitConflictError:
-                _log.info("table %s: another driver committed the same shards first", name)
+        with self.guarded(name):
             dataset = lance.dataset(self.table_uri(name), storage_options=self.options)
-        if _data_files(dataset) != _files(wanted) or dataset.count_rows() != rows:
-            raise StageError(
-                f"table {name} has {dataset.count_rows()} rows after its commit, its receipts say {rows}",
-                "run the audit again; if it stays, delete the table's folder and its receipts",
-            )
-        return int(dataset.version)
+            if _data_files(dataset) != _files(wanted):  # else: committed before a crash, or by another driver
+                operation = lance.LanceOperation.Overwrite(schema, wanted)
+                transaction = lance.Transaction(dataset.version, operation, transaction_properties={"table": name})
+                try:
+                    lance.LanceDataset.commit(
+                        self.table_uri(name), transaction, storage_options=self.options, max_retries=0
+                    )
+                except CommitConflictError:
+                    _log.info("table %s: another driver committed the same shards first", name)
+                dataset = lance.dataset(self.table_uri(name), storage_options=self.options)
+            if _data_files(dataset) != _files(wanted) or dataset.count_rows() != rows:
+                raise StageError(
+                    f"table {name} has {dataset.count_rows()} rows after its commit, its receipts say {rows}",
+                    "run the audit again; if it stays, delete the table's folder and its receipts",
+                )
+            return int(dataset.version)
 
 
 def _files(fragments: Iterable[FragmentMetadata]) -> set[str]:

@@ -49,12 +49,12 @@ def audit(
     loaded = load(spec, harmonise)
     chosen = [loaded.release(release)] if release else loaded.releases
 
-    from flows.audit import audit as audit_flow  # takes seconds: after the spec is known to be good
-    from flows.gallery import save_curves, save_pairs
-    from flows.outcome import NO_COPYING
-    from storage.objects import open_store
-
     with working(as_json) as (_, runtime):
+        from flows.audit import audit as audit_flow  # takes seconds: after the spec is known to be good
+        from flows.gallery import save_curves, save_pairs
+        from flows.outcome import NO_COPYING
+        from storage.objects import open_store
+
         report = audit_flow(loaded, chosen)
         store = open_store(loaded.store)
         pictures = [save_curves(store, report.outcomes)]
@@ -87,9 +87,9 @@ def reference(spec: Spec, harmonise: Harmonise = None, as_json: Json = False) ->
     """
     loaded = load(spec, harmonise)
 
-    from flows.audit import build_reference
-
     with working(as_json) as (_, runtime):
+        from flows.audit import build_reference
+
         built = build_reference(loaded)
         forward = runtime.forward_images
     facts = {
@@ -118,9 +118,9 @@ def selfcheck(spec: Spec, harmonise: Harmonise = None, as_json: Json = False) ->
     """
     loaded = load(spec, harmonise)
 
-    from flows.selfcheck import selfcheck as selfcheck_flow
-
     with working(as_json):
+        from flows.selfcheck import selfcheck as selfcheck_flow
+
         found = selfcheck_flow(loaded)
     if as_json:
         screen.print_json({**asdict(found), "passed": found.passed})
@@ -141,9 +141,9 @@ def compare(
     loaded = load(spec, harmonise)
     releases = loaded.release(first), loaded.release(second)
 
-    from flows.compare import compare as compare_flow
-
     with working(as_json):
+        from flows.compare import compare as compare_flow
+
         found = compare_flow(loaded, *releases)
     if as_json:
         screen.print_json(found.to_json())

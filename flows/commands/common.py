@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.console import ProgressBoard
+from flows.own_server import prefect_server
 from storage.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,14 +31,17 @@ Json = Annotated[bool, typer.Option("--json", help="print one JSON document on s
 
 @contextmanager
 def working(as_json: bool) -> Iterator[tuple[ProgressBoard, Any]]:
-    """Progress on the screen, and a runtime that ends with the command.
+    """Progress on the screen, a Prefect server, and a runtime that ends with the command.
+
+    Import the flows within its block: the server starts in that time.
 
     What libraries print on stdout in the meantime (Ray, when a process dies) goes to stderr with ``--verbose``, else
     nowhere: stdout is for the command's result.
     """
-    from flows.runtime import running
-
     with ExitStack() as stack:
+        stack.enter_context(prefect_server())
+        from flows.runtime import running
+
         board = stack.enter_context(ProgressBoard(quiet=as_json))
         verbose = os.environ.get("LAYERPRINT_VERBOSE")
         stack.enter_context(redirect_stdout(sys.stderr if verbose else stack.enter_context(open(os.devnull, "w"))))

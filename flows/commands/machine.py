@@ -54,9 +54,9 @@ def demo(
 
     Takes about two minutes. A second run finds everything in its store and runs no forward pass.
     """
-    from flows.demo.run import run_demo
-
     with working(as_json) as (board, runtime):
+        from flows.demo.run import run_demo
+
         result = run_demo(folder.resolve(), local=local, seed=seed, say=board.say)
         forward = runtime.forward_images
     if as_json:

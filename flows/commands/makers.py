@@ -37,9 +37,9 @@ def enrol(
     loaded = load(spec, harmonise)
     chosen = _to_enrol(loaded, release, images, run)
 
-    from flows.enrol import enrol_releases
-
     with working(as_json):
+        from flows.enrol import enrol_releases
+
         found = enrol_releases(loaded, chosen)
     if as_json:
         screen.print_json({"enrolled": [asdict(one) for one in found]})
@@ -73,11 +73,11 @@ def attribute(
     if not 0 < reject < 1:
         raise InputError(f"--reject {reject:g} is no level", "give a number between 0 and 1, such as 0.05")
 
-    from flows.attribute import attribute_images
-    from flows.stress import stress_attribution
-
     uri = absolute_uri(images, Path.cwd())
     with working(as_json):
+        from flows.attribute import attribute_images
+        from flows.stress import stress_attribution
+
         if stress:
             stressed = stress_attribution(loaded, uri, reject=reject, unknown=unknown)
             found, document = stressed.plain, stressed.to_json()

@@ -33,10 +33,10 @@ def sweep(
     fault is tried again when it has changed, any other after 15 minutes, 30, 60 and so on up to a day. Write the
     release.yaml of a release last: then it is whole when a sweep sees it.
     """
-    from flows.deployments import sweep_releases
-    from flows.sweep import SweepReport
-
     with working(as_json) as (_, runtime):
+        from flows.deployments import sweep_releases
+        from flows.sweep import SweepReport
+
         report = cast(SweepReport, sweep_releases(spec, settle))  # a flow that ends with a state gives its data
         forward = runtime.forward_images
     if as_json:

@@ -116,9 +116,6 @@ def _shards(store: ObjectStore) -> int:
     return len(list(store.list("receipts/")))
 
 
-@pytest.mark.skipif(
-    "LAYERPRINT_UNPROVEN" not in os.environ, reason="ran out of its time on a busy machine, and was not seen to pass"
-)
 def test_a_killed_audit_goes_on_in_its_job_and_a_terminated_one_stops_it(
     runtime: Runtime, write_spec: Write, head: RayHead, lab: str, tmp_path: Path
 ) -> None:

@@ -85,7 +85,7 @@ def test_the_commands_that_the_demo_suggests(demo: DemoRun, monkeypatch: pytest.
 
 def test_the_make_targets_exist() -> None:
     makefile = (Path(__file__).parents[2] / "Makefile").read_text()
-    for target in set(re.findall(r"`?make ([a-z]+)", README)):
+    for target in set(re.findall(r"`?make ([a-z-]+)", README)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
