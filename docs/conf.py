@@ -108,8 +108,12 @@ def _table(modules: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-class Attributes:
-    """Napoleon takes what an attribute's docstring says before a colon for its type; ours are plain sentences."""
+class Docstrings:
+    """What Sphinx would misread in a docstring.
+
+    Napoleon takes what an attribute's docstring says before a colon for its type: ours are plain sentences. And |x| is
+    an absolute value, no substitution.
+    """
 
     def __init__(self, app: Sphinx) -> None:
         self._kept: dict[str, list[str]] = {}
@@ -122,11 +126,19 @@ class Attributes:
 
     def _restore(self, app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
         lines[:] = self._kept.pop(name, lines)
+        example = False
+        for i, line in enumerate(lines):
+            example = bool(line) and (example or line.lstrip().startswith(">>>"))
+            if not example and what != "module":
+                parts = line.split("``")
+                parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
+                lines[i] = "``".join(parts)
 
 
 def shorten_types(app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str, returned: str) -> Any:
     """`NDArray[np.float64]`, which is what the code says, for what Python makes of it."""
-    return tuple(text and re.sub(r"~?numpy\.ndarray\[.*?\], (.*?\])\]", r"NDArray[\1]", text) for text in (signature, returned))
+    array = re.compile(r"~?numpy\.ndarray\[.*?\], ~?numpy\.dtype\[(.*?)\]\]")
+    return tuple(text and array.sub(r"NDArray[\1]", text) for text in (signature, returned))
 
 
 def write_index(app: Sphinx, error: Exception | None) -> None:
@@ -141,5 +153,5 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", write_modules, priority=100)
     app.connect("source-read", expand)
     app.connect("autodoc-process-signature", shorten_types)
-    Attributes(app)
+    Docstrings(app)
     app.connect("build-finished", write_index)
