@@ -102,7 +102,9 @@ def expand(app: Sphinx, page: str, source: list[str]) -> None:
 def _table(modules: list[str]) -> str:
     lines = ["| module | what it is |", "|---|---|"]
     for module in modules:
-        text = ast.get_docstring(ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8"))) or ""
+        text = (
+            ast.get_docstring(ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8"))) or ""
+        )
         summary = text.partition("\n\n")[0].replace("\n", " ").replace("|", r"\|").replace("``", "`")
         lines.append(f"| {{py:mod}}`{module}` | {re.sub(':[a-z]+:`', '`', summary)} |")
     return "\n".join(lines) + "\n"

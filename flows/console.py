@@ -116,7 +116,7 @@ def json_text(document: Any) -> str:
 
 
 def print_error(error: LayerprintError, as_json: bool) -> None:
-    """What was found and the remedy; no traceback. On a terminal lines break between words, so that a URI stays whole."""
+    """What was found and the remedy; no traceback. On a terminal lines break between words: a URI stays whole."""
     if as_json:
         print_json({"error": error.found, "remedy": error.remedy, "exit_code": error.exit_code})
         return

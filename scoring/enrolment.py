@@ -210,7 +210,7 @@ def curve_covariance(maker: Maker, spread: RunSpread | None, images: Floats) -> 
 
 
 def raw_signature_distances(profiles: Sequence[Profile], makers: Sequence[Maker]) -> Floats:
-    """(N, K) float64, ``Σ_l |V_kl (m_l - m_kl)|²``: squared distances of means in units of the variance of one image."""
+    """(N, K) float64, ``Σ_l |V_kl (m_l - m_kl)|²``: squared distances of means, in variances of one image."""
     layers = range(len(makers[0].whiteners))
     total: Floats = np.sum([_layer_distances(profiles, makers, layer) for layer in layers], axis=0)
     return total

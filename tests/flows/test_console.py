@@ -7,7 +7,9 @@ from flows import console
 from storage.errors import InputError
 
 URI = "s3://bucket/a-prefix/that-is-longer/than-the-room-that-is-left/on-the-line/shard-000.tar"
-ERROR = InputError(f"reference.train: {URI} cannot be read: no [bold]such[/] object", f"look into {URI}, then run again")
+ERROR = InputError(
+    f"reference.train: {URI} cannot be read: no [bold]such[/] object", f"look into {URI}, then run again"
+)
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
