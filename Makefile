@@ -12,7 +12,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench stack-up stack-down stack-status constraints clean
+.PHONY: help setup demo test check format docs bench stack-up stack-down stack-status constraints clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ check: setup ## Format, lint, types, import arrows
 format: setup ## Rewrite the code in the project's format
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
+
+docs: setup ## Build the documentation as a site: site/index.html
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d site/.doctrees . site
 
 bench: setup ## Measure, half an hour on a quiet machine; DATA=folder adds the benchmarks on real generators
 	$(BIN)/python -m benchmarks.embedding
@@ -71,5 +74,5 @@ constraints: ## Resolve constraints.txt anew from the ranges in pyproject.toml
 	.venv-constraints/bin/pip freeze --exclude-editable > constraints.txt
 	rm -rf .venv-constraints
 
-clean: ## Remove .venv, caches and the demo's folder
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info layerprint-demo
+clean: ## Remove .venv, caches, the site and the demo's folder
+	rm -rf $(VENV) site docs/commands.md docs/api/modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info layerprint-demo

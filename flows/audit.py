@@ -6,6 +6,7 @@ flow that is run again does only what is missing, and a finished audit runs no f
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,9 +40,11 @@ from scoring.cells import MIN_HELD_OUT
 from scoring.layer_score import PRESETS
 from storage.digest import digest
 from storage.errors import InputError, LayerprintError, StageError, StoreUnavailableError
-from storage.image_sets import list_images
+from storage.image_sets import USABLE, counted, list_images
 from storage.manifest import Manifest
 from storage.vectors import EmbeddingTable, VectorStore
+
+_log = logging.getLogger(__name__)
 
 
 def is_infrastructure_error(_task: Any, _run: Any, state: Any) -> bool:
@@ -191,8 +194,15 @@ def check_release(spec: AuditSpec, release: ReleaseSpec) -> Manifest:
 
 
 def list_set(runtime: Runtime, uri: str) -> Manifest:
-    """The manifest of an image set, listed once per command."""
-    return runtime.once("manifest", uri, lambda: list_images(uri))
+    """The manifest of an image set, listed once per command; says which files beside the images are left out."""
+
+    def listed() -> Manifest:
+        manifest = list_images(uri)
+        if manifest.left_out:
+            _log.warning("%s: %s left out; images are %s", uri, counted(manifest.left_out), USABLE)
+        return manifest
+
+    return runtime.once("manifest", uri, listed)
 
 
 def file_facts(spec: AuditSpec, facts: EncoderFacts, manifest: Manifest) -> FileFacts:

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+from textwrap import TextWrapper
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:  # importing it would load Ray for --help
     from actors.workbench import Progress as StageProgress
 
 
-_LOGGERS = [logging.getLogger(package) for package in ("actors", "storage")]
+_LOGGERS = [logging.getLogger(package) for package in ("actors", "flows", "storage")]
 
 
 class ProgressBoard:
@@ -115,13 +116,27 @@ def json_text(document: Any) -> str:
 
 
 def print_error(error: LayerprintError, as_json: bool) -> None:
-    """What was found and the remedy; no traceback."""
+    """What was found and the remedy; no traceback. On a terminal lines break between words: a URI stays whole."""
     if as_json:
         print_json({"error": error.found, "remedy": error.remedy, "exit_code": error.exit_code})
         return
     console = Console(stderr=True, highlight=False)
-    console.print(f"[bold red]error[/] {escape(printable(error.found))}", soft_wrap=True)
-    console.print(f"[bold]→[/] {escape(printable(error.remedy))}", soft_wrap=True)
+    width = console.width if console.is_terminal else 0
+    console.print(f"[bold red]error[/]{escape(wrapped(f'error {printable(error.found)}', width)[5:])}", soft_wrap=True)
+    console.print(f"[bold]→[/]{escape(wrapped(f'→ {printable(error.remedy)}', width)[1:])}", soft_wrap=True)
+
+
+def wrapped(text: str, width: int) -> str:
+    r"""Lines of at most so many characters, broken between words only; of any length with a width of 0.
+
+    >>> wrapped("error s3://bucket/prefix: cannot be read", 20)
+    'error\n  s3://bucket/prefix:\n  cannot be read'
+    """
+    lines = text.splitlines()
+    if width:
+        wrapper = TextWrapper(width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        lines = [wrapper.fill(line) for line in lines]
+    return "\n".join(lines)
 
 
 def printable(text: str) -> str:

@@ -35,7 +35,7 @@ from flows.doctor_machine import (
     shown,
 )
 from storage.errors import InputError, StoreError
-from storage.image_sets import list_images
+from storage.image_sets import counted, list_images
 from storage.object_store import ObjectStore
 from storage.objects import LocalStore, open_store
 from storage.s3_client import connection
@@ -174,4 +174,6 @@ def _broken_promise(store: ObjectStore, key: str) -> str:
 
 
 def check_images(uri: str) -> Iterator[Finding]:
-    yield Finding(f"images {shown(uri)}", "ok", f"{len(list_images(uri)):,} images")
+    manifest = list_images(uri)
+    beside = f"; left out: {shown(counted(manifest.left_out))}" if manifest.left_out else ""
+    yield Finding(f"images {shown(uri)}", "ok", f"{len(manifest):,} images{beside}")

@@ -82,7 +82,7 @@ def in_cell_nearest(
 def recompute_euclidean(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
     """Euclidean distance of matching rows, as direct differences in float64.
 
-    Half precision and the expansion |a|² - 2ab + |b|² destroy the distance of near-duplicates; this keeps it.
+    Half precision and the expansion ``|a|² - 2ab + |b|²`` destroy the distance of near-duplicates; this keeps it.
 
     Args:
         a: (n, k) float32.

@@ -1,6 +1,6 @@
 """What enrolled releases teach about attribution: how far sets of images lie from their own maker and from others.
 
-Both parts of a profile are compared by Mahalanobis distances, a set x against a maker k:
+Both parts of a profile are compared by Mahalanobis distances, a set x against a maker k::
 
     D²(x, k) = (x - x_k)ᵀ [S_k (1 + m_k/m) + Σ_b (1 + 1/R_k)]⁻¹ (x - x_k)      curve: logit Â per layer
     T²(x, k) = Σ_l |V_kl (m_l - m_kl)|² / (1/m + 1/m_k + b (1 + 1/R_k))        signature: mean embedding per layer
@@ -210,7 +210,7 @@ def curve_covariance(maker: Maker, spread: RunSpread | None, images: Floats) -> 
 
 
 def raw_signature_distances(profiles: Sequence[Profile], makers: Sequence[Maker]) -> Floats:
-    """(N, K) float64, Σ_l |V_kl (m_l - m_kl)|²: squared distances of means in units of the variance of one image."""
+    """(N, K) float64, ``Σ_l |V_kl (m_l - m_kl)|²``: squared distances of means, in variances of one image."""
     layers = range(len(makers[0].whiteners))
     total: Floats = np.sum([_layer_distances(profiles, makers, layer) for layer in layers], axis=0)
     return total

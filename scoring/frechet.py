@@ -45,7 +45,7 @@ class Jackknife(NamedTuple):
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """|μ_a - μ_b|² + tr(S_a + S_b - 2 (S_a^½ S_b S_a^½)^½), from symmetric eigenvalues alone.
+    """``|μ_a - μ_b|² + tr(S_a + S_b - 2 (S_a^½ S_b S_a^½)^½)``, from symmetric eigenvalues alone.
 
     Args:
         a: Moments of one set, in projected coordinates.

@@ -1,4 +1,4 @@
-"""One test over all layers: the step-down maximum of |Z_S| when the labels of the images are permuted."""
+"""One test over all layers: the step-down maximum of ``|Z_S|`` when the labels of the images are permuted."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class SearchError(NamedTuple):
     Attributes:
         held_out: Recall of the held-out images' search.
         release: Recall of the generated images' search.
-        bound: |ΔÂ| at most.
+        bound: ``|ΔÂ|`` at most.
         se: The standard error that it is held against.
     """
 
@@ -125,7 +125,7 @@ class SearchError(NamedTuple):
 
 
 def search_error(held_out: Searched, release: Searched, se: float) -> SearchError:
-    """Bound |ΔÂ|, the difference between Â of what the search found and of the nearest train images.
+    """Bound ``|ΔÂ|``, the difference between Â of what the search found and of the nearest train images.
 
     A missed image gets a distance that is too large. One that is generated can only raise Â, by the share of held-out
     images of its group that it passes; a held-out one can only lower it. Pair by pair the changes never add up, so

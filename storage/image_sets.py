@@ -7,13 +7,14 @@ Parquet                   ``file.parquet#column``, or ``folder#column`` (bytes o
 array                     ``file.npz#array`` (uint8, ``(n, h, w)`` or ``(n, h, w, 3)``)
 ========================  ============================================================================
 
-Other files and hidden ones are not part of a set. It is listed once; all that follows works on the manifest.
+Other files and hidden ones are not part of a set; its manifest counts them. It is listed once; all that follows works
+on the manifest.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 
@@ -30,6 +31,9 @@ from storage.tar_sets import TarReader, is_packed_shard, is_shard, list_shards
 
 RELEASE_FILE = "release.yaml"
 """Describes the release whose images lie beside it; never one of them."""
+
+USABLE = ", ".join(sorted(IMAGE_SUFFIXES - {".gif"}))
+"""Of files that are images, in words."""
 
 _TAG_THREADS = 8
 _TAG_BATCH = 256
@@ -82,7 +86,8 @@ def _list_folder(uri: str) -> Manifest:
             f"{store.uri}: {objects.num_rows} image files and {len(shards)} .tar files",
             "give a folder or prefix of its own to either, and name the one that is meant",
         )
-    return _manifest(uri, "tar", list_shards(store, shards), Counter({".tar": len(shards)}))
+    listed = list_shards(store, shards)
+    return _manifest(uri, "tar", listed, others if listed.num_rows else Counter({".tar": len(shards)}))
 
 
 def _tagged(store: ObjectStore, images: Iterable[ObjectInfo]) -> Iterator[ImageRef]:
@@ -96,13 +101,20 @@ def _tagged(store: ObjectStore, images: Iterable[ObjectInfo]) -> Iterator[ImageR
 
 def _manifest(uri: str, kind: Kind, table: pa.Table, others: Counter[str] | None = None) -> Manifest:
     if table.num_rows:
-        return Manifest(uri, kind, table.sort_by("key"))
-    there = ", ".join(f"{n} {suffix} file{'s' * (n > 1)}" for suffix, n in (others or Counter()).most_common(5))
-    usable = ", ".join(sorted(IMAGE_SUFFIXES - {".gif"}))
+        return Manifest(uri, kind, table.sort_by("key"), dict(others or {}))
     raise InputError(
-        f"{uri}: no image here ({there or 'there is nothing at all'})",
-        f"give a folder or prefix with {usable} or .tar files, file.parquet#column, folder#column or file.npz#array",
+        f"{uri}: no image here ({counted(others or {}) or 'there is nothing at all'})",
+        f"give a folder or prefix with {USABLE} or .tar files, file.parquet#column, folder#column or file.npz#array",
     )
+
+
+def counted(files: Mapping[str, int]) -> str:
+    """So many files of each kind in words, the five most frequent kinds.
+
+    >>> counted({".csv": 1, ".tif": 12})
+    '12 .tif files, 1 .csv file'
+    """
+    return ", ".join(f"{n} {suffix} file{'s' * (n > 1)}" for suffix, n in Counter(files).most_common(5))
 
 
 def _packed(uri: str) -> InputError:
@@ -112,9 +124,11 @@ def _packed(uri: str) -> InputError:
 def _suffix(key: str) -> str:
     """The last suffix, or the last two of a compressed tar.
 
-    >>> _suffix("a/b.TXT"), _suffix("x.tar.gz"), _suffix("readme")
-    ('.txt', '.tar.gz', 'unnamed')
+    >>> _suffix("a/b.TXT"), _suffix("x.tar.gz"), _suffix("readme"), _suffix("a/.hidden.png")
+    ('.txt', '.tar.gz', 'unnamed', 'hidden')
     """
+    if PurePosixPath(key).name.startswith("."):
+        return "hidden"
     suffixes = PurePosixPath(key.lower()).suffixes
     return "".join(suffixes[-2:] if is_packed_shard(key) else suffixes[-1:]) or "unnamed"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import TypeVar, get_args
@@ -51,11 +51,14 @@ class Manifest:
             image, sorted by key. The etag names the content. Of local images and of an array's items it is the
             SHA-256 of their bytes; on S3, where that would mean to read them, the ETag of the object that is the
             image or holds it (and the column, of a Parquet file).
+        left_out: How many files of each kind lay beside the images when they were listed, ``{".tif": 3}``; no part of
+            the set, and not kept with it.
     """
 
     uri: str
     kind: Kind
     table: pa.Table
+    left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)

@@ -34,7 +34,7 @@ def sql(
 ) -> None:
     """Ask the results in SQL (DuckDB): one statement, a shell, or a file of statements.
 
-    Tables: audits, scores, checks, profiles, evidence, rejects, attributions; each as latest_… too, which holds the
+    Tables: audits, scores, checks, profiles, evidence, rejects, attributions; each as `latest_…` too, which holds the
     latest audit of every release, version and run; and releases, one line each. docs/sql.md answers many questions.
 
     \b

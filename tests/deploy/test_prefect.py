@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import re
 import socket
 import sys
 import threading
@@ -21,6 +22,7 @@ import yaml
 
 from flows.daemons import Daemon
 from tests.deploy.files import DEPLOY, ran
+from tests.flows.docs.pages import PAGES, commands
 
 PREFECT = str(Path(sys.executable).parent / "prefect")
 SPEC = "s3://audits/spec.yaml"
@@ -132,6 +134,17 @@ def test_parameters_are_those_that_the_flows_take(deployed: dict[str, dict[str, 
         schema = one["parameter_openapi_schema"]
         assert set(one["parameters"]) <= set(schema["properties"]), name
         assert set(schema.get("required", [])) <= set(one["parameters"]), name
+
+
+def test_the_commands_of_the_pages(prefect: Prefect, deployed: dict[str, dict[str, Any]]) -> None:
+    """Those of docs/ and deploy/ that need no worker and no run."""
+    wanted = r"prefect (concurrency-limit|flow-run ls|work-pool|deployment ls)"
+    texts = {one.text for page in PAGES for one in commands(page) if re.match(wanted, one.text)}
+    assert len(texts) == 6
+    shown = {text: prefect(*text.split()[1:]) for text in sorted(texts)}  # create, inspect, reset: in this order
+    assert "layerprint-embed" in shown["prefect concurrency-limit inspect layerprint-embed"]
+    assert "sweep_releases/hourly" in shown["prefect deployment ls"]
+    assert "layerprint" in shown["prefect work-pool inspect layerprint"]
 
 
 def test_deploying_again_changes_nothing(

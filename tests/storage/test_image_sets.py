@@ -52,6 +52,14 @@ class TestObjects:
         with pytest.raises(ObjectMissingError, match=r"b\.PNG"):
             reader.read(manifest.find("b.PNG"))
 
+    def test_what_is_left_out_is_counted(self, store: ObjectStore) -> None:
+        _fill(store)
+        for key in ("scan.TIF", "a/scan.tif", "photo.heic"):
+            store.put(key, b"x")
+        found = list_images(store.uri)
+        assert found.left_out == {".tif": 2, ".heic": 1, ".txt": 1, ".csv": 1, "unnamed": 1, "hidden": 2}
+        assert Manifest.from_bytes(found.to_bytes()).left_out == {}
+
     def test_bytes_and_back(self, store: ObjectStore) -> None:
         _fill(store)
         manifest = list_images(store.uri)

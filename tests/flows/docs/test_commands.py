@@ -1,0 +1,192 @@
+"""Every command of README, docs/ and deploy/ is run by a test, or is on the list of those that cannot be."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import urllib.request
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import typer
+
+from flows.cli import app, run
+from flows.runtime import Runtime
+from tests.flows.docs.pages import PAGES, ROOT, Command, commands
+
+ELSEWHERE = [
+    (
+        r"README\.md layerprint sql --store layerprint-demo",
+        "tests/flows/test_readme.py::test_the_commands_after_the_demo",
+    ),
+    (r"README\.md layerprint status --store", "tests/flows/test_readme.py::test_the_commands_after_the_demo"),
+    (r"README\.md layerprint (?!open|serve|sql)", "tests/flows/test_readme.py::test_the_commands_of_an_audit"),
+    (
+        r"README\.md make demo",
+        "tests/flows/demo/test_run.py::test_the_memorizer_and_the_planted_release_are_flagged_and_no_other",
+    ),
+    (r"docs/sql\.md layerprint sql", "tests/flows/test_sql_shell.py::test_the_commands_of_the_page"),
+    (r"docs/tutorial\.md (layerprint|python)", "tests/flows/docs/test_tutorial.py::test_the_tutorial_is_true"),
+    (r".* layerprint serve", "tests/flows/test_schedule_e2e.py::test_releases_are_audited_without_a_hand"),
+    (r".* (layerprint stack|make stack-)", "tests/flows/test_stack.py::test_every_part_answers"),
+    (r".* source layerprint-stack/environment\.sh", "tests/flows/test_stack.py::test_every_part_answers"),
+    (r".* prefect --no-prompt deploy --all", "tests/deploy/test_prefect.py::test_every_deployment_is_made"),
+    (r".* prefect deployment run audit_release", "tests/flows/test_deployments.py::test_a_gate_fails_the_flow"),
+    (
+        r".* prefect (flow-run ls|work-pool|deployment ls|concurrency-limit)",
+        "tests/deploy/test_prefect.py::test_the_commands_of_the_pages",
+    ),
+    (
+        r".* python -m benchmarks\.cost_model",
+        "tests/benchmarks/test_cost_model.py::test_the_page_shows_the_tables_of_the_model",
+    ),
+    (r".* make docs", "tests/flows/docs/test_site.py::test_the_site_loads_nothing_from_elsewhere"),
+]
+"""A page and the beginning of a command, as a pattern, and the test that runs it."""
+
+NOT_RUN = [
+    (r"make (setup|test|check|bench|help)", "it is what runs the tests, or takes half an hour; its recipe is expanded"),
+    (r"python -m benchmarks\.", "minutes to hours, some need data sets; module and options are there"),
+    (
+        r"(kubectl|helm|kind) ",
+        "needs a Kubernetes cluster; the files that it names are there, tests/deploy holds them to schemas",
+    ),
+    (r"(docker|dc|alias) ", "needs a Docker daemon; the files that it names are there, tests/deploy checks them"),
+    (r"(aws|ray) ", "needs an account, or a Ray cluster that runs"),
+    (r"prefect (deployment|flow-run logs)", "needs a run, a worker or the id of a schedule; the options are there"),
+    (r"(git clone|cp|export|source|P=)", "sets up the shell"),
+]
+"""The beginning of a command, as a pattern, and why no test runs it."""
+
+MEANT = [
+    (r" (\[[^]]*\] ?)+$", lambda found: found[0].replace("[", "").replace("]", "")),  # options that may be left out
+    (r"s3://…/spec\.yaml|\bSPEC\b", "spec.yaml"),
+    (r"s3://…", "./audits"),
+    (r"NAME@VERSION", "glow@80"),
+    (r"\bA B\b", "glow glow@80"),
+]
+"""What a reader puts in the place of a placeholder."""
+
+ALL = [command for page in PAGES for command in commands(page)]
+
+
+def meant(text: str) -> str:
+    for pattern, value in MEANT:
+        text = re.sub(pattern, value, text)
+    return text
+
+
+def elsewhere(command: Command) -> str | None:
+    return next((test for pattern, test in ELSEWHERE if re.match(pattern, f"{command.page} {command.text}")), None)
+
+
+DONE = {meant(one.text) for one in ALL if one.block and elsewhere(one)}
+"""What the tests of other pages type: the same command is not run twice."""
+
+
+def to_run() -> list[str]:
+    """The commands of `layerprint` that only this module runs. Without arguments, in a sentence, it is but its name."""
+    here = [one for one in ALL if one.text.startswith("layerprint ") and not elsewhere(one) and "open" not in one.text]
+    full = [one for one in here if one.block or (one.text.count(" ") > 1 and "…" not in meant(one.text))]
+    return list(dict.fromkeys(text for text in map(meant, (one.text for one in full)) if text not in DONE))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_has_its_test_or_its_reason(page: str) -> None:
+    here = {*to_run(), *DONE}
+    for one in commands(page):
+        known = elsewhere(one) or next((why for pattern, why in NOT_RUN if re.match(pattern, one.text)), None)
+        if one.text.startswith("layerprint "):  # at the least its options are looked up, below
+            assert known or not one.block or meant(one.text) in here or " open " in one.text, one
+        else:
+            assert known, one
+
+
+@pytest.mark.parametrize("pattern", [pattern for pattern, _ in [*ELSEWHERE, *NOT_RUN]])
+def test_no_entry_is_stale(pattern: str) -> None:
+    of_page = pattern in dict(ELSEWHERE)
+    assert any(re.match(pattern, f"{one.page} {one.text}" if of_page else one.text) for one in ALL)
+
+
+@pytest.mark.parametrize("test", sorted({test for _, test in ELSEWHERE}))
+def test_the_tests_that_run_them_exist(test: str) -> None:
+    file, name = test.split("::")
+    assert re.search(rf"^def {name}\(", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("text", to_run())
+def test_a_command_runs(
+    runtime: Runtime, workplace: Path, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(workplace)
+    assert run(shlex.split(text)[1:]) == 0
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", sorted({meant(one.text) for one in ALL if one.text.startswith("layerprint open ")}))
+def test_reports_are_served(runtime: Runtime, workplace: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+    assert run(["report", "spec.yaml"]) == 0
+    command = [sys.executable, "-m", "flows.cli", *shlex.split(text)[1:]]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
+        assert server.stdout is not None
+        with urllib.request.urlopen(server.stdout.readline().split()[0], timeout=20) as reply:
+            assert b"1 release audited" in reply.read()
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize("text", sorted({one.text for one in ALL if one.text.startswith("layerprint ")}))
+def test_the_options_exist(text: str) -> None:
+    """Of every command, also of those within a sentence, by the parser of the command itself."""
+    words = [word for word in shlex.split(meant(text).partition(" && ")[0].partition(" < ")[0])[1:] if word != "…"]
+    context = typer.main.get_command(app).make_context("layerprint", [], resilient_parsing=True)
+    command = context.command
+    while words:
+        if words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
+            continue
+        options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
+        assert {word for word in words if word.startswith("--")} <= options
+        return
+
+
+@pytest.mark.parametrize("text", sorted({one.text for one in ALL if re.match("python -m|make ", one.text)}))
+def test_modules_options_and_targets_exist(text: str) -> None:
+    words = text.split()
+    if words[0] == "make":
+        subprocess.run(["make", "--dry-run", words[1]], cwd=ROOT, check=True, capture_output=True)
+        return
+    found = find_spec(words[2])
+    assert found is not None
+    assert found.origin is not None
+    source = Path(found.origin).read_text(encoding="utf-8")
+    for word in words:
+        if word.startswith("--"):  # of argparse by its name, of Typer by its parameter
+            assert f'"{word}"' in source or re.search(rf"^    {word[2:]}: ", source, re.MULTILINE), word
+
+
+@pytest.mark.parametrize(
+    "text", sorted({one.text for one in ALL if one.text.startswith("prefect ") and not elsewhere(one)})
+)
+def test_what_prefect_is_asked_for_it_knows(text: str) -> None:
+    words = text.split()[1:]
+    options = {word for word in words if re.match("--?[a-z]", word)}
+    path = [
+        word for word in words[: next((i for i, word in enumerate(words) if word in options), None)] if word.islower()
+    ]
+    program = Path(sys.executable).parent / "prefect"
+    shown = subprocess.run([program, *path[:3], "--help"], check=True, capture_output=True, text=True).stdout
+    assert all(re.search(rf"(^|[ ,]){option}\b", shown) for option in options)
+
+
+@pytest.mark.parametrize("one", [one for one in ALL if one.block], ids=lambda one: f"{one.page} {one.text[:40]}")
+def test_the_files_that_are_named_exist(one: Command) -> None:
+    for path in re.findall(r"(?<![\w/.])(deploy/[\w./-]+)", one.text):
+        assert (ROOT / path).exists() or path == "deploy/.env", path

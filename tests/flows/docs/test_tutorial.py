@@ -1,0 +1,54 @@
+"""docs/tutorial.md, done as it stands: its snippet, its spec, its commands; and its output is what one gets."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.cli import run
+from flows.runtime import Runtime
+from tests.flows.docs.pages import blocks, commands
+
+PAGE = "docs/tutorial.md"
+ROW = re.compile(
+    r"^(mymodel@\d) +(copying|no copying seen) +([\d.]+) \(([\d.]+)–([\d.]+)\) +([\d.]+) +([\d.]+)", re.MULTILINE
+)
+
+
+def rows(text: str) -> dict[str, tuple[str, list[float]]]:
+    """Verdict and numbers of each release."""
+    return {name: (verdict, list(map(float, numbers))) for name, verdict, *numbers in ROW.findall(text)}
+
+
+@pytest.mark.timeout(600)
+def test_the_tutorial_is_true(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (snippet,), (spec,) = blocks(PAGE, "python"), blocks(PAGE, "yaml")
+    Path("make_images.py").write_text(snippet)
+    Path("spec.yaml").write_text(spec)
+    shown = ""
+    for command in [one.text for one in commands(PAGE) if one.block or "attribute" in one.text]:
+        program, *arguments = shlex.split(command)
+        if program == "python":
+            subprocess.run([sys.executable, *arguments], check=True)
+        elif arguments[0] != "open":  # tests/flows/docs/test_commands.py opens the page
+            assert run(arguments) == 0, command
+            shown += capsys.readouterr().out
+    found, told = rows(shown), rows("\n".join(blocks(PAGE, "text")))
+    assert set(found) == set(told) == {"mymodel@1", "mymodel@2"}
+    for release, (verdict, numbers) in told.items():
+        assert found[release][0] == verdict
+        assert found[release][1] == pytest.approx(numbers, abs=0.5)
+    assert len(list(tmp_path.glob("audits/pictures/*.png"))) == 4
+    assert re.search(r"^0002\.png +0002\.png", shown, re.MULTILINE)
+    for line in re.findall(
+        r"^(?:half against half|re-encoded|[15]% planted) +.*?  ok", blocks(PAGE, "text")[-2], re.MULTILINE
+    ):
+        assert line in shown

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from flows import console
+from storage.errors import InputError
+
+URI = "s3://bucket/a-prefix/that-is-longer/than-the-room-that-is-left/on-the-line/shard-000.tar"
+ERROR = InputError(
+    f"reference.train: {URI} cannot be read: no [bold]such[/] object", f"look into {URI}, then run again"
+)
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_an_error_breaks_between_words(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        console, "Console", lambda **kept: Console(**kept, force_terminal=True, color_system=None, width=width)
+    )
+    console.print_error(ERROR, as_json=False)
+    shown = capsys.readouterr().err
+    lines = [line.rstrip() for line in shown.splitlines()]
+    assert " ".join(shown.split()) == f"error {ERROR.found} → {ERROR.remedy}"
+    assert sum(line.startswith(("error", "→")) for line in lines) == 2
+    assert all(line.startswith(("error", "→", "  ")) for line in lines)
+    assert all(len(line) <= width for line in lines if URI not in line)
+    assert sum(URI in line for line in lines) == 2
+
+
+def test_an_error_in_a_file_is_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    console.print_error(ERROR, as_json=False)
+    assert capsys.readouterr().err.splitlines() == [f"error {ERROR.found}", f"→ {ERROR.remedy}"]
