@@ -34,6 +34,7 @@ from storage.digest import digest
 from storage.errors import InputError, StageError
 
 SERVER_START_S = 90.0
+SERVER_RESTART_S = 30.0
 LOOK_EVERY_S = 5.0
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -127,6 +128,8 @@ def _server(say: Say) -> Iterator[str]:
     url = server_url()
     if url is not None:
         if not is_healthy(url):
+            say(f"waiting for the Prefect server at {url}")
+        if not _healthy_within(SERVER_RESTART_S, url):
             raise StageError(f"no Prefect server answers at {url}", "start it, or unset PREFECT_API_URL")
         yield url
         return
@@ -143,7 +146,12 @@ def _server(say: Say) -> Iterator[str]:
         start_new_session=True,  # Ctrl-C ends the sweeps first, the server after them
     )
     try:
-        _wait_for(process, url)
+        if not _healthy_within(SERVER_START_S, url, lambda: process.poll() is None):
+            raise StageError(
+                f"no Prefect server could be started at {url}",
+                "is the port taken? set PREFECT_SERVER_API_PORT to a free one, or PREFECT_API_URL to a server of "
+                "yours; `prefect server start` says more",
+            )
         yield url
     finally:
         process.terminate()
@@ -154,17 +162,13 @@ def _server(say: Say) -> Iterator[str]:
             process.wait()
 
 
-def _wait_for(process: subprocess.Popen[bytes], url: str) -> None:
-    end = time.monotonic() + SERVER_START_S
-    while time.monotonic() < end and process.poll() is None:
-        if is_healthy(url):
-            return
+def _healthy_within(seconds: float, url: str, worth_waiting: Callable[[], bool] = lambda: True) -> bool:
+    end = time.monotonic() + seconds
+    while not is_healthy(url):
+        if time.monotonic() > end or not worth_waiting():
+            return False
         time.sleep(0.2)
-    raise StageError(
-        f"no Prefect server could be started at {url}",
-        "is the port taken? set PREFECT_SERVER_API_PORT to a free one, or PREFECT_API_URL to a server of yours; "
-        "`prefect server start` says more",
-    )
+    return True
 
 
 @contextmanager

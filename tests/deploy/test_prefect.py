@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from prefect.client.base import PrefectHttpxSyncClient
 
 from flows.daemons import Daemon
 from tests.deploy.files import DEPLOY, ran
@@ -51,8 +52,9 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     server = Daemon(folder, "server")
     server.start([PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)], environment)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api", auth=("someone", "else"), timeout=30) as client:
-            wait_for(lambda: answers(client), 120, server.log_end)
+        url, auth = f"http://127.0.0.1:{port}/api", ("someone", "else")
+        wait_for(lambda: answers(f"{url}/ready", auth), 120, server.log_end)
+        with PrefectHttpxSyncClient(base_url=url, auth=auth, timeout=30) as client:  # a busy database is asked again
             yield client
     finally:
         server.stop()
@@ -89,9 +91,9 @@ def deployed(api: httpx.Client, prefect: Prefect) -> dict[str, dict[str, Any]]:
     return {f"{flows[one['flow_id']]}/{one['name']}": one for one in found}
 
 
-def answers(client: httpx.Client) -> bool:
+def answers(url: str, auth: tuple[str, str]) -> bool:
     try:
-        return client.get("/ready").is_success
+        return httpx.get(url, auth=auth, timeout=30).is_success
     except httpx.HTTPError:
         return False
 

@@ -60,13 +60,18 @@ def test_an_audit_by_its_name(runtime: Runtime, path: str) -> None:
     assert flow_run.state is not None
     assert flow_run.state.message == "copies@1: copying"
     found = shown(flow_run.id)
-    assert {"scores-copies-1", "curve-copies-1", "outcome-copies-1", "pairs-copies-1"} <= set(found)
+    assert {"scores-copies-1", "curve-copies-1", "outcome-copies-1", "pairs-copies-1", "report-copies-1"} <= set(found)
     rows = json.loads(str(found["scores-copies-1"].data))
     assert [row["layer"] for row in rows] == list(range(7))
     assert str(found["curve-copies-1"].data).startswith("data:image/png;base64,iVBOR")
     assert str(uri) in str(found["outcome-copies-1"].data)
 
     audit_id = str(uri).rpartition("/")[2].removesuffix(".parquet")
+    report = store.child_uri(f"reports/{audit_id}.html")
+    assert report in str(found["report-copies-1"].data)
+    page = store.get(f"reports/{audit_id}.html").decode()
+    assert "copies@1" in page
+    assert "index.html" not in page  # there is none beside it
     assert load_outcome(store, audit_id) is not None
     wait_until(lambda: len(events_of(audit_id)) == 2, 60, "the events")  # the server stores them in its own time
     told = events_of(audit_id)

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from prefect.client.base import PrefectHttpxSyncClient
 
 from flows.schedules import is_healthy
 from storage.claims import Claims
@@ -30,16 +30,15 @@ FLAGGED = "layerprint.audit.flagged"
 
 
 class Server:
-    """A Prefect server of this test's own, asked over HTTP."""
+    """A Prefect server of this test's own, asked as Prefect asks it: one that is busy (503) is asked again."""
 
     def __init__(self, url: str, home: Path) -> None:
         self.url = url
         self.environment = {**os.environ, "PREFECT_API_URL": url, "PREFECT_HOME": str(home)}
+        self.client = PrefectHttpxSyncClient(base_url=url, timeout=30)
 
     def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        answer = httpx.post(f"{self.url}{path}", json=body or {}, timeout=30)
-        answer.raise_for_status()
-        return answer.json()
+        return self.client.post(path, json=body or {}).json()
 
     def sweeps(self) -> list[str]:
         """What the finished sweeps said, the oldest first."""
@@ -65,6 +64,7 @@ def server(s3: object, tmp_path: Path) -> Iterator[Server]:
             until(lambda: is_healthy(found.url))
             yield found
         finally:
+            found.client.close()
             process.terminate()
             process.wait(30)
 
@@ -173,7 +173,7 @@ def test_releases_are_audited_without_a_hand(server: Server, serving: Serving, l
     (event,) = [one for one in server.events() if one["payload"]["release"] == "b-unseen@1"]
     assert event["event"] == "layerprint.audit.completed"
     assert {one.get("prefect.resource.role") for one in event["related"]} >= {"reference", "store", "flow-run"}
-    deployment = httpx.get(f"{server.url}/deployments/{promotion}").json()
+    deployment = server.client.get(f"/deployments/{promotion}").json()
     assert deployment["paused"], killed
 
 
