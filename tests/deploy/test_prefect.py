@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -47,7 +48,6 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         "PREFECT_HOME": str(folder),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_API_AUTH_STRING": "someone:else",
-        "PREFECT_API_AUTH_STRING": "someone:else",  # its own services ask it too
     }
     server = Daemon(folder, "server")
     server.start([PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)], environment)
@@ -205,3 +205,60 @@ def emitted(api: httpx.Client, kind: str, release: str) -> bool:
 def test_the_automation_waits_for_its_block_to_be_named() -> None:
     automation = yaml.safe_load((DEPLOY / "automations/flagged.yaml").read_text())
     assert automation["actions"][0]["block_document_id"] == "BLOCK_DOCUMENT_ID"
+
+
+LIVES = """
+import sys, time
+from prefect import flow, tags
+
+@flow(name="lives")
+def lives(seconds):
+    time.sleep(seconds)
+
+with tags("layerprint"):
+    lives(float(sys.argv[1]))
+"""
+
+
+def test_a_run_of_which_nothing_is_heard_has_crashed(
+    api: httpx.Client, prefect: Prefect, deployed: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Two runs, and the process of one is killed; ten minutes are a few seconds here."""
+    of_deployment = api.post(f"/deployments/{deployed['maintain_store/nightly']['id']}/create_flow_run", json={})
+    assert of_deployment.json()["tags"] == ["layerprint"]  # that is what the automation looks for
+    text = (DEPLOY / "automations/lost-runs.yaml").read_text()
+    (tmp_path / "lost-runs.yaml").write_text(text.replace("within: 600", "within: 15"))
+    assert "Created automation" in prefect("automation", "create", "--from-file", str(tmp_path / "lost-runs.yaml"))
+    time.sleep(5)  # until it is heeded
+    environment = os.environ | {
+        "PREFECT_HOME": str(tmp_path),
+        "PREFECT_API_URL": str(api.base_url).rstrip("/"),
+        "PREFECT_API_AUTH_STRING": "someone:else",
+    }
+    processes = [
+        subprocess.Popen([sys.executable, "-c", LIVES, seconds], env=environment, stderr=subprocess.DEVNULL)
+        for seconds in ("600", "3")
+    ]
+    try:
+        wait_for(lambda: states(api, "lives") == ["Completed", "Running"] and beats(api) == 2, 60)
+        assert processes[1].wait(60) == 0
+        processes[0].kill()
+        wait_for(lambda: states(api, "lives") == ["Completed", "Crashed"], 60, lambda: states(api, "lives"))
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def states(api: httpx.Client, flow: str) -> list[str]:
+    """The states of a flow's runs."""
+    runs = api.post("/flow_runs/filter", json={"flows": {"name": {"any_": [flow]}}}).json()
+    return sorted(run["state_name"] for run in runs)
+
+
+def beats(api: httpx.Client) -> int:
+    """How many flow runs were heard of."""
+    events = {"filter": {"event": {"name": ["prefect.flow-run.heartbeat"]}}}
+    return len(
+        {one["resource"]["prefect.resource.id"] for one in api.post("/events/filter", json=events).json()["events"]}
+    )
