@@ -40,10 +40,13 @@ class Server:
     def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
         return self.client.post(path, json=body or {}).json()
 
+    def runs(self) -> list[dict[str, Any]]:
+        """The runs of sweeps."""
+        return list(self.ask("/flow_runs/filter", {"flows": {"name": {"any_": ["sweep_releases"]}}}))
+
     def sweeps(self) -> list[str]:
         """What the finished sweeps said, the oldest first."""
-        runs = self.ask("/flow_runs/filter", {"flows": {"name": {"any_": ["sweep_releases"]}}})
-        done = [run for run in runs if run["state_type"] == "COMPLETED"]
+        done = [run for run in self.runs() if run["state_type"] == "COMPLETED"]
         return [run["state"]["message"] for run in sorted(done, key=lambda run: str(run["end_time"]))]
 
     def events(self) -> list[dict[str, Any]]:
@@ -81,6 +84,10 @@ class Serving:
         with self._log.open("ab") as log:
             environment = {**self._server.environment, "OMP_NUM_THREADS": "1"}
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+    def said(self) -> str:
+        """What it told its user."""
+        return self._log.read_text()
 
     def kill(self) -> None:
         """As a machine does that loses its power: no process has time for anything."""
@@ -166,7 +173,9 @@ def test_releases_are_audited_without_a_hand(server: Server, serving: Serving, l
     # there is nothing left to do, and the sweep says so
     until(lambda: server.sweeps()[-1] == "nothing to do, 3 current")
     assert len(list(store.list("results/audits/"))) == 3
+    until(lambda: "sweep completed: nothing to do, 3 current" in serving.said())
     assert serving.stop() == 0
+    assert len([run for run in server.runs() if not run["auto_scheduled"]]) == 2  # the first of each start came at once
 
     flagged = {event["resource"]["prefect.resource.id"] for event in server.events() if event["event"] == FLAGGED}
     assert flagged == {"layerprint.release.a-copies.1.1", "layerprint.release.c-fresh.1.1"}
