@@ -87,7 +87,6 @@ def serve_sweeps(spec: str, schedule: Schedule, settle_s: float, say: Say) -> No
             name=deployment_name(place),
             schedules=[schedule],
             parameters={"spec": place, "settle_seconds": settle_s},
-            tags=["layerprint"],
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
         say(f"sweeping {place} until Ctrl-C; Prefect's UI: {url.removesuffix('/api')}")

@@ -101,6 +101,7 @@ def process_environment(folder: Path, settings: StackSettings) -> dict[str, str]
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_WORKER_WEBSERVER_HOST": HOST,
         "PREFECT_WORKER_WEBSERVER_PORT": str(settings.ports["worker"]),
+        "PYTHONSAFEPATH": "1",  # a script of Prefect's has a storage.py beside it
         "DO_NOT_TRACK": "1",
     }
 

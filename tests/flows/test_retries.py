@@ -65,13 +65,13 @@ def test_every_task_keeps_to_the_rule_and_flows_leave_it_to_them() -> None:
 def test_a_store_that_refuses_is_asked_once(
     runtime: Runtime, spec: AuditSpec, s3: EmbeddedS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_markers(request: Request) -> Answer | None:
-        return Answer(403, "AccessDenied") if "/tables/" in request.path and request.method == "PUT" else None
+    def no_encoders(request: Request) -> Answer | None:
+        return Answer(403, "AccessDenied") if "/encoders/" in request.path and request.method == "PUT" else None
 
-    runtime.cluster.pool("embed")  # Ray starts before the proxy: this process, which commits, goes through it alone
+    runtime.cluster.pool("embed")  # Ray starts before the proxy: this process alone goes through it
     with FaultyProxy(s3.endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        proxy.rule = no_markers
+        proxy.rule = no_encoders
         with pytest.raises(StoreError) as refused:
             build_reference(spec)
         assert not isinstance(refused.value, StoreUnavailableError)
