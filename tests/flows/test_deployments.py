@@ -107,7 +107,7 @@ def test_a_report_that_cannot_be_stored_is_told_and_the_audit_stands(
     def no_reports(request: Request) -> Answer | None:
         return Answer(403, "AccessDenied") if "/reports/" in request.path and request.method == "PUT" else None
 
-    spec = str(write_spec(store="s3://test/deployed/audits", releases=[{"name": "late", "images": f"{lab}/fresh/"}]))
+    spec = str(write_spec(store="s3://test/deployed/audits", releases=[{"name": "late", "images": f"{lab}/unseen/"}]))
     runtime.cluster.pool("embed")  # Ray starts before the proxy: this process alone goes through it
     with FaultyProxy(s3.endpoint) as proxy, monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
@@ -119,13 +119,15 @@ def test_a_report_that_cannot_be_stored_is_told_and_the_audit_stands(
         deployments.audit_release(spec, "late")
     flow_run = last_run("audit_release")
     assert flow_run.state is not None
-    assert str(flow_run.state.message).startswith("late@1: copying; no report: s3://test/deployed/audits/reports/")
+    assert str(flow_run.state.message).startswith(
+        "late@1: no copying seen; no report: s3://test/deployed/audits/reports/"
+    )
     found = artifacts_of(flow_run.id)
     assert "report-late-1" not in found
     assert "no report" in str(found["scores-late-1"].description)
     runtime.forget()
     again = sweep(spec, 0)
-    assert (again.standing, again.failures, again.unpublished) == ({"late@1": "copying"}, {}, {})
+    assert (again.standing, again.failures, again.unpublished) == ({"late@1": "no copying seen"}, {}, {})
 
 
 def test_the_reference_attribution_and_upkeep(runtime: Runtime, path: str, lab: str) -> None:
