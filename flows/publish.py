@@ -6,6 +6,7 @@ None of it is the audit's result, and all of it can be made again: what cannot b
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from flows.artifacts import show_outcome
 from flows.gallery import save_curves, save_pairs
@@ -26,7 +27,7 @@ def publish(spec: AuditSpec, release: ReleaseSpec, outcome: AuditOutcome) -> lis
         What could not be made, and why: a sentence each.
     """
     store = open_store(spec.store)
-    makers = {
+    makers: dict[str, Callable[[], str]] = {
         "curve": lambda: save_curves(store, [outcome]),
         "pairs": lambda: save_pairs(store, spec, outcome),
         "report": lambda: save_report(spec, release, outcome.audit_id),

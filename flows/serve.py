@@ -189,7 +189,7 @@ def _watched(place: str, say: Say) -> Iterator[None]:
         while not ended.wait(LOOK_EVERY_S):
             last = last_sweep(place)
             if last is not None and last.state is not None and (before is None or last.id != before.id):
-                say(f"sweep {last.state.name.lower()}: {last.state.message}")
+                say(f"sweep {last.state.type.value.lower()}: {last.state.message}")
                 before = last
             coming = next_sweep(place)
             if coming is not None and coming != shown:

@@ -68,8 +68,10 @@ def test_a_flow_goes_on_when_the_server_is_well_again(busy: list[bytes], write_s
     assert state.is_completed()
     assert state.message == "nothing to remove"
     assert busy
+    flow_run = state.state_details.flow_run_id
+    assert flow_run is not None
     with get_client(sync_client=True) as client:
-        stored = client.read_flow_run(state.state_details.flow_run_id).state
+        stored = client.read_flow_run(flow_run).state
     assert stored is not None
     assert stored.message == state.message
 
