@@ -82,7 +82,7 @@ class Serving:
     def start(self) -> None:
         command = [sys.executable, "-m", "flows.cli", "serve", str(self._spec), "--every", "8s", "--settle", "1"]
         with self._log.open("ab") as log:
-            environment = {**self._server.environment, "OMP_NUM_THREADS": "1"}
+            environment = {**self._server.environment, "OMP_NUM_THREADS": "1", "LAYERPRINT_LAYER_HOSTS": "1"}
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
 
     def said(self) -> str:
