@@ -9,7 +9,7 @@ import base64
 import html
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
@@ -89,20 +89,25 @@ def progress_text(now: Progress, seconds: float) -> str:
     return ", ".join(parts)
 
 
-def show_outcome(outcome: AuditOutcome, curve: bytes, links: dict[str, str]) -> None:
+def show_outcome(
+    outcome: AuditOutcome, curve: bytes | None, links: dict[str, str], missing: Sequence[str] = ()
+) -> None:
     """Show an audit in the flow run around us: its scores, its curve, and links.
 
     Args:
         outcome: The audit.
-        curve: Picture of its Â over layers, PNG.
+        curve: Picture of its Â over layers, PNG; None when there is none.
         links: Text → URI.
+        missing: What could not be made of all that, and why.
     """
     audit = outcome.audit
     said = f"**{plain(outcome.label)}: {outcome.verdict}.** {plain(audit['invalid_reason'] or audit['sentence'])}"
-    picture = f"data:image/png;base64,{base64.b64encode(curve).decode()}"
+    said += "".join(f"\n\n{plain(one)}" for one in missing)
     with _for_people():
         create_table_artifact(score_rows(outcome), key=slug("scores", outcome.label), description=said)
-        create_image_artifact(picture, key=slug("curve", outcome.label), description=said)
+        if curve is not None:
+            picture = f"data:image/png;base64,{base64.b64encode(curve).decode()}"
+            create_image_artifact(picture, key=slug("curve", outcome.label), description=said)
         for text, uri in links.items():
             create_link_artifact(uri, link_text=f"{text}: {uri}", key=slug(text, outcome.label), description=said)
 

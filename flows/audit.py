@@ -39,7 +39,7 @@ from flows.spec import AuditSpec, ReleaseSpec
 from scoring.cells import MIN_HELD_OUT
 from scoring.layer_score import PRESETS
 from storage.digest import digest
-from storage.errors import InputError, LayerprintError, StageError, StoreUnavailableError
+from storage.errors import InputError, LayerprintError, StageError, may_pass
 from storage.image_sets import USABLE, counted, list_images
 from storage.manifest import Manifest
 from storage.vectors import EmbeddingTable, VectorStore
@@ -47,23 +47,22 @@ from storage.vectors import EmbeddingTable, VectorStore
 _log = logging.getLogger(__name__)
 
 
-def is_infrastructure_error(_task: Any, _run: Any, state: Any) -> bool:
-    """Retry what may pass by itself; never the user's input."""
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, (StageError, StoreUnavailableError, OSError, ConnectionError))
+def is_retried(_task: Any, _run: Any, state: Any) -> bool:
+    """Whether a task that failed is tried again by Prefect."""
+    return may_pass(state.result(raise_on_failure=False))
 
 
 EMBED_TAG = "layerprint-embed"
 """Tag of the tasks that embed, for a concurrency limit of Prefect."""
 
-_RETRIED: dict[str, Any] = {
+RETRIED: dict[str, Any] = {
     "cache_policy": NO_CACHE,
     "retries": 2,
     "retry_delay_seconds": [2, 10],
-    "retry_condition_fn": is_infrastructure_error,
+    "retry_condition_fn": is_retried,
 }
-_stage = task(**_RETRIED)
-_embedding_stage = task(**_RETRIED, tags={EMBED_TAG})
+_stage = task(**RETRIED)
+_embedding_stage = task(**RETRIED, tags={EMBED_TAG})
 
 
 # -- tasks ---------------------------------------------------------------------------------------------------

@@ -54,11 +54,12 @@ def audit_release(spec: str, release: str, gate: bool = False) -> State[str]:
         gate: End as failed unless the release is judged and free of copying.
     """
     loaded = load_catalogue(spec).spec
+    chosen = loaded.release(release)
     with running():
-        outcome = audits.audit_release.fn(loaded, loaded.release(release))
-        publish(loaded, outcome)
+        outcome = audits.audit_release.fn(loaded, chosen)
+        missing = publish(loaded, chosen, outcome)
     uri = open_store(loaded.store).child_uri(result_key("audits", outcome.audit_id))
-    message = f"{outcome.label}: {outcome.verdict}"
+    message = "; ".join([f"{outcome.label}: {outcome.verdict}", *missing])
     if gate and outcome.verdict != NO_COPYING:
         return Failed(message=message)
     return Completed(message=message, data=uri)

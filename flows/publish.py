@@ -1,30 +1,45 @@
-"""What people see of an audit that a deployment made: its pictures in the store, its artifacts in Prefect."""
+"""What people see of an audit that a deployment made: pictures and report in the store, artifacts in Prefect.
+
+None of it is the audit's result, and all of it can be made again: what cannot be made is told, and the audit stands.
+"""
 
 from __future__ import annotations
+
+import logging
+from collections.abc import Callable
 
 from flows.artifacts import show_outcome
 from flows.gallery import save_curves, save_pairs
 from flows.outcome import AuditOutcome
-from flows.spec import AuditSpec
+from flows.report.make import save_report
+from flows.spec import AuditSpec, ReleaseSpec
+from storage.errors import LayerprintError
 from storage.objects import open_store
 from storage.results import result_key
 
-
-def report_key(audit_id: str) -> str:
-    """Where the HTML report of an audit lies in the store, once it was made."""
-    return f"reports/{audit_id}.html"
+_log = logging.getLogger(__name__)
 
 
-def publish(spec: AuditSpec, outcome: AuditOutcome) -> None:
-    """Draw the pictures of an audit, and show it in the flow run around us.
+def publish(spec: AuditSpec, release: ReleaseSpec, outcome: AuditOutcome) -> list[str]:
+    """Draw the pictures of an audit, write its report, and show it in the flow run around us.
 
-    Raises:
-        LayerprintError: images or the store cannot be read.
+    Returns:
+        What could not be made, and why: a sentence each.
     """
     store = open_store(spec.store)
-    curve = save_curves(store, [outcome]).removeprefix(f"{store.uri}/")
-    links = {"outcome": store.child_uri(result_key("audits", outcome.audit_id))}
-    links["pairs"] = save_pairs(store, spec, outcome)
-    if store.exists(report_key(outcome.audit_id)):
-        links["report"] = store.child_uri(report_key(outcome.audit_id))
-    show_outcome(outcome, store.get(curve), links)
+    makers: dict[str, Callable[[], str]] = {
+        "curve": lambda: save_curves(store, [outcome]),
+        "pairs": lambda: save_pairs(store, spec, outcome),
+        "report": lambda: save_report(spec, release, outcome.audit_id),
+    }
+    made, missing = {"outcome": store.child_uri(result_key("audits", outcome.audit_id))}, []
+    for name, make in makers.items():
+        try:
+            made[name] = make()
+        except Exception as error:  # whatever goes wrong with a picture, the audit is done
+            why = error.found if isinstance(error, LayerprintError) else f"{type(error).__name__}: {error}"
+            missing.append(f"no {name}: {why}")
+            _log.warning("%s: no %s", outcome.label, name, exc_info=error)
+    curve = made.pop("curve", None)
+    show_outcome(outcome, store.get(curve.removeprefix(f"{store.uri}/")) if curve else None, made, missing)
+    return missing

@@ -1,4 +1,4 @@
-"""When the next sweep of a spec comes, as the Prefect server has it."""
+"""When the next sweep of a spec comes, and what the last one said, as the Prefect server has it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
+    FlowRunFilterEndTime,
     FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
@@ -54,31 +55,34 @@ def spec_parameter(spec: str) -> str:
 
 def next_sweep(spec: str) -> dt.datetime | None:
     """When the next sweep of a spec is scheduled; None when it is not, or no server can be asked."""
+    scheduled = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
+    coming = FlowRunFilterExpectedStartTime(after_=dt.datetime.now(dt.UTC))
+    which = FlowRunFilter(state=scheduled, expected_start_time=coming)
+    run = _first(spec, which, FlowRunSort.EXPECTED_START_TIME_ASC)
+    return None if run is None else run.expected_start_time
+
+
+def last_sweep(spec: str) -> FlowRun | None:
+    """The last sweep of a spec that ended, however it did; None as `next_sweep`."""
+    return _first(spec, FlowRunFilter(end_time=FlowRunFilterEndTime(is_null_=False)), FlowRunSort.END_TIME_DESC)
+
+
+def _first(spec: str, which: FlowRunFilter, order: FlowRunSort) -> FlowRun | None:
+    """The first in this order of such runs of the deployments that sweep a spec."""
     url = server_url()
     if url is None:
         return None
     try:
         with _client(url) as client:
-            runs = _scheduled(client, spec_parameter(spec))
+            deployments = client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])))
+            ours = [one.id for one in deployments if one.parameters.get("spec") == spec_parameter(spec)]
+            if not ours:
+                return None
+            sweeps = DeploymentFilter(id=DeploymentFilterId(any_=ours))
+            runs = client.read_flow_runs(deployment_filter=sweeps, flow_run_filter=which, sort=order, limit=1)
     except httpx.HTTPError:
         return None
-    return min((run.expected_start_time for run in runs if run.expected_start_time), default=None)
-
-
-def _scheduled(client: SyncPrefectClient, spec: str) -> list[FlowRun]:
-    """The next scheduled run of the deployments that sweep this spec."""
-    deployments = client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])))
-    ours = [one.id for one in deployments if one.parameters.get("spec") == spec]
-    if not ours:
-        return []
-    scheduled = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
-    coming = FlowRunFilterExpectedStartTime(after_=dt.datetime.now(dt.UTC))
-    return client.read_flow_runs(
-        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=ours)),
-        flow_run_filter=FlowRunFilter(state=scheduled, expected_start_time=coming),
-        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
-        limit=1,
-    )
+    return runs[0] if runs else None
 
 
 @contextmanager

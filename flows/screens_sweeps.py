@@ -39,6 +39,9 @@ def show_sweep(report: SweepReport, forward: int) -> None:
     for label, error in report.failures.items():
         found = error.found if error.found.startswith(label) else f"{label}: {error.found}"
         out.print(f"[bold red]not audited[/] {safe(found)}\n→ {safe(error.remedy)}")
+    for label, missing in report.unpublished.items():
+        for one in missing:
+            out.print(f"[yellow]not shown[/] {safe(label)}: {safe(one)}")
     out.print(f"\n[bold]{report.sentence}[/]\n{forward_text(forward)}")
 
 

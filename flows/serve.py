@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import cast
 
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.runner import Runner
@@ -29,11 +30,12 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows.catalogue import load_catalogue
 from flows.deployments import sweep_releases
-from flows.schedules import is_healthy, next_sweep, server_url, spec_parameter
+from flows.schedules import is_healthy, last_sweep, next_sweep, server_url, spec_parameter
 from storage.digest import digest
 from storage.errors import InputError, StageError
 
 SERVER_START_S = 90.0
+SERVER_RESTART_S = 30.0
 LOOK_EVERY_S = 5.0
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -88,18 +90,24 @@ def serve_sweeps(spec: str, schedule: Schedule, settle_s: float, say: Say) -> No
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
         say(f"sweeping {place} until Ctrl-C; Prefect's UI: {url.removesuffix('/api')}")
-        asyncio.run(_run_until_told(cast(RunnerDeployment, deployment)))  # made synchronously
+        at_once = isinstance(schedule, IntervalSchedule)
+        asyncio.run(_run_until_told(cast(RunnerDeployment, deployment), at_once))  # made synchronously
         say("stopping")
     say("stopped; an audit that was interrupted goes on with the next sweep")
 
 
-async def _run_until_told(deployment: RunnerDeployment) -> None:
+async def _run_until_told(deployment: RunnerDeployment, at_once: bool) -> None:
     """Run the deployment's sweeps, one at a time, until SIGINT or SIGTERM; then end the one that runs.
+
+    An interval begins with its end: a first sweep that is to come ``at_once`` is asked for.
 
     Not `prefect.serve`: on SIGTERM it exits without awaiting the end of what it runs.
     """
     runner, told = Runner(pause_on_shutdown=True, limit=1), asyncio.Event()
-    await runner.aadd_deployment(deployment)
+    made = await runner.aadd_deployment(deployment)
+    if at_once:
+        async with get_client() as client:
+            await client.create_flow_run_from_deployment(made)
     running = asyncio.create_task(runner.start())
     await asyncio.sleep(0)  # it has set its own handler now
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -127,6 +135,8 @@ def _server(say: Say) -> Iterator[str]:
     url = server_url()
     if url is not None:
         if not is_healthy(url):
+            say(f"waiting for the Prefect server at {url}")
+        if not _healthy_within(SERVER_RESTART_S, url):
             raise StageError(f"no Prefect server answers at {url}", "start it, or unset PREFECT_API_URL")
         yield url
         return
@@ -143,7 +153,12 @@ def _server(say: Say) -> Iterator[str]:
         start_new_session=True,  # Ctrl-C ends the sweeps first, the server after them
     )
     try:
-        _wait_for(process, url)
+        if not _healthy_within(SERVER_START_S, url, lambda: process.poll() is None):
+            raise StageError(
+                f"no Prefect server could be started at {url}",
+                "is the port taken? set PREFECT_SERVER_API_PORT to a free one, or PREFECT_API_URL to a server of "
+                "yours; `prefect server start` says more",
+            )
         yield url
     finally:
         process.terminate()
@@ -154,27 +169,28 @@ def _server(say: Say) -> Iterator[str]:
             process.wait()
 
 
-def _wait_for(process: subprocess.Popen[bytes], url: str) -> None:
-    end = time.monotonic() + SERVER_START_S
-    while time.monotonic() < end and process.poll() is None:
-        if is_healthy(url):
-            return
+def _healthy_within(seconds: float, url: str, worth_waiting: Callable[[], bool] = lambda: True) -> bool:
+    end = time.monotonic() + seconds
+    while not is_healthy(url):
+        if time.monotonic() > end or not worth_waiting():
+            return False
         time.sleep(0.2)
-    raise StageError(
-        f"no Prefect server could be started at {url}",
-        "is the port taken? set PREFECT_SERVER_API_PORT to a free one, or PREFECT_API_URL to a server of yours; "
-        "`prefect server start` says more",
-    )
+    return True
 
 
 @contextmanager
 def _watched(place: str, say: Say) -> Iterator[None]:
-    """Say when the next sweep comes, whenever that changes."""
+    """Say what each sweep did, and when the next one comes."""
     ended = threading.Event()
 
     def watch() -> None:
         shown: dt.datetime | None = None
+        before = last_sweep(place)
         while not ended.wait(LOOK_EVERY_S):
+            last = last_sweep(place)
+            if last is not None and last.state is not None and (before is None or last.id != before.id):
+                say(f"sweep {last.state.type.value.lower()}: {last.state.message}")
+                before = last
             coming = next_sweep(place)
             if coming is not None and coming != shown:
                 say(f"next sweep: {coming.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC")

@@ -26,12 +26,12 @@ NODE = "127.0.0.2"  # loopback too; told 127.0.0.1, Ray would take the address o
 BUCKET = "layerprint"
 POOL = "layerprint"
 NAMES = ("s3", "ray", "prefect-server", "prefect-worker")
-_PORTS = {
+_PORTS: dict[str, int | None] = {
     "prefect": 4200,
     "ray": 6379,
     "jobs": 8265,
     "client": 10_001,
-    "agent": 52_365,
+    "agent": None,  # its usual one is taken by whatever other Ray this machine has, on all of loopback
     "metrics": 8090,
     "worker": 8080,
 }
@@ -64,9 +64,9 @@ class Service(NamedTuple):
 
 
 def choose_ports() -> dict[str, int]:
-    """A free port for each use: the usual one if it is free, else any."""
+    """A free port for each use: the usual one if it has one and that is free, else any."""
     others = iter(random.SystemRandom().sample(_OTHER_PORTS, len(_OTHER_PORTS)))
-    return {name: port if is_free(port) else next(filter(is_free, others)) for name, port in _PORTS.items()}
+    return {name: port if port and is_free(port) else next(filter(is_free, others)) for name, port in _PORTS.items()}
 
 
 def services_of(folder: Path, settings: StackSettings) -> list[Service]:
@@ -101,6 +101,7 @@ def process_environment(folder: Path, settings: StackSettings) -> dict[str, str]
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_WORKER_WEBSERVER_HOST": HOST,
         "PREFECT_WORKER_WEBSERVER_PORT": str(settings.ports["worker"]),
+        "PYTHONSAFEPATH": "1",  # a script of Prefect's has a storage.py beside it
         "DO_NOT_TRACK": "1",
     }
 
@@ -125,7 +126,8 @@ def _ray(settings: StackSettings) -> Service:
         *(f"--ray-client-server-port={ports['client']}", f"--dashboard-agent-listen-port={ports['agent']}"),
         f"--metrics-export-port={ports['metrics']}",
     ]
-    return Service("ray", lambda: jobs, command, lambda: _answers(f"{jobs}/api/jobs/", token))
+    agent = f"http://{HOST}:{ports['agent']}/api/local_raylet_healthz"  # comes up last, and jobs are handed to it
+    return Service("ray", lambda: jobs, command, lambda: _answers(f"{jobs}/api/jobs/", token) and _answers(agent))
 
 
 def _prefect_server(settings: StackSettings) -> Service:

@@ -45,12 +45,14 @@ class SweepReport:
         failures: Releases that cannot be audited, by label or by the URI of their file.
         left: Releases that were left alone, and why.
         standing: Verdict of each release that was audited before, under the spec as it is.
+        unpublished: What could not be made for people of an audit (a picture, the report), and why.
     """
 
     audited: list[AuditOutcome] = field(default_factory=list)
     failures: dict[str, LayerprintError] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     standing: dict[str, str] = field(default_factory=dict)
+    unpublished: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def verdicts(self) -> dict[str, str]:
@@ -73,6 +75,7 @@ class SweepReport:
                 for label, error in self.failures.items()
             ],
             "left": self.left,
+            "unpublished": self.unpublished,
         }
 
     @property
@@ -171,7 +174,8 @@ def _audit_claimed(spec: AuditSpec, release: ReleaseSpec, calm: str, report: Swe
             outcome = audit_release(spec, release)
             report.audited.append(outcome)
             forget_failure(store, name)
-            publish(spec, outcome)
+            if missing := publish(spec, release, outcome):
+                report.unpublished[release.label] = missing
 
 
 @contextmanager

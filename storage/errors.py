@@ -52,3 +52,15 @@ class InputError(LayerprintError):
 
 class StageError(LayerprintError):
     """A stage could not finish its work."""
+
+
+def may_pass(error: object) -> bool:
+    """Whether the same work may succeed when it is done again at once: the one rule for retries.
+
+    A store that did not answer, a broken connection, a stage whose processes died. Not what the user gave, and not a
+    store that refuses, is full or holds a damaged table: that stays so until someone mends it.
+
+    >>> may_pass(StoreUnavailableError("s3://b: 503", "")), may_pass(StoreError("s3://b: the table is damaged", ""))
+    (True, False)
+    """
+    return isinstance(error, (StageError, StoreUnavailableError, ConnectionError, TimeoutError))

@@ -35,6 +35,9 @@ def report(
     format: Annotated[  # noqa: A002
         Format, typer.Option(help="html: a page to read, print or send; modelcard: a Markdown block for the model card")
     ] = Format.html,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="put the pages into the store too, where sweeps put those of their audits")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write what the audits found as pages to read, print and send: verdict, curves, closest pairs, limits.
@@ -44,17 +47,21 @@ def report(
 
     Example: layerprint report spec.yaml glow@80 --format modelcard
     """
+    if publish and format is not Format.html:
+        raise InputError(f"--publish with --format {format.value}", "only pages are published: --format html")
     loaded = load(spec, None)
 
     from flows.report.make import make_reports
 
-    made = make_reports(loaded, release, out, format.value)
+    made = make_reports(loaded, release, out, format.value, publish)
     if as_json:
         screen.print_json(made.to_json())
         return
     console = Console(highlight=False)
     for one in made.written:
         console.print(f"{safe(one.release)} {verdict_text(one.verdict)}  {safe(str(one.path))}", soft_wrap=True)
+        if one.published:
+            console.print(f"  published as {safe(one.published)}", soft_wrap=True)
     for label in made.missing:
         console.print(f"[yellow]not audited[/] {safe(label)}", soft_wrap=True)
     if made.fleet:

@@ -1,10 +1,9 @@
-"""Writes the reports of a spec's releases into a folder, and the page of all releases beside them."""
+"""Writes the reports of a spec's releases: into a folder, the page of all releases beside them, or into the store."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -24,12 +23,13 @@ Format = Literal["html", "modelcard"]
 
 
 class Written(NamedTuple):
-    """A report that was written."""
+    """A report that was written: where its file is, and its URI in the store when it was published."""
 
     release: str
     verdict: str
     audit_id: str
     path: Path
+    published: str | None = None
 
 
 class Reports(NamedTuple):
@@ -45,9 +45,26 @@ class Reports(NamedTuple):
         return {"reports": reports, "fleet": self.fleet and str(self.fleet), "missing": self.missing}
 
 
-def make_reports(
-    spec: AuditSpec, release: str | None, folder: Path, kind: Format, say: Callable[[str], None] = lambda _text: None
-) -> Reports:
+def report_key(audit_id: str) -> str:
+    """Where the report of an audit lies in the store, once it is published."""
+    return f"reports/{audit_id}.html"
+
+
+def save_report(spec: AuditSpec, release: ReleaseSpec, audit_id: str) -> str:
+    """Write the report of one audit, a page of its own, into the store.
+
+    Returns:
+        Its URI.
+
+    Raises:
+        LayerprintError: there is no such audit, or the store cannot be used.
+    """
+    store = open_store(spec.store)
+    train = ImageSet(store, spec.reference.train, _train_digest(store))
+    return _publish(store, release_facts(store, read_store(spec.store), audit_id), release, train)
+
+
+def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Format, publish: bool = False) -> Reports:
     """Write the report of one release, or of all of the spec and, as HTML, the page of all releases.
 
     Args:
@@ -55,7 +72,7 @@ def make_reports(
         release: NAME or NAME@VERSION; None = all.
         folder: Where the files go; it is made.
         kind: What is written.
-        say: Told of each file.
+        publish: Put the pages into the store as well.
 
     Raises:
         InputError: a release that is not in the spec or not audited, or a folder that cannot be written.
@@ -80,12 +97,18 @@ def make_reports(
             facts = release_facts(store, shared, row["audit_id"])
             page = model_card(facts) if kind == "modelcard" else _html(store, facts, one, train, with_fleet)
             path = _write(folder, _report_name(row, kind), page)
-            written.append(Written(one.label, facts.outcome.verdict, row["audit_id"], path))
-            say(f"{one.label}: {path}")
+            published = _publish(store, facts, one, train) if publish else None
+            written.append(Written(one.label, facts.outcome.verdict, row["audit_id"], path, published))
     if not with_fleet:
         return Reports(written, None, missing)
     hrefs = {one.audit_id: one.path.name for one in written}
     return Reports(written, _write(folder, FLEET_FILE, fleet_page(shared, hrefs, missing)), missing)
+
+
+def _publish(store: ObjectStore, facts: ReleaseFacts, release: ReleaseSpec, train: ImageSet) -> str:
+    key = report_key(facts.outcome.audit_id)
+    store.put(key, _html(store, facts, release, train, with_fleet=False).encode())
+    return store.child_uri(key)
 
 
 def _html(store: ObjectStore, facts: ReleaseFacts, release: ReleaseSpec, train: ImageSet, with_fleet: bool) -> str:

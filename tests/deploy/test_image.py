@@ -35,6 +35,14 @@ def test_stages_user_and_check() -> None:
     assert {"cpu", "cuda"} <= set(re.findall(r"^FROM \w+ AS torch-(\w+)$", DOCKERFILE, re.MULTILINE))
 
 
+def test_the_launcher_of_ec2_finds_its_programs() -> None:
+    assert re.search(r"apt-get install .*\bopenssh-client\b.*\brsync\b", LAST_STAGE)
+    profile = re.search(r"(echo \"PATH=\S+\") > /etc/profile.d/", LAST_STAGE)
+    assert profile is not None  # Debian's login shell begins with a PATH of its own
+    line = ran("sh", "-c", profile[1])
+    assert ran("sh", "-c", f"PATH=/usr/bin:/bin; {line}echo $PATH").strip() == "/opt/venv/bin:/usr/bin:/bin"
+
+
 def test_every_install_is_held_by_the_constraints() -> None:
     installs = re.findall(r"pip install [^&\n]*(?:\\\n[^&\n]*)*", DOCKERFILE)
     assert len(installs) == 4

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from prefect.client.base import PrefectHttpxSyncClient
 
 from flows.daemons import Daemon
 from tests.deploy.files import DEPLOY, ran
@@ -48,13 +50,13 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         "PREFECT_HOME": str(folder),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_API_AUTH_STRING": "someone:else",
-        "PREFECT_API_AUTH_STRING": "someone:else",  # its own services ask it too
     }
     server = Daemon(folder, "server")
     server.start([PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)], environment)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api", auth=("someone", "else"), timeout=30) as client:
-            wait_for(lambda: answers(client), 120, server.log_end)
+        url, auth = f"http://127.0.0.1:{port}/api", ("someone", "else")
+        wait_for(lambda: answers(f"{url}/ready", auth), 120, server.log_end)
+        with PrefectHttpxSyncClient(base_url=url, auth=auth, timeout=30) as client:  # a busy database is asked again
             yield client
     finally:
         server.stop()
@@ -91,9 +93,9 @@ def deployed(api: httpx.Client, prefect: Prefect) -> dict[str, dict[str, Any]]:
     return {f"{flows[one['flow_id']]}/{one['name']}": one for one in found}
 
 
-def answers(client: httpx.Client) -> bool:
+def answers(url: str, auth: tuple[str, str]) -> bool:
     try:
-        return client.get("/ready").is_success
+        return httpx.get(url, auth=auth, timeout=30).is_success
     except httpx.HTTPError:
         return False
 
@@ -216,3 +218,59 @@ def emitted(api: httpx.Client, kind: str, release: str) -> bool:
 def test_the_automation_waits_for_its_block_to_be_named() -> None:
     automation = yaml.safe_load((DEPLOY / "automations/flagged.yaml").read_text())
     assert automation["actions"][0]["block_document_id"] == "BLOCK_DOCUMENT_ID"
+
+
+LIVES = """
+import sys, time
+from prefect import flow
+
+@flow(name="inner")
+def inner(seconds):
+    time.sleep(seconds)
+
+@flow(name="lives")
+def lives(seconds):
+    inner(seconds)
+
+lives(float(sys.argv[1]))
+"""
+
+
+def test_a_run_of_which_nothing_is_heard_has_crashed(api: httpx.Client, prefect: Prefect, tmp_path: Path) -> None:
+    """Two runs with a run within each, and the process of one is killed; ten minutes are a few seconds here."""
+    text = (DEPLOY / "automations/lost-runs.yaml").read_text()
+    (tmp_path / "lost-runs.yaml").write_text(text.replace("within: 600", "within: 15"))
+    assert "Created automation" in prefect("automation", "create", "--from-file", str(tmp_path / "lost-runs.yaml"))
+    time.sleep(5)  # until it is heeded
+    environment = os.environ | {
+        "PREFECT_HOME": str(tmp_path),
+        "PREFECT_API_URL": str(api.base_url).rstrip("/"),
+        "PREFECT_API_AUTH_STRING": "someone:else",
+    }
+    processes = [
+        subprocess.Popen([sys.executable, "-c", LIVES, seconds], env=environment, stderr=subprocess.DEVNULL)
+        for seconds in ("600", "3")
+    ]
+    try:
+        wait_for(lambda: states(api) == ["Completed"] * 2 + ["Running"] * 2 and beats(api) == 4, 60)
+        assert processes[1].wait(60) == 0
+        processes[0].kill()
+        wait_for(lambda: states(api) == ["Completed"] * 2 + ["Crashed"] * 2, 60, lambda: states(api))
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def states(api: httpx.Client) -> list[str]:
+    """The states of those runs."""
+    runs = api.post("/flow_runs/filter", json={"flows": {"name": {"any_": ["lives", "inner"]}}}).json()
+    return sorted(run["state_name"] for run in runs)
+
+
+def beats(api: httpx.Client) -> int:
+    """How many flow runs were heard of."""
+    events = {"filter": {"event": {"name": ["prefect.flow-run.heartbeat"]}}}
+    return len(
+        {one["resource"]["prefect.resource.id"] for one in api.post("/events/filter", json=events).json()["events"]}
+    )

@@ -21,7 +21,10 @@ from flows.events import PREFIX
 from flows.outcome import load_outcome
 from flows.runtime import Runtime
 from flows.spec import load_spec
+from flows.sweep import sweep
+from storage.embedded_s3 import EmbeddedS3
 from storage.objects import open_store
+from tests.faults.proxy import Answer, FaultyProxy, Request
 from tests.flows.conftest import Write
 from tests.processes import wait_until
 
@@ -45,7 +48,7 @@ def last_run(flow: str) -> FlowRun:
     return max((one for one in runs if flows[one.id] == flow and one.end_time), key=lambda one: str(one.end_time))
 
 
-def shown(flow_run: UUID) -> dict[str, Artifact]:
+def artifacts_of(flow_run: UUID) -> dict[str, Artifact]:
     """The artifacts of a flow run by their keys."""
     with get_client(sync_client=True) as client:
         found = client.read_artifacts()
@@ -59,14 +62,19 @@ def test_an_audit_by_its_name(runtime: Runtime, path: str) -> None:
     flow_run = last_run("audit_release")
     assert flow_run.state is not None
     assert flow_run.state.message == "copies@1: copying"
-    found = shown(flow_run.id)
-    assert {"scores-copies-1", "curve-copies-1", "outcome-copies-1", "pairs-copies-1"} <= set(found)
+    found = artifacts_of(flow_run.id)
+    assert {"scores-copies-1", "curve-copies-1", "outcome-copies-1", "pairs-copies-1", "report-copies-1"} <= set(found)
     rows = json.loads(str(found["scores-copies-1"].data))
     assert [row["layer"] for row in rows] == list(range(7))
     assert str(found["curve-copies-1"].data).startswith("data:image/png;base64,iVBOR")
     assert str(uri) in str(found["outcome-copies-1"].data)
 
     audit_id = str(uri).rpartition("/")[2].removesuffix(".parquet")
+    report = store.child_uri(f"reports/{audit_id}.html")
+    assert report in str(found["report-copies-1"].data)
+    page = store.get(f"reports/{audit_id}.html").decode()
+    assert "copies@1" in page
+    assert "index.html" not in page  # there is none beside it
     assert load_outcome(store, audit_id) is not None
     wait_until(lambda: len(events_of(audit_id)) == 2, 60, "the events")  # the server stores them in its own time
     told = events_of(audit_id)
@@ -91,6 +99,35 @@ def test_a_gate_fails_the_flow(runtime: Runtime, path: str) -> None:
     state = deployments.audit_release(path, "copies", gate=True, return_state=True)
     assert state.is_failed()
     assert state.message == "copies@1: copying"
+
+
+def test_a_report_that_cannot_be_stored_is_told_and_the_audit_stands(
+    runtime: Runtime, write_spec: Write, lab: str, s3: EmbeddedS3, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def no_reports(request: Request) -> Answer | None:
+        return Answer(403, "AccessDenied") if "/reports/" in request.path and request.method == "PUT" else None
+
+    spec = str(write_spec(store="s3://test/deployed/audits", releases=[{"name": "late", "images": f"{lab}/unseen/"}]))
+    runtime.cluster.pool("embed")  # Ray starts before the proxy: this process alone goes through it
+    with FaultyProxy(s3.endpoint) as proxy, monkeypatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        proxy.rule = no_reports
+        assert run(["sweep", spec, "--settle", "0"]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "audited 1" in shown
+        assert "not shown late@1: no report: s3://test/deployed/audits/reports/" in shown
+        deployments.audit_release(spec, "late")
+    flow_run = last_run("audit_release")
+    assert flow_run.state is not None
+    assert str(flow_run.state.message).startswith(
+        "late@1: no copying seen; no report: s3://test/deployed/audits/reports/"
+    )
+    found = artifacts_of(flow_run.id)
+    assert "report-late-1" not in found
+    assert "no report" in str(found["scores-late-1"].description)
+    runtime.forget()
+    again = sweep(spec, 0)
+    assert (again.standing, again.failures, again.unpublished) == ({"late@1": "no copying seen"}, {}, {})
 
 
 def test_the_reference_attribution_and_upkeep(runtime: Runtime, path: str, lab: str) -> None:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from prefect.client.base import PrefectHttpxSyncClient
 
 from flows.schedules import is_healthy
 from storage.claims import Claims
@@ -30,21 +30,23 @@ FLAGGED = "layerprint.audit.flagged"
 
 
 class Server:
-    """A Prefect server of this test's own, asked over HTTP."""
+    """A Prefect server of this test's own, asked as Prefect asks it: one that is busy (503) is asked again."""
 
     def __init__(self, url: str, home: Path) -> None:
         self.url = url
         self.environment = {**os.environ, "PREFECT_API_URL": url, "PREFECT_HOME": str(home)}
+        self.client = PrefectHttpxSyncClient(base_url=url, timeout=30)
 
     def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        answer = httpx.post(f"{self.url}{path}", json=body or {}, timeout=30)
-        answer.raise_for_status()
-        return answer.json()
+        return self.client.post(path, json=body or {}).json()
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The runs of sweeps."""
+        return list(self.ask("/flow_runs/filter", {"flows": {"name": {"any_": ["sweep_releases"]}}}))
 
     def sweeps(self) -> list[str]:
         """What the finished sweeps said, the oldest first."""
-        runs = self.ask("/flow_runs/filter", {"flows": {"name": {"any_": ["sweep_releases"]}}})
-        done = [run for run in runs if run["state_type"] == "COMPLETED"]
+        done = [run for run in self.runs() if run["state_type"] == "COMPLETED"]
         return [run["state"]["message"] for run in sorted(done, key=lambda run: str(run["end_time"]))]
 
     def events(self) -> list[dict[str, Any]]:
@@ -65,6 +67,7 @@ def server(s3: object, tmp_path: Path) -> Iterator[Server]:
             until(lambda: is_healthy(found.url))
             yield found
         finally:
+            found.client.close()
             process.terminate()
             process.wait(30)
 
@@ -79,8 +82,12 @@ class Serving:
     def start(self) -> None:
         command = [sys.executable, "-m", "flows.cli", "serve", str(self._spec), "--every", "8s", "--settle", "1"]
         with self._log.open("ab") as log:
-            environment = {**self._server.environment, "OMP_NUM_THREADS": "1"}
+            environment = {**self._server.environment, "OMP_NUM_THREADS": "1", "LAYERPRINT_LAYER_HOSTS": "1"}
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+    def said(self) -> str:
+        """What it told its user."""
+        return self._log.read_text()
 
     def kill(self) -> None:
         """As a machine does that loses its power: no process has time for anything."""
@@ -166,14 +173,16 @@ def test_releases_are_audited_without_a_hand(server: Server, serving: Serving, l
     # there is nothing left to do, and the sweep says so
     until(lambda: server.sweeps()[-1] == "nothing to do, 3 current")
     assert len(list(store.list("results/audits/"))) == 3
+    until(lambda: "sweep completed: nothing to do, 3 current" in serving.said())
     assert serving.stop() == 0
+    assert len([run for run in server.runs() if not run["auto_scheduled"]]) == 2  # the first of each start came at once
 
     flagged = {event["resource"]["prefect.resource.id"] for event in server.events() if event["event"] == FLAGGED}
     assert flagged == {"layerprint.release.a-copies.1.1", "layerprint.release.c-fresh.1.1"}
     (event,) = [one for one in server.events() if one["payload"]["release"] == "b-unseen@1"]
     assert event["event"] == "layerprint.audit.completed"
     assert {one.get("prefect.resource.role") for one in event["related"]} >= {"reference", "store", "flow-run"}
-    deployment = httpx.get(f"{server.url}/deployments/{promotion}").json()
+    deployment = server.client.get(f"/deployments/{promotion}").json()
     assert deployment["paused"], killed
 
 

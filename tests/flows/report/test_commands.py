@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import run
+from storage.objects import open_store
 from tests.flows.report.conftest import Reported
 
 Capture = pytest.CaptureFixture[str]
@@ -36,6 +37,17 @@ def test_report_writes_files_and_says_where(reported: Reported, tmp_path: Path, 
         [],
     )
     assert Path(one["path"]).read_text().startswith("---\ntags:")
+
+
+def test_pages_are_published_into_the_store(reported: Reported, tmp_path: Path, capsys: Capture) -> None:
+    command = ["report", str(reported.path), "unseen", "--out", str(tmp_path), "--publish"]
+    assert run([*command, "--json"]) == 0
+    (one,) = json.loads(capsys.readouterr().out)["reports"]
+    assert one["published"] == f"{reported.spec.store}/reports/{one['audit_id']}.html"
+    published = open_store(reported.spec.store).get(f"reports/{one['audit_id']}.html").decode()
+    assert published == Path(one["path"]).read_text()
+    assert run([*command, "--format", "modelcard"]) == 2
+    assert "only pages are published" in capsys.readouterr().err
 
 
 def test_mistakes_end_with_2(reported: Reported, tmp_path: Path, capsys: Capture) -> None:
