@@ -99,7 +99,7 @@ class Embedder:
         config: The encoder to load.
         expected_digest: Digest that the plan resolved; another one on this machine is an error.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        threads: Threads of the forward pass.
+        threads: Forward passes at a time, of one thread each; on a GPU there is one.
         readers: Threads that fetch and decode.
         batch_size: Images per forward pass.
     """
@@ -120,7 +120,7 @@ class Embedder:
 
         torch.set_num_threads(self.threads)
         self._threads = ThreadPoolExecutor(self.readers, thread_name_prefix="reader")
-        self._encoder = Encoder(self.config, self.device)
+        self._encoder = Encoder(self.config, self.device, passes=self.threads if self.device == "cpu" else 1)
         found = self._encoder.facts.digest
         if found != self.expected_digest:
             raise StageError(

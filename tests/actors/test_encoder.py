@@ -127,6 +127,17 @@ class TestLayers:
         assert low.facts == replace(full.facts, digest=low.facts.digest, precision=precision)
         assert low.facts.digest != full.facts.digest
 
+    @pytest.mark.parametrize("config", [SMALL, CNN], ids=["vit", "cnn"])
+    @pytest.mark.parametrize("images", [2, 3, 40])
+    def test_passes_side_by_side_give_the_same(self, config: EncoderConfig, images: int) -> None:
+        encoder = Encoder(config, passes=3)
+        for seed in range(3):  # parts in flight at once must not mix
+            shown = pictures(images, config.image_size, seed=seed)
+            for layer, expected in Encoder(config).embed(shown).items():
+                found = encoder.embed(shown)[layer]
+                assert found.shape == expected.shape
+                assert np.abs(found - expected).max() < 2e-5 * max(1, np.abs(expected).max())
+
     def test_precision_leaves_older_digests_alone(self, tiny: Encoder) -> None:
         identity = asdict(tiny.facts)
         for later in ("digest", "names", "precision"):
