@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
 from flows import console
+from flows.audit import list_set
+from flows.runtime import Runtime
 from storage.errors import InputError
 
 URI = "s3://bucket/a-prefix/that-is-longer/than-the-room-that-is-left/on-the-line/shard-000.tar"
@@ -32,3 +36,15 @@ def test_an_error_breaks_between_words(
 def test_an_error_in_a_file_is_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
     console.print_error(ERROR, as_json=False)
     assert capsys.readouterr().err.splitlines() == [f"error {ERROR.found}", f"→ {ERROR.remedy}"]
+
+
+def test_what_is_left_out_of_a_set_is_said_once(
+    runtime: Runtime, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.png", "b.tif", "c.tif", "d.heic"):
+        (tmp_path / name).write_bytes(b"x")
+    with console.ProgressBoard():
+        for _ in range(2):
+            assert len(list_set(runtime, str(tmp_path))) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("2 .tif files, 1 .heic file left out; images are .bmp, .jpeg, .jpg, .png, .webp") == 1
