@@ -246,9 +246,12 @@ def _lock(path: Path) -> int:
 
 
 def _child_environment() -> dict[str, str]:
-    """Ours without what SeaweedFS would take as its own settings; the memory limits hold it near 170 MB."""
+    """Ours without what SeaweedFS would take as its own settings, and limits on its memory.
+
+    Measured: it holds 110 MB; with a limit of 200 MiB its garbage collector never rested and took a tenth of a core.
+    """
     ours = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "WEED_", "S3_"))}
-    return ours | {"GOMEMLIMIT": "200MiB", "GOGC": "50"}
+    return ours | {"GOMEMLIMIT": "400MiB", "GOGC": "50"}
 
 
 def _choose_ports(remembered: Path) -> list[int]:
