@@ -62,18 +62,15 @@ class OwnServer:
         Raises:
             StageError: it does not.
         """
-        from flows.schedules import is_healthy
+        from flows.schedules import healthy_within
 
-        end = time.monotonic() + seconds
-        while not is_healthy(self.url):
-            if self._process.poll() is not None or time.monotonic() > end:
-                self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LOG_BYTES))
-                said = " ".join(self._log.read().decode(errors="replace").split())
-                raise StageError(
-                    f"no Prefect server could be started ({said or 'it says nothing'})",
-                    "set PREFECT_API_URL to a server of yours, or see what `prefect server start` says",
-                )
-            time.sleep(0.05)
+        if not healthy_within(seconds, self.url, lambda: self._process.poll() is None):
+            self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LOG_BYTES))
+            said = " ".join(self._log.read().decode(errors="replace").split())
+            raise StageError(
+                f"no Prefect server could be started ({said or 'it says nothing'})",
+                "set PREFECT_API_URL to a server of yours, or see what `prefect server start` says",
+            )
 
     def stop(self) -> None:
         """End it: told by its pipe, killed when that takes too long."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,6 +47,16 @@ def is_healthy(url: str) -> bool:
     except httpx.HTTPError:
         return False
     return answer.status_code == httpx.codes.OK and answer.text.strip() == "true"
+
+
+def healthy_within(seconds: float, url: str, worth_waiting: Callable[[], bool] = lambda: True) -> bool:
+    """Whether a Prefect server answers there soon; asked until then, or until it is not worth waiting."""
+    end = time.monotonic() + seconds
+    while not is_healthy(url):
+        if time.monotonic() > end or not worth_waiting():
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def spec_parameter(spec: str) -> str:

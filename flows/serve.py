@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
@@ -30,7 +29,7 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows.catalogue import load_catalogue
 from flows.deployments import sweep_releases
-from flows.schedules import is_healthy, last_sweep, next_sweep, server_url, spec_parameter
+from flows.schedules import healthy_within, is_healthy, last_sweep, next_sweep, server_url, spec_parameter
 from storage.digest import digest
 from storage.errors import InputError, StageError
 
@@ -136,7 +135,7 @@ def _server(say: Say) -> Iterator[str]:
     if url is not None:
         if not is_healthy(url):
             say(f"waiting for the Prefect server at {url}")
-        if not _healthy_within(SERVER_RESTART_S, url):
+        if not healthy_within(SERVER_RESTART_S, url):
             raise StageError(f"no Prefect server answers at {url}", "start it, or unset PREFECT_API_URL")
         yield url
         return
@@ -153,7 +152,7 @@ def _server(say: Say) -> Iterator[str]:
         start_new_session=True,  # Ctrl-C ends the sweeps first, the server after them
     )
     try:
-        if not _healthy_within(SERVER_START_S, url, lambda: process.poll() is None):
+        if not healthy_within(SERVER_START_S, url, lambda: process.poll() is None):
             raise StageError(
                 f"no Prefect server could be started at {url}",
                 "is the port taken? set PREFECT_SERVER_API_PORT to a free one, or PREFECT_API_URL to a server of "
@@ -167,15 +166,6 @@ def _server(say: Say) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _healthy_within(seconds: float, url: str, worth_waiting: Callable[[], bool] = lambda: True) -> bool:
-    end = time.monotonic() + seconds
-    while not is_healthy(url):
-        if time.monotonic() > end or not worth_waiting():
-            return False
-        time.sleep(0.2)
-    return True
 
 
 @contextmanager
