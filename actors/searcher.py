@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,7 +17,6 @@ from actors.sampler import TRAIN_ROWS, SearchSample
 from scoring.distance_ratio import distance_ratio, mean_of_others
 from scoring.distances import in_cell_nearest, recompute_euclidean
 from scoring.in_cell import TrainBlock, in_cell_neighbours
-from scoring.partition import Partition
 from scoring.recall import recall
 from storage.objects import ObjectStore, open_store
 from storage.train_index import nearest_indexed
@@ -83,41 +82,61 @@ class Searcher:
             return False
         stored = StoredPartition.load(store, task.partition_key)
         sample = None if task.sample_key is None else SearchSample.load(store, task.sample_key)
-        tables = list(self._tables(stored, VectorStore(store), task, sample)) if stored.partition.informative else []
+        found = NEAREST_SCHEMA.empty_table()
+        if stored.partition.informative:
+            found = self._search(stored, VectorStore(store), task, sample)
         facts = {
             "search": stored.search,
             "index_table": stored.index_table,
             "index_version": str(stored.index_version),
             "probes": str(1 if sample is None else sample.probes),
         }
-        return write_nearest(store, task.key, pa.concat_tables([NEAREST_SCHEMA.empty_table(), *tables]), facts)
+        return write_nearest(store, task.key, found, facts)
 
     def close(self) -> None:
         """Nothing to give back."""
 
     @staticmethod
-    def _tables(
+    def _search(
         stored: StoredPartition, vectors: VectorStore, task: SearchLayer, sample: SearchSample | None
-    ) -> Iterator[pa.Table]:
-        partition, probes = stored.partition, 1 if sample is None else sample.probes
-        index = vectors.open(stored.index_table, stored.index_version)
-        for rows, x in vectors.scan(task.table, task.version, layer_column(task.layer), part=task.part):
-            if task.left_out:
-                chosen = np.isin(rows, task.left_out)
-                rows, x = rows[chosen], x[chosen]
-            add(SEARCH_QUERIES, len(rows))
-            projected = partition.project(x)
-            cells = partition.assign(projected)
-            if task.metric == "abs_cosine":
-                found = _exact(stored, vectors, partition, projected, cells)
-            elif stored.search == "in_cell":
-                found = _in_cell(vectors, stored, projected, cells, rows if task.left_out else None)
-            else:
-                with vectors.guarded(stored.index_table):
-                    found = _indexed(index, projected, probes, rows if task.left_out else None)
-            nothing = np.full(len(rows), np.nan)
-            known = (nothing, nothing) if sample is None or task.left_out else sample.of_rows(rows)
-            yield pa.table([rows, cells, *found, *known], schema=NEAREST_SCHEMA)
+    ) -> pa.Table:
+        rows, projected = _left_out(vectors, stored, task) if task.left_out else _asking(vectors, stored, task)
+        add(SEARCH_QUERIES, len(rows))
+        own_rows = rows if task.left_out else None
+        cells = stored.partition.assign(projected)
+        if task.metric == "abs_cosine":
+            found = _exact(stored, vectors, projected, cells)
+        elif stored.search == "in_cell":
+            found = _in_cell(vectors, stored, projected, cells, own_rows)
+        else:
+            index = vectors.open(stored.index_table, stored.index_version)
+            with vectors.guarded(stored.index_table):
+                found = _indexed(index, projected, 1 if sample is None else sample.probes, own_rows)
+        nothing = np.full(len(rows), np.nan)
+        known = (nothing, nothing) if sample is None or task.left_out else sample.of_rows(rows)
+        return pa.table([rows, cells, *found, *known], schema=NEAREST_SCHEMA)
+
+
+Queries = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""row (q,) and projected vector (q, k)."""
+
+
+def _asking(vectors: VectorStore, stored: StoredPartition, task: SearchLayer) -> Queries:
+    """The images of the set, or of a block of it."""
+    scan = vectors.scan(task.table, task.version, layer_column(task.layer), part=task.part)
+    return _joined((rows, stored.partition.project(x)) for rows, x in scan)
+
+
+def _left_out(vectors: VectorStore, stored: StoredPartition, task: SearchLayer) -> Queries:
+    """The train images that are left out, as they stand in the index."""
+    scan = vectors.scan(stored.index_table, stored.index_version, "vector", batch_rows=TRAIN_ROWS)
+    chosen = ((rows, x, np.isin(rows, task.left_out)) for rows, x in scan)
+    return _joined((rows[own], x[own]) for rows, x, own in chosen)
+
+
+def _joined(blocks: Iterable[Queries]) -> Queries:
+    rows, vectors = zip(*blocks, strict=True)
+    return np.concatenate(rows), np.concatenate(vectors)
 
 
 Found = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
@@ -132,20 +151,36 @@ def _in_cell(
     own_rows: NDArray[np.int64] | None,
 ) -> Found:
     """Search the cells exactly; with `own_rows` the queries are train images, each left out of train."""
+    train = _train_blocks(vectors, stored)
     if own_rows is not None:
-        near = in_cell_neighbours(projected, cells, _train_blocks(vectors, stored), 1, own_rows)
+        near = in_cell_neighbours(projected, cells, train, 1, own_rows)
         nothing = np.full(len(projected), np.nan)
         return near.distances[:, 0], own_rows, nothing, nothing
-    near = in_cell_neighbours(projected, cells, _train_blocks(vectors, stored), NEIGHBOURS)
+    near = in_cell_neighbours(projected, cells, train, NEIGHBOURS)
     distance, row = near.distances[:, 0], near.rows[:, 0]
     winners, first, back = np.unique(row, return_index=True, return_inverse=True)
-    gaps = in_cell_neighbours(near.vector[first], cells[first], _train_blocks(vectors, stored), 1, winners)
+    gaps = in_cell_neighbours(near.vector[first], cells[first], train, 1, winners)
     return distance, row, distance_ratio(distance, mean_of_others(near.distances)), gaps.distances[back, 0]
 
 
-def _train_blocks(vectors: VectorStore, stored: StoredPartition) -> Iterator[TrainBlock]:
-    for rows, x in vectors.scan(stored.index_table, stored.index_version, "vector", batch_rows=TRAIN_ROWS):
-        yield TrainBlock(rows, x, stored.partition.assign(x))
+@dataclass(frozen=True, slots=True)
+class _TrainBlocks:
+    """All train vectors, read anew each time."""
+
+    vectors: VectorStore
+    stored: StoredPartition
+
+    def __iter__(self) -> Iterator[TrainBlock]:
+        table, version = self.stored.index_table, self.stored.index_version
+        for rows, x in self.vectors.scan(table, version, "vector", batch_rows=TRAIN_ROWS):
+            yield TrainBlock(rows, x, self.stored.partition.assign(x))
+
+
+def _train_blocks(vectors: VectorStore, stored: StoredPartition) -> Iterable[TrainBlock]:
+    """All train vectors; read once where they are one block."""
+    blocks = _TrainBlocks(vectors, stored)
+    few = vectors.dataset(stored.index_table, stored.index_version).count_rows() <= TRAIN_ROWS
+    return list(blocks) if few else blocks
 
 
 def _indexed(index: Any, projected: NDArray[np.float32], probes: int, own_rows: NDArray[np.int64] | None) -> Found:
@@ -174,16 +209,12 @@ def _gaps(index: Any, train: NDArray[np.float32], probes: int, own_rows: NDArray
 
 
 def _exact(
-    stored: StoredPartition,
-    vectors: VectorStore,
-    partition: Partition,
-    projected: NDArray[np.float32],
-    cells: NDArray[np.int32],
+    stored: StoredPartition, vectors: VectorStore, projected: NDArray[np.float32], cells: NDArray[np.int32]
 ) -> Found:
     """The exact search of the paper preset: no index knows 1 − |cos|."""
     table = vectors.read(stored.index_table, stored.index_version, ["row", "vector"])
     train = vector_matrix(table["vector"])
-    found = in_cell_nearest(projected, cells, train, partition.assign(train), "abs_cosine")
+    found = in_cell_nearest(projected, cells, train, stored.partition.assign(train), "abs_cosine")
     nothing = np.full(len(projected), np.nan)
     return found.distance, table["row"].to_numpy()[found.row], nothing, nothing
 

@@ -8,10 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.distances import recompute_euclidean
-
-_ENTRIES = 400_000
-"""Most entries of a score matrix held at once: they stay in a core's cache."""
+_ENTRIES = 1_000_000
+"""Most entries of a matrix held at once: they stay in a core's cache."""
 
 _GROUPS = 4
 """Groups of train vectors for each neighbour that is asked for, whose minima bound the distance of the last one."""
@@ -54,7 +52,7 @@ def in_cell_neighbours(
 ) -> InCell:
     """Search the cells, whatever the number of train vectors, in the memory of a block.
 
-    A float64 matrix product proposes every candidate that rounding could make one of the nearest; their distances are
+    A float32 matrix product proposes every candidate that rounding could make one of the nearest; their distances are
     direct differences in float64, ties going to the lowest row.
 
     Args:
@@ -104,64 +102,80 @@ def _found(
         members = np.flatnonzero(block.cell == cell)
         if not members.size:
             continue
-        row, train = block.row[members], block.vector[members]
-        centre = train.mean(axis=0, dtype=np.float64)
+        row, train = block.row[members], block.vector[members].astype(np.float64)
+        centre = train.mean(axis=0)
         base = train - centre
-        square = np.einsum("ij,ij->i", base, base)
+        right = np.column_stack([base, _squares(base)]).astype(np.float32)
         waiting = np.flatnonzero(cells == cell)
         step = max(1, _ENTRIES // members.size)
+        held = np.empty((min(step, waiting.size), members.size), np.float32)
         for start in range(0, waiting.size, step):
             asking = waiting[start : start + step]
-            x = queries[asking] - centre
-            scores = (-2 * x) @ base.T
-            scores += square
+            x = queries[asking].astype(np.float64)
+            left = np.column_stack([-2 * (x - centre), np.ones(len(x))]).astype(np.float32)
+            scores = np.matmul(left, right.T, out=held[: len(x)])  # squared distances less |x - centre|²
             at = np.minimum(np.searchsorted(row, own[asking]), len(row) - 1)
             itself = np.flatnonzero(row[at] == own[asking])
             scores[itself, at[itself]] = np.inf
-            power = np.einsum("ij,ij->i", x, x) + square.max()
-            slack = 8 * (train.shape[1] + 2) * np.finfo(np.float64).eps * power
-            asked, column = _candidates(scores, slack, neighbours)
-            yield asking, _ranked(queries[asking], train, row, asked, column, neighbours)
+            columns = _candidates(scores, _squares(x - centre), train.shape[1], neighbours)
+            yield asking, _nearest(x, train, row, columns, neighbours)
+
+
+def _squares(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    squares: NDArray[np.float64] = np.einsum("ij,ij->i", x, x)
+    return squares
 
 
 def _candidates(
-    scores: NDArray[np.float64], slack: NDArray[np.float64], neighbours: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs (query, column) that hold the nearest ones of each query, in the order of the queries.
+    scores: NDArray[np.float32], square: NDArray[np.float64], dims: int, neighbours: int
+) -> NDArray[np.int64]:
+    """Columns that hold the nearest ones of each query, ascending: (s, w), -1 after the last one.
 
-    Of the minima of disjoint groups of columns, the n-th smallest is no less than the n-th smallest of all.
+    Of the minima of disjoint groups of columns, the n-th smallest is no less than the n-th smallest of all. With x
+    and t measured from the centre, a product of k + 1 terms errs by less than (k + 4) ε (|x|² + 2|t|²); a train vector
+    at distance D from x has |t|² ≤ 2|x|² + 2D²: far ones do not matter, however far they are.
+
+    Args:
+        scores: (s, t) squared distances less ``square``.
+        square: (s,) |x|².
+        dims: k.
+        neighbours: Neighbours of each query.
     """
-    columns = scores.shape[1]
-    if neighbours == 1:
-        bound = scores.min(axis=1)
-    elif columns <= neighbours:
-        bound = scores.max(axis=1)
-    else:
-        size = max(1, columns // (_GROUPS * neighbours))
-        minima = scores[:, : columns // size * size].reshape(len(scores), -1, size).min(axis=2)
-        bound = np.partition(minima, neighbours - 1)[:, neighbours - 1]
-    found = np.flatnonzero(scores <= (bound + 2 * slack)[:, None])
+    groups = min(scores.shape[1], 1 if neighbours == 1 else _GROUPS * neighbours)
+    minima = scores[:, : scores.shape[1] // groups * groups].reshape(len(scores), -1, groups).min(axis=1)
+    last = min(neighbours, groups) - 1
+    bound = np.partition(minima, last, axis=1)[:, last]
+    rounding = (dims + 4) * np.finfo(np.float32).eps
+    slack = 2 * rounding * (5 * square + 4 * np.maximum(bound + square, 0))
+    found = np.flatnonzero(scores <= np.nextafter((bound + slack).astype(np.float32), np.float32(np.inf))[:, None])
     found = found[np.isfinite(scores.ravel()[found])]  # the query itself is not
-    return np.divmod(found, columns)
+    query, column = np.divmod(found, scores.shape[1])
+    rank = np.arange(len(query)) - np.searchsorted(query, query)
+    columns = np.full((len(scores), max(neighbours, rank.max(initial=0) + 1)), -1)
+    columns[query, rank] = column
+    return columns
 
 
-def _ranked(
-    queries: NDArray[np.float32],
-    train: NDArray[np.float32],
+def _nearest(
+    x: NDArray[np.float64],
+    train: NDArray[np.float64],
     row: NDArray[np.int64],
-    asked: NDArray[np.int64],
-    column: NDArray[np.int64],
+    columns: NDArray[np.int64],
     neighbours: int,
 ) -> InCell:
     """The nearest of each query's candidates by direct differences."""
-    distance = recompute_euclidean(queries[asked], train[column])
-    order = np.lexsort((column, distance, asked))
-    asked, column, distance = asked[order], column[order], distance[order]
-    rank = np.arange(len(asked)) - np.searchsorted(asked, asked)
-    kept = rank < neighbours
-    shape = (len(queries), neighbours)
-    found = InCell(np.full(shape, np.inf), np.full(shape, -1, np.int64), np.zeros_like(queries))
-    found.distances[asked[kept], rank[kept]] = distance[kept]
-    found.rows[asked[kept], rank[kept]] = row[column[kept]]
-    found.vector[asked[rank == 0]] = train[column[rank == 0]]
-    return found
+    distance = np.empty(columns.shape)
+    step = max(1, _ENTRIES // (columns.shape[1] * x.shape[1]))
+    for start in range(0, len(x), step):
+        part = slice(start, start + step)
+        difference = train[columns[part]]
+        difference -= x[part, None]
+        distance[part] = np.sqrt(np.einsum("swk,swk->sw", difference, difference))
+    distance[columns < 0] = np.inf
+    order = np.argsort(distance, axis=1, kind="stable")[:, :neighbours]
+    chosen = np.take_along_axis(columns, order, axis=1)
+    return InCell(
+        np.take_along_axis(distance, order, axis=1),
+        np.where(chosen < 0, -1, row[chosen]),
+        train[chosen[:, 0]].astype(np.float32),
+    )

@@ -100,3 +100,27 @@ def test_near_duplicates_keep_their_distance_far_from_the_origin() -> None:
     exact = np.sqrt(((queries.astype(np.float64) - train.astype(np.float64)) ** 2).sum(axis=1))
     np.testing.assert_allclose(found.distances[:, 0], exact, rtol=1e-12)
     assert (found.rows[:, 0] == 10 * np.arange(2000)).all()
+
+
+def test_far_and_crowded_vectors_hide_no_neighbour() -> None:
+    """A product in float32 says nothing of distances in a crowd, and an outlier must not widen what it proposes."""
+    rng = np.random.default_rng(5)
+    train = rng.normal(size=(1500, 16)).astype(np.float32)
+    train[:300] = train[0] + 1e-5 * train[:300]
+    train[1499] = 1e6
+    queries = np.concatenate([train[100:160] + np.float32(1e-6), train[400:460], train[1499:]])
+    zeros = np.zeros(1500, int)
+    for neighbours in (1, 50):
+        found = in_cell_neighbours(queries, zeros[: len(queries)], blocks(train, zeros), neighbours)
+        distances, rows = expected(queries, zeros[: len(queries)], train, zeros, neighbours)
+        np.testing.assert_allclose(found.distances, distances, rtol=1e-9)
+        assert (found.rows == rows).all()
+
+
+def test_an_outlier_does_not_widen_what_is_proposed() -> None:
+    train = np.random.default_rng(6).normal(size=(2000, 16))
+    train[0] = 1e4
+    squares, asking = (train**2).sum(axis=1), slice(1, 51)
+    scores = (squares - 2 * train[asking] @ train.T).astype(np.float32)
+    columns = in_cell._candidates(scores, squares[asking], 16, 1)
+    assert columns.tolist() == [[i] for i in range(1, 51)]
