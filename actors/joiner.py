@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,14 @@ from scoring.check import Check
 from scoring.exchangeability import Located, ordered_halves, random_halves, train_likeness
 from scoring.frechet import FrechetFit, frechet_fit, moment_blocks
 from scoring.paired import Comparison, Influenced, compare
-from scoring.permutation import LayerSample, PermutationResult, permutation_p
+from scoring.permutation import Counted, LayerSample, PermutationResult, count_permuted, p_values
 from storage.objects import ObjectStore, open_store
 from storage.vectors import VectorStore, layer_column, vector_matrix
 
 PERMUTATIONS = 2000
+PERMUTATION_PARTS = 4
+"""Tasks that the permutations of a release are dealt to."""
+
 FRECHET_IMAGES = 20_000
 """Images of a set that the Fréchet distance uses at most, the first ones of the table."""
 
@@ -30,17 +33,20 @@ FRECHET_IMAGES = 20_000
 # -- checks of a reference -----------------------------------------------------------------------------------
 
 
+CheckName = Literal["random halves", "ordered halves", "train likeness"]
+
+
 @dataclass(frozen=True, slots=True)
 class CheckReference:
-    """A reference to check; keys by layer, ``key`` is where the checks go."""
+    """One check of a reference; keys by layer, ``left_out_keys`` only where train is compared."""
 
     store: str
+    check: CheckName
     layers: tuple[int, ...]
     held_out_keys: tuple[str, ...]
     left_out_keys: tuple[str, ...]
     contaminated_key: str
     seed: int
-    key: str
 
 
 @dataclass(unsafe_hash=True)
@@ -50,33 +56,31 @@ class ReferenceChecker:
     def setup(self) -> None:
         """Nothing to load."""
 
-    def process(self, task: CheckReference) -> bool:
-        """Check one reference; False when its checks were there."""
+    def process(self, task: CheckReference) -> Check | None:
+        """Make one check; None where no layer is informative."""
         store = open_store(task.store)
-        checks = [asdict(check) for check in self._checks(store, task)]
-        return store.put_if_absent(task.key, json.dumps(checks).encode())
+        excluded = contaminated_rows(store, task.contaminated_key)
+        held_out = _located(store, task.layers, task.held_out_keys, excluded)
+        if not held_out:
+            return None
+        if task.check == "random halves":
+            return random_halves(held_out, seed=task.seed, permutations=PERMUTATIONS)
+        if task.check == "ordered halves":
+            return ordered_halves(held_out, seed=task.seed, permutations=PERMUTATIONS)
+        left_out = _located(store, task.layers, task.left_out_keys, np.empty(0, np.int64))
+        return train_likeness(left_out, held_out, seed=task.seed, permutations=PERMUTATIONS)
 
     def close(self) -> None:
         """Nothing to give back."""
 
-    @staticmethod
-    def _checks(store: ObjectStore, task: CheckReference) -> list[Check]:
-        excluded = contaminated_rows(store, task.contaminated_key)
-        held_out = _located(store, task.layers, task.held_out_keys, excluded)
-        if not held_out:
-            return []
-        checks = [
-            random_halves(held_out, seed=task.seed, permutations=PERMUTATIONS),
-            ordered_halves(held_out, seed=task.seed, permutations=PERMUTATIONS),
-        ]
-        if task.left_out_keys:
-            left_out = _located(store, task.layers, task.left_out_keys, np.empty(0, np.int64))
-            checks.append(train_likeness(left_out, held_out, seed=task.seed, permutations=PERMUTATIONS))
-        return checks
+
+def save_checks(store: ObjectStore, key: str, checks: Iterable[Check]) -> None:
+    """Publish checks, unless another flow was first."""
+    store.put_if_absent(key, json.dumps([asdict(check) for check in checks]).encode())
 
 
 def load_checks(store: ObjectStore, key: str) -> list[Check]:
-    """The checks that `ReferenceChecker` wrote."""
+    """The checks that `save_checks` published."""
     return [Check(**item) for item in json.loads(store.get(key))]
 
 
@@ -93,20 +97,27 @@ def _located(
 
 
 @dataclass(frozen=True, slots=True)
-class JoinLayers:
-    """The informative layers of one release to join, in order.
-
-    ``tables`` are train, held-out and release as (name, version), for the Fréchet distance of the last layer.
-    """
+class PermuteLayers:
+    """Part ``part`` of the permutations of the labels of one release; keys by informative layer, in order."""
 
     store: str
-    layers: tuple[int, ...]
     held_out_keys: tuple[str, ...]
     release_keys: tuple[str, ...]
     influence_keys: tuple[str, ...]
     contaminated_key: str
+    seed: int
+    part: int
+
+
+@dataclass(frozen=True, slots=True)
+class FitLastLayer:
+    """The Fréchet distance of one release in one layer; ``tables`` are train, held-out and release: (name, version)."""
+
+    store: str
+    layer: int
+    contaminated_key: str
     partition_key: str
-    tables: list[tuple[str, int]]
+    tables: tuple[tuple[str, int], ...]
     seed: int
 
 
@@ -119,37 +130,55 @@ class Joined(NamedTuple):
 
 @dataclass(unsafe_hash=True)
 class Joiner:
-    """A worker that joins the layers of a release."""
+    """A worker that joins the layers of a release, a part of the work at a time; `joined` puts the parts together."""
 
     def setup(self) -> None:
         """Nothing to load."""
 
-    def process(self, task: JoinLayers) -> Joined:
+    def process(self, task: PermuteLayers | FitLastLayer) -> Counted | FrechetFit:
         store = open_store(task.store)
         excluded = contaminated_rows(store, task.contaminated_key)
-        influences = [LayerInfluence.load(store, key) for key in task.influence_keys]
-        samples = [
-            layer_sample(NearestTable.load(store, p).without(excluded), NearestTable.load(store, q), one.groups)
-            for p, q, one in zip(task.held_out_keys, task.release_keys, influences, strict=True)
-        ]
-        permutation = permutation_p(samples, permutations=PERMUTATIONS, seed=task.seed)
-        return Joined(permutation, self._frechet(store, task, excluded))
+        if isinstance(task, PermuteLayers):
+            return self._permute(store, task, excluded)
+        return self._frechet(store, task, excluded)
 
     def close(self) -> None:
         """Nothing to give back."""
 
     @staticmethod
-    def _frechet(store: ObjectStore, task: JoinLayers, excluded: NDArray[np.int64]) -> FrechetFit:
+    def _permute(store: ObjectStore, task: PermuteLayers, excluded: NDArray[np.int64]) -> Counted:
+        influences = [LayerInfluence.load(store, key) for key in task.influence_keys]
+        samples = [
+            layer_sample(NearestTable.load(store, p).without(excluded), NearestTable.load(store, q), one.groups)
+            for p, q, one in zip(task.held_out_keys, task.release_keys, influences, strict=True)
+        ]
+        return count_permuted(
+            samples, permutations=PERMUTATIONS, seed=task.seed, part=task.part, parts=PERMUTATION_PARTS
+        )
+
+    @staticmethod
+    def _frechet(store: ObjectStore, task: FitLastLayer, excluded: NDArray[np.int64]) -> FrechetFit:
         stored = StoredPartition.load(store, task.partition_key)
         vectors = VectorStore(store)
         blocks = []
         for i, (name, version) in enumerate(task.tables):
-            table = vectors.read(name, version, ["row", layer_column(task.layers[-1])], limit=FRECHET_IMAGES)
-            rows, x = table["row"].to_numpy(), vector_matrix(table[layer_column(task.layers[-1])])
+            table = vectors.read(name, version, ["row", layer_column(task.layer)], limit=FRECHET_IMAGES)
+            rows, x = table["row"].to_numpy(), vector_matrix(table[layer_column(task.layer)])
             kept = ~np.isin(rows, excluded) if i == 1 else np.ones(len(rows), np.bool_)
             blocks.append(moment_blocks(stored.partition.project(x[kept]), seed=task.seed))
         train, held_out, release = blocks
         return frechet_fit(release, held_out, train)
+
+
+def joined(parts: Iterable[Counted | FrechetFit]) -> Joined:
+    """All permutations of a release, and its one Fréchet distance."""
+    counted: list[Counted] = []
+    for part in parts:
+        if isinstance(part, Counted):
+            counted.append(part)
+        else:
+            frechet = part
+    return Joined(p_values(counted), frechet)
 
 
 def layer_sample(held_out: NearestTable, release: NearestTable, groups: NDArray[np.int32]) -> LayerSample:

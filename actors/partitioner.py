@@ -6,13 +6,13 @@ import io
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scoring.moments import Moments
-from scoring.partition import Partition, fit_partition
+from scoring.partition import Fitted, Partition, fit_projected
 from scoring.search_plan import SearchMode, index_centroids
 from storage.errors import InputError
 from storage.objects import ObjectStore, open_store
@@ -91,16 +91,18 @@ class Partitioner:
             return False
         vectors = VectorStore(store)
         moments, sample = _moments_and_sample(_scan(vectors, task), task)
-        partition = self._fit(moments, sample, task)
+        partition, projected = self._fit(moments, sample.vectors, task)
         name, version = "", 0
         if partition.informative:
             # A name of this attempt's own: two writers of one Lance table break each other's index.
             name = f"{task.index_table}-{uuid.uuid4().hex[:8]}"
-            projected = ((rows, partition.project(x)) for rows, x in _scan(vectors, task))
+            blocks = iter([(sample.rows, projected)])
+            if moments.n > len(projected):
+                blocks = ((rows, partition.project(x)) for rows, x in _scan(vectors, task))
             centroids = partition.centroids
             if task.search == "global":
-                centroids = index_centroids(partition.project(sample), moments.n, task.seed)
-            version = write_indexed(vectors, name, projected, centroids)
+                centroids = index_centroids(projected, moments.n, task.seed)
+            version = write_indexed(vectors, name, blocks, centroids)
         published = StoredPartition(partition, name, version, task.search).save(store, task.key)
         if name and not published:
             vectors.database().drop_table(name)
@@ -110,9 +112,9 @@ class Partitioner:
         """Nothing to give back."""
 
     @staticmethod
-    def _fit(moments: Moments, sample: NDArray[np.float32], task: FitLayer) -> Partition:
+    def _fit(moments: Moments, sample: NDArray[np.float32], task: FitLayer) -> Fitted:
         try:
-            return fit_partition(moments, sample, components=task.components, cells=task.cells, seed=task.seed)
+            return fit_projected(moments, sample, components=task.components, cells=task.cells, seed=task.seed)
         except ValueError as error:
             raise InputError(
                 f"reference.train, layer {task.layer}: {error}",
@@ -124,23 +126,31 @@ def _scan(vectors: VectorStore, task: FitLayer) -> Iterator[tuple[NDArray[np.int
     return vectors.scan(task.table, task.version, layer_column(task.layer))
 
 
+class _Sample(NamedTuple):
+    """Some train vectors: their rows (n,) int64, and themselves (n, d) float32."""
+
+    rows: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+
+
 def _moments_and_sample(
     blocks: Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]], task: FitLayer
-) -> tuple[Moments, NDArray[np.float32]]:
-    """One pass: moments of all vectors, and a uniform sample of at most `SAMPLE_ROWS` of them.
+) -> tuple[Moments, _Sample]:
+    """One pass: moments of all vectors, and a uniform sample of at most `SAMPLE_ROWS` of them, in their order.
 
     Every vector gets a random rank and the lowest ranks stay, so the sample does not depend on the blocks.
     """
     rng = np.random.default_rng(task.seed)
     moments: Moments | None = None
     ranks: list[NDArray[np.float64]] = []
-    kept: list[NDArray[np.float32]] = []
+    kept: list[_Sample] = []
     highest = np.inf
-    for _, x in blocks:
+    for rows, x in blocks:
         moments = Moments.of(x) if moments is None else moments.merge(Moments.of(x))
         drawn = rng.random(len(x))
-        ranks.append(drawn[drawn < highest])
-        kept.append(x[drawn < highest])
+        low = drawn < highest
+        ranks.append(drawn[low])
+        kept.append(_Sample(rows[low], x[low]))
         if sum(map(len, ranks)) > SAMPLE_ROWS * 5 // 4:
             lowest, sample = _lowest(ranks, kept)
             ranks, kept, highest = [lowest], [sample], lowest.max()
@@ -149,12 +159,11 @@ def _moments_and_sample(
     return moments, _lowest(ranks, kept)[1]
 
 
-def _lowest(
-    ranks: list[NDArray[np.float64]], kept: list[NDArray[np.float32]]
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+def _lowest(ranks: list[NDArray[np.float64]], kept: list[_Sample]) -> tuple[NDArray[np.float64], _Sample]:
     """The vectors of the lowest ranks, at most `SAMPLE_ROWS`, in their order."""
-    rank, x = np.concatenate(ranks), np.concatenate(kept)
+    rank = np.concatenate(ranks)
+    sample = _Sample(np.concatenate([one.rows for one in kept]), np.concatenate([one.vectors for one in kept]))
     if len(rank) <= SAMPLE_ROWS:
-        return rank, x
+        return rank, sample
     lowest = np.sort(np.argpartition(rank, SAMPLE_ROWS)[:SAMPLE_ROWS])
-    return rank[lowest], x[lowest]
+    return rank[lowest], _Sample(sample.rows[lowest], sample.vectors[lowest])

@@ -13,11 +13,7 @@ from typing import Literal
 import numpy as np
 
 from actors.contaminated import Decontaminator, FindContamination, load_contaminated
-from actors.joiner import (
-    CheckReference,
-    ReferenceChecker,
-    load_checks,
-)
+from actors.joiner import CheckName, CheckReference, ReferenceChecker, load_checks, save_checks
 from actors.partitioner import FitLayer, Partitioner
 from actors.search_stages import plan_search, run_search, search
 from actors.searcher import Metric
@@ -33,8 +29,9 @@ LEFT_OUT_SHARE = 5
 
 LEFT_OUT_IMAGES = 2000
 
-CELLS_FIT = 2
-"""How cells are fitted. 2: of a large train set k-means starts on a sample. Another fit is another partition."""
+CELLS_FIT = 3
+"""How cells are fitted. 2: of a large train set k-means starts on a sample, 3: of half the size. Another fit is another
+partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,16 +185,23 @@ def check_reference(bench: Workbench, reference: ReferenceTables) -> list[Check]
     key = f"checks/{short(digest(nearest=reference.nearest, seed=reference.seed))}.json"
     if not bench.store.exists(key):
         left_out = _search_left_out(bench, reference) if reference.metric == "euclidean" else None
-        task = CheckReference(
-            store=bench.store.uri,
-            layers=reference.layers,
-            held_out_keys=tuple(layer_key(reference.nearest, layer, "parquet") for layer in reference.layers),
-            left_out_keys=tuple(layer_key(left_out, k, "parquet") for k in reference.layers) if left_out else (),
-            contaminated_key=reference.contaminated,
-            seed=reference.seed,
-            key=key,
-        )
-        bench.run_one(ReferenceChecker(), task)
+        names: list[CheckName] = ["random halves", "ordered halves"]
+        if left_out:
+            names.append("train likeness")
+        tasks = [
+            CheckReference(
+                store=bench.store.uri,
+                check=name,
+                layers=reference.layers,
+                held_out_keys=tuple(layer_key(reference.nearest, layer, "parquet") for layer in reference.layers),
+                left_out_keys=tuple(layer_key(left_out, k, "parquet") for k in reference.layers) if left_out else (),
+                contaminated_key=reference.contaminated,
+                seed=reference.seed,
+            )
+            for name in names
+        ]
+        made = bench.run_all(ReferenceChecker(), tasks)
+        save_checks(bench.store, key, (check for check in made if check is not None))
     return load_checks(bench.store, key)
 
 

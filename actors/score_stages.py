@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from actors.joiner import CompareLayers, Comparer, Joined, Joiner, JoinLayers
+from actors.joiner import (
+    PERMUTATION_PARTS,
+    CompareLayers,
+    Comparer,
+    FitLastLayer,
+    Joined,
+    Joiner,
+    PermuteLayers,
+    joined,
+)
 from actors.reference_stages import ReferenceTables
 from actors.scorer import LayerResult, ScoreLayer, Scorer
 from actors.workbench import Workbench, layer_key
@@ -85,18 +94,28 @@ def join_layers(
     layers = [layer for layer, result in by_layer.items() if result.score.informative]
     if not layers:
         return None
-    join = JoinLayers(
+    permutations = [
+        PermuteLayers(
+            store=bench.store.uri,
+            held_out_keys=tuple(layer_key(reference.nearest, layer, "parquet") for layer in layers),
+            release_keys=tuple(layer_key(nearest, layer, "parquet") for layer in layers),
+            influence_keys=tuple(layer_key(influence, layer, "npz") for layer in layers),
+            contaminated_key=reference.contaminated,
+            seed=reference.seed,
+            part=part,
+        )
+        for part in range(PERMUTATION_PARTS)
+    ]
+    last = FitLastLayer(
         store=bench.store.uri,
-        layers=tuple(layers),
-        held_out_keys=tuple(layer_key(reference.nearest, layer, "parquet") for layer in layers),
-        release_keys=tuple(layer_key(nearest, layer, "parquet") for layer in layers),
-        influence_keys=tuple(layer_key(influence, layer, "npz") for layer in layers),
+        layer=max(layers),
         contaminated_key=reference.contaminated,
         partition_key=layer_key(reference.partition, max(layers), "npz"),
-        tables=[(t.name, t.version) for t in (reference.train, reference.held_out, table)],
+        tables=tuple((t.name, t.version) for t in (reference.train, reference.held_out, table)),
         seed=reference.seed,
     )
-    return bench.run_one(Joiner(), join)
+    tasks: list[PermuteLayers | FitLastLayer] = [last, *permutations]
+    return joined(bench.run_all(Joiner(), tasks))
 
 
 def compare_releases(

@@ -84,10 +84,14 @@ class Workbench:
                 self.tell(Progress(stage, unit, skipped + len(results), total, skipped))
         return results
 
+    def run_all(self, worker: Worker[T, R], tasks: Sequence[T]) -> list[R]:
+        """Run a few tasks on the pool of the layers, too short for progress; results in their order."""
+        results = dict(self.cluster.pool("layers").run(worker, tasks))
+        return [results[index] for index in range(len(tasks))]
+
     def run_one(self, worker: Worker[T, R], task: T) -> R:
         """Run one task on the pool of the layers."""
-        ((_, result),) = self.cluster.pool("layers").run(worker, [task])
-        return result
+        return self.run_all(worker, [task])[0]
 
 
 def layer_key(prefix: str, layer: int, suffix: str) -> str:

@@ -23,10 +23,10 @@ CONSTANT_SPREAD = 1e-5
 """A layer is constant when its RMS spread is below this share of its RMS length: about 80 float32 steps,
 the amount by which one image's embedding may move with the batch it was computed in."""
 
-STARTS, START_ROWS_PER_CELL = 10, 1000
-"""Starts of k-means; vectors that they see, for each cell."""
+STARTS, START_ROWS_PER_CELL = 10, 500
+"""Starts of k-means; vectors that they see, for each cell, of sets that hold more than twice as many."""
 
-_BLOCK = 65_536
+_BLOCK = 1024
 
 
 class Pca(NamedTuple):
@@ -174,9 +174,11 @@ def fit_pca(moments: Moments, components: int) -> Pca:
 def fit_cells(projected: NDArray[np.float32], cells: int, seed: int) -> NDArray[np.float32]:
     """Centroids of k-means (10 starts) on projected train vectors.
 
-    Of many vectors a sample makes the starts, each to its end, and the best one is carried on with all: measured, the
-    sum of squared distances is within .1 % of that of 10 starts with all. The order of additions, hence the last
-    digits, may follow the number of threads: store the result.
+    Of many vectors a sample makes the starts, each to its end, and the best one is carried on with all. Measured on
+    50,000 vectors of 64 dimensions in 10 cells, six seeds, against 10 starts with all: around 500 places the sum of
+    squared distances is .05 % larger on average, .17 % at most (10 starts with all differ by .13 % between seeds);
+    around 12 places .3 % and 1.1 % (1.1 %). The order of additions, hence the last digits, may follow the number of
+    threads: store the result.
 
     Args:
         projected: (n, k) float32. With k = 0 (a constant layer) there is one cell.
@@ -200,7 +202,7 @@ def fit_cells(projected: NDArray[np.float32], cells: int, seed: int) -> NDArray[
         raise ValueError(f"{cells} cells need at least as many train images, got {len(projected)}")
     x = projected.astype(np.float32, copy=False)
     enough = START_ROWS_PER_CELL * cells
-    if len(x) > enough:
+    if len(x) > 2 * enough:
         drawn = np.sort(np.random.default_rng(seed).choice(len(x), enough, replace=False))
         with suppress(ConvergenceWarning):  # too few distinct vectors in the sample, not necessarily in all
             best = _k_means(KMeans(cells, n_init=STARTS, random_state=seed), x[drawn])
@@ -220,9 +222,19 @@ def _k_means(k_means: KMeans, x: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.ascontiguousarray(k_means.fit(x).cluster_centers_, np.float32)
 
 
-def fit_partition(
-    moments: Moments, sample: NDArray[np.float32], *, components: int, cells: int, seed: int
-) -> Partition:
+class Fitted(NamedTuple):
+    """A partition and what it was fitted on.
+
+    Attributes:
+        partition: The partition.
+        projected: (n, k) float32, the sample in its coordinates.
+    """
+
+    partition: Partition
+    projected: NDArray[np.float32]
+
+
+def fit_projected(moments: Moments, sample: NDArray[np.float32], *, components: int, cells: int, seed: int) -> Fitted:
     """PCA from the moments of all train embeddings, cells from a sample of them (or from all).
 
     Args:
@@ -234,5 +246,12 @@ def fit_partition(
     """
     pca = fit_pca(moments, components)
     empty = np.zeros((1, len(pca.components)), np.float32)
-    frame = Partition(*pca, centroids=empty, seed=seed)
-    return Partition(*pca, centroids=fit_cells(frame.project(sample), cells, seed), seed=seed)
+    projected = Partition(*pca, centroids=empty, seed=seed).project(sample)
+    return Fitted(Partition(*pca, centroids=fit_cells(projected, cells, seed), seed=seed), projected)
+
+
+def fit_partition(
+    moments: Moments, sample: NDArray[np.float32], *, components: int, cells: int, seed: int
+) -> Partition:
+    """The partition alone; see `fit_projected`."""
+    return fit_projected(moments, sample, components=components, cells=cells, seed=seed).partition

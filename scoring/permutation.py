@@ -14,6 +14,9 @@ from scoring.placements import by_cell, check_sample
 _ENTRIES = 4_000_000
 """Most labels held at once as float64."""
 
+_STREAM = 100
+"""Permutations that share a random stream: parts of a test are made of whole streams."""
+
 _ROUNDING = 1e-9
 
 
@@ -49,6 +52,22 @@ class PermutationResult(NamedTuple):
     permutations: int
 
 
+class Counted(NamedTuple):
+    """What some of the permutations of a test say.
+
+    Attributes:
+        z: (L,) float64, observed Z_S.
+        exceeding: (L,) int64, permutations in which this layer looks as different.
+        exceeding_max: (L,) int64, those in which this layer or one that differs less does.
+        permutations: Their number.
+    """
+
+    z: NDArray[np.float64]
+    exceeding: NDArray[np.int64]
+    exceeding_max: NDArray[np.int64]
+    permutations: int
+
+
 def permutation_p(layers: Sequence[LayerSample], *, permutations: int = 2000, seed: int) -> PermutationResult:
     """Two-sided p-values of Z_S over layers by permuting the labels P and Q of the images, jointly for all layers.
 
@@ -77,6 +96,13 @@ def permutation_p(layers: Sequence[LayerSample], *, permutations: int = 2000, se
     >>> result.p_adjusted.tolist(), result.z.round(3).tolist()
     ([0.01], [-7.693])
     """
+    return p_values([count_permuted(layers, permutations=permutations, seed=seed)])
+
+
+def count_permuted(
+    layers: Sequence[LayerSample], *, permutations: int, seed: int, part: int = 0, parts: int = 1
+) -> Counted:
+    """One of some parts of `permutation_p`, which `p_values` joins; together they hold the same permutations."""
     n, m = _check(layers)
     if permutations < 1:
         raise ValueError(f"permutations must be at least 1, got {permutations}")
@@ -84,19 +110,32 @@ def permutation_p(layers: Sequence[LayerSample], *, permutations: int = 2000, se
     observed = _z(np.concatenate([np.zeros(n), np.ones(m)])[None], table)[0]
     order = np.argsort(-np.abs(observed), kind="stable")
     height = np.abs(observed)[order] - _ROUNDING
-    exceeding_raw, exceeding_max = np.zeros(len(layers)), np.zeros(len(layers))
-    for labels in label_blocks(n, m, permutations, seed):
+    exceeding, exceeding_max, done = np.zeros(len(layers), np.int64), np.zeros(len(layers), np.int64), 0
+    for labels in label_blocks(n, m, permutations, seed, part, parts):
         z = np.abs(_z(labels.astype(np.float64), table))[:, order]
-        exceeding_raw += (z >= height).sum(axis=0)
+        exceeding[order] += (z >= height).sum(axis=0)
         largest = np.maximum.accumulate(z[:, ::-1], axis=1)[:, ::-1]
-        exceeding_max += (largest >= height).sum(axis=0)
-    p_raw, p_adjusted = np.empty(len(layers)), np.empty(len(layers))
-    p_raw[order] = (1 + exceeding_raw) / (permutations + 1)
-    p_adjusted[order] = np.maximum.accumulate((1 + exceeding_max) / (permutations + 1))
-    return PermutationResult(p_adjusted, p_raw, observed, permutations)
+        exceeding_max[order] += (largest >= height).sum(axis=0)
+        done += len(labels)
+    return Counted(observed, exceeding, exceeding_max, done)
 
 
-def label_blocks(n: int, m: int, permutations: int, seed: int) -> Iterator[NDArray[np.bool_]]:
+def p_values(parts: Sequence[Counted]) -> PermutationResult:
+    """The test of all parts together."""
+    z, permutations = parts[0].z, sum(part.permutations for part in parts)
+    p_raw, p_max = (
+        (1 + np.sum(counts, axis=0)) / (permutations + 1)
+        for counts in ([part.exceeding for part in parts], [part.exceeding_max for part in parts])
+    )
+    order = np.argsort(-np.abs(z), kind="stable")
+    p_adjusted = np.empty(len(z))
+    p_adjusted[order] = np.maximum.accumulate(p_max[order])
+    return PermutationResult(p_adjusted, p_raw, z, permutations)
+
+
+def label_blocks(
+    n: int, m: int, permutations: int, seed: int, part: int = 0, parts: int = 1
+) -> Iterator[NDArray[np.bool_]]:
     """Random labels in blocks of bounded size; the b-th is the same whatever the size of the blocks.
 
     Args:
@@ -104,6 +143,8 @@ def label_blocks(n: int, m: int, permutations: int, seed: int) -> Iterator[NDArr
         m: Images labelled True (generated).
         permutations: Labellings in all.
         seed: Seed.
+        part: Which of the parts, from 0.
+        parts: Parts that all labellings are dealt to.
 
     Yields:
         (b, n + m) bool.
@@ -111,25 +152,28 @@ def label_blocks(n: int, m: int, permutations: int, seed: int) -> Iterator[NDArr
     >>> [block.sum(axis=1).tolist() for block in label_blocks(3, 2, 4, seed=0)]
     [[2, 2, 2, 2]]
     """
-    rng = np.random.default_rng(seed)
     plain = np.repeat([False, True], [n, m])
     step = max(1, _ENTRIES // (n + m))
-    for start in range(0, permutations, step):
-        rows = min(step, permutations - start)
-        yield rng.permuted(np.broadcast_to(plain, (rows, n + m)), axis=1)
+    for stream in range(part, -(-permutations // _STREAM), parts):
+        rng = np.random.default_rng([seed, stream])
+        left = min(_STREAM, permutations - stream * _STREAM)
+        for start in range(0, left, step):
+            yield rng.permuted(np.broadcast_to(plain, (min(step, left - start), n + m)), axis=1)
 
 
 class _Table(NamedTuple):
     """What stays the same in all permutations, for the G groups of all layers together.
 
     Attributes:
-        columns: (N, 2G) float64, centred midranks inside each group, then membership; 0 outside.
+        ranks: (N, G) float64, centred midranks inside each group; 0 outside.
+        members: (N, G) float32, 1 inside; what it counts is exact up to 2²⁴ images.
         size: (G,) images of the group.
         spread: (G,) σ²/(n_c·m_c).
         starts: (L,) first group of each layer.
     """
 
-    columns: NDArray[np.float64]
+    ranks: NDArray[np.float64]
+    members: NDArray[np.float32]
     size: NDArray[np.float64]
     spread: NDArray[np.float64]
     starts: NDArray[np.intp]
@@ -137,14 +181,14 @@ class _Table(NamedTuple):
 
 def _table(layers: Sequence[LayerSample]) -> _Table:
     ranks: list[NDArray[np.float64]] = []
-    members: list[NDArray[np.float64]] = []
+    members: list[NDArray[np.float32]] = []
     spread: list[float] = []
     starts: list[int] = []
     for layer in layers:
         starts.append(len(ranks))
         distance = np.concatenate([layer.dist_p, layer.dist_q])
         for rows in by_cell(np.concatenate([layer.groups_p, layer.groups_q])).values():
-            rank, member = np.zeros(distance.size), np.zeros(distance.size)
+            rank, member = np.zeros(distance.size), np.zeros(distance.size, np.float32)
             centred = rankdata(distance[rows]) - (rows.size + 1) / 2
             rank[rows], member[rows] = centred, 1.0
             ranks.append(rank)
@@ -153,14 +197,14 @@ def _table(layers: Sequence[LayerSample]) -> _Table:
             spread.append(float(centred @ centred) / (rows.size * max(1, rows.size - 1)))
         if len(ranks) == starts[-1]:
             raise ValueError(f"layer {len(starts) - 1} of the sequence has no group")
-    columns = np.stack(ranks + members, axis=1)
-    return _Table(columns, columns[:, len(ranks) :].sum(axis=0), np.array(spread), np.array(starts))
+    size = np.array([float(member.sum()) for member in members])
+    return _Table(np.stack(ranks, axis=1), np.stack(members, axis=1), size, np.array(spread), np.array(starts))
 
 
 def _z(labels: NDArray[np.float64], table: _Table) -> NDArray[np.float64]:
     """(b, L) Z_S under each row of labels (1 = generated)."""
-    sums = labels @ table.columns
-    above, m = np.split(sums, 2, axis=1)
+    above = labels @ table.ranks
+    m = (labels.astype(np.float32) @ table.members).astype(np.float64)
     n = table.size - m
     variance = n * m * table.spread
     z = np.divide(above, np.sqrt(variance), out=np.zeros_like(above), where=variance > 0)

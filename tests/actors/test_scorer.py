@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.joiner import Joiner, JoinLayers
+from actors.joiner import PERMUTATION_PARTS, PERMUTATIONS, FitLastLayer, Joiner, PermuteLayers, joined
 from actors.scorer import LayerResult, ScoreLayer, Scorer, layer_result
 from actors.searcher import Metric, NearestTable, Searcher, SearchLayer
 from scoring.distances import in_cell_nearest
@@ -133,18 +133,23 @@ def test_layers_are_tested_together(lab: Lab) -> None:
     nearest = {
         name: tuple(f"scorer/{name}-{layer}-euclidean.parquet" for layer in (1, 2)) for name in ("held_out", "release")
     }
-    task = JoinLayers(
-        store=lab.store.uri,
-        layers=(1, 2),
-        held_out_keys=nearest["held_out"],
-        release_keys=nearest["release"],
-        influence_keys=keys,
-        contaminated_key=NOTHING_CONTAMINATED,
-        partition_key=lab.partition_key(2),
-        tables=[(lab.tables[name].name, lab.tables[name].version) for name in ("train", "held_out", "release")],
-        seed=0,
-    )
-    permutation, frechet = Joiner().process(task)
+    permutations = [
+        PermuteLayers(
+            store=lab.store.uri,
+            held_out_keys=nearest["held_out"],
+            release_keys=nearest["release"],
+            influence_keys=keys,
+            contaminated_key=NOTHING_CONTAMINATED,
+            seed=0,
+            part=part,
+        )
+        for part in range(PERMUTATION_PARTS)
+    ]
+    tables = tuple((lab.tables[name].name, lab.tables[name].version) for name in ("train", "held_out", "release"))
+    last = FitLastLayer(lab.store.uri, 2, NOTHING_CONTAMINATED, lab.partition_key(2), tables, seed=0)
+    tasks: list[PermuteLayers | FitLastLayer] = [*permutations, last]
+    permutation, frechet = joined(Joiner().process(task) for task in tasks)
+    assert permutation.permutations == PERMUTATIONS
     z_s = [scored.score.z_s for scored in expected]
     assert permutation.z == pytest.approx(np.array(z_s))
     assert (permutation.p_adjusted < 0.01).all()

@@ -9,7 +9,7 @@ from scipy.stats import kstest
 
 import scoring.permutation as module
 from scoring.effect import effect_size
-from scoring.permutation import LayerSample, PermutationResult, label_blocks, permutation_p
+from scoring.permutation import LayerSample, PermutationResult, count_permuted, label_blocks, p_values, permutation_p
 from tests.scoring import oracle
 
 Floats = NDArray[np.float64]
@@ -134,6 +134,21 @@ def test_result_does_not_depend_on_the_size_of_blocks(monkeypatch: pytest.Monkey
     whole, rows = run(10**9), run(1)
     np.testing.assert_array_equal(whole.p_adjusted, rows.p_adjusted)
     np.testing.assert_array_equal(whole.p_raw, rows.p_raw)
+
+
+@pytest.mark.parametrize(("permutations", "parts"), [(350, 3), (350, 4), (90, 2)])
+def test_parts_hold_the_same_permutations_as_the_whole(permutations: int, parts: int) -> None:
+    layers = correlated(8, shift=-0.3)
+    counted = [count_permuted(layers, permutations=permutations, seed=2, part=i, parts=parts) for i in range(parts)]
+    whole, dealt = permutation_p(layers, permutations=permutations, seed=2), p_values(counted)
+    assert sum(part.permutations for part in counted) == dealt.permutations == permutations
+    for one, other in zip(whole, dealt, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_streams_differ() -> None:
+    rows = np.concatenate(list(label_blocks(30, 30, 400, seed=0)))
+    assert len(np.unique(rows, axis=0)) == 400
 
 
 def test_rank_sums_of_many_images_are_exact() -> None:
