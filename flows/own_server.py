@@ -3,7 +3,7 @@
 Prefect would start one by itself with the first flow, wait for it, and leave it running when the command is killed.
 This one starts while the command still imports, and watches a pipe that breaks with the command.
 
-    python -m flows.own_server DESCRIPTOR      of a listening socket; standard input is that pipe
+    python -m flows.own_server DESCRIPTOR [schedules]      of a listening socket; standard input is that pipe
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import IO
 
-from storage.errors import StageError
+from storage.errors import InputError, StageError
 
 STOP_TIMEOUT_S = 5.0
 _LOG_BYTES = 600
@@ -39,16 +39,23 @@ def configured_url() -> str | None:
 class OwnServer:
     """The server's process, seen from the command.
 
+    Args:
+        port: Where it listens on loopback; 0: on a free one.
+        schedules: Whether it also starts what is scheduled, and shows Prefect's UI.
+
     Attributes:
         url: Its API, which takes connections at once and answers them when it has started.
+
+    Raises:
+        InputError: the port is taken.
     """
 
-    def __init__(self) -> None:
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `stop`)
-        with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+    def __init__(self, port: int = 0, *, schedules: bool = False) -> None:
+        with _listening(port) as listening:
             self.url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
+            self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `stop`)
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "flows.own_server", str(listening.fileno())],
+                [sys.executable, "-P", "-m", "flows.own_server", str(listening.fileno()), *["schedules"] * schedules],
                 stdin=subprocess.PIPE,
                 stdout=self._log,
                 stderr=self._log,
@@ -117,7 +124,17 @@ def prefect_server() -> Iterator[None]:
         yield
 
 
-def serve(descriptor: int) -> None:
+def _listening(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("127.0.0.1", port), backlog=128)
+    except OSError as error:
+        raise InputError(
+            f"no Prefect server can be started on port {port}: {error.strerror}",
+            "set PREFECT_SERVER_API_PORT to a free port, or PREFECT_API_URL to a server of yours",
+        ) from error
+
+
+def serve(descriptor: int, schedules: bool) -> None:
     """Be that server, until standard input ends."""
     threading.Thread(target=_end_with_the_command, daemon=True).start()
 
@@ -125,7 +142,7 @@ def serve(descriptor: int) -> None:
     from prefect.server.api.server import create_app
 
     listening = socket.socket(fileno=descriptor)
-    app = create_app(ephemeral=True, final=True)
+    app = create_app(ephemeral=not schedules, final=True)
     uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on")).run(sockets=[listening])
 
 
@@ -137,4 +154,4 @@ def _end_with_the_command() -> None:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    serve(int(sys.argv[1]), sys.argv[2:] == ["schedules"])

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -29,6 +30,8 @@ from flows.spec import absolute_uri
 
 FLOW = "sweep_releases"
 _HEALTH_TIMEOUT_S = 2.0
+_ENDED = FlowRunFilter(end_time=FlowRunFilterEndTime(is_null_=False))
+_SCHEDULED = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
 
 
 def server_url() -> str | None:
@@ -64,35 +67,44 @@ def spec_parameter(spec: str) -> str:
     return str(absolute_uri(spec, Path.cwd()))
 
 
-def next_sweep(spec: str) -> dt.datetime | None:
-    """When the next sweep of a spec is scheduled; None when it is not, or no server can be asked."""
-    scheduled = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
-    coming = FlowRunFilterExpectedStartTime(after_=dt.datetime.now(dt.UTC))
-    which = FlowRunFilter(state=scheduled, expected_start_time=coming)
-    run = _first(spec, which, FlowRunSort.EXPECTED_START_TIME_ASC)
-    return None if run is None else run.expected_start_time
+class Sweeps(NamedTuple):
+    """What the Prefect server knows of the sweeps of a spec.
+
+    Args:
+        last: The one that ended last, however it did.
+        coming: When the next one is scheduled.
+    """
+
+    last: FlowRun | None = None
+    coming: dt.datetime | None = None
 
 
-def last_sweep(spec: str) -> FlowRun | None:
-    """The last sweep of a spec that ended, however it did; None as `next_sweep`."""
-    return _first(spec, FlowRunFilter(end_time=FlowRunFilterEndTime(is_null_=False)), FlowRunSort.END_TIME_DESC)
-
-
-def _first(spec: str, which: FlowRunFilter, order: FlowRunSort) -> FlowRun | None:
-    """The first in this order of such runs of the deployments that sweep a spec."""
+def sweeps(spec: str) -> Sweeps:
+    """The sweeps of a spec; none are known where no deployment sweeps it, or no server can be asked."""
     url = server_url()
     if url is None:
-        return None
+        return Sweeps()
     try:
         with _client(url) as client:
             deployments = client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])))
             ours = [one.id for one in deployments if one.parameters.get("spec") == spec_parameter(spec)]
             if not ours:
-                return None
-            sweeps = DeploymentFilter(id=DeploymentFilterId(any_=ours))
-            runs = client.read_flow_runs(deployment_filter=sweeps, flow_run_filter=which, sort=order, limit=1)
+                return Sweeps()
+            which = DeploymentFilter(id=DeploymentFilterId(any_=ours))
+            last = _first(client, which, _ENDED, FlowRunSort.END_TIME_DESC)
+            coming = FlowRunFilterExpectedStartTime(after_=dt.datetime.now(dt.UTC))
+            scheduled = FlowRunFilter(state=_SCHEDULED, expected_start_time=coming)
+            following = _first(client, which, scheduled, FlowRunSort.EXPECTED_START_TIME_ASC)
     except httpx.HTTPError:
-        return None
+        return Sweeps()
+    return Sweeps(last, None if following is None else following.expected_start_time)
+
+
+def _first(
+    client: SyncPrefectClient, deployments: DeploymentFilter, which: FlowRunFilter, order: FlowRunSort
+) -> FlowRun | None:
+    """The first in this order of such runs of the deployments."""
+    runs = client.read_flow_runs(deployment_filter=deployments, flow_run_filter=which, sort=order, limit=1)
     return runs[0] if runs else None
 
 

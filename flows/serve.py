@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +26,8 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows.catalogue import load_catalogue
 from flows.deployments import sweep_releases
-from flows.schedules import healthy_within, is_healthy, last_sweep, next_sweep, server_url, spec_parameter
+from flows.own_server import OwnServer
+from flows.schedules import healthy_within, is_healthy, server_url, spec_parameter, sweeps
 from storage.digest import digest
 from storage.errors import InputError, StageError
 
@@ -139,33 +137,13 @@ def _server(say: Say) -> Iterator[str]:
             raise StageError(f"no Prefect server answers at {url}", "start it, or unset PREFECT_API_URL")
         yield url
         return
-    port = PREFECT_SERVER_API_PORT.value()
-    url = f"http://127.0.0.1:{port}/api"
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     say("starting a Prefect server")
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, "PREFECT_SERVER_ANALYTICS_ENABLED": "false"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C ends the sweeps first, the server after them
-    )
+    server = OwnServer(PREFECT_SERVER_API_PORT.value(), schedules=True)
     try:
-        if not healthy_within(SERVER_START_S, url, lambda: process.poll() is None):
-            raise StageError(
-                f"no Prefect server could be started at {url}",
-                "is the port taken? set PREFECT_SERVER_API_PORT to a free one, or PREFECT_API_URL to a server of "
-                "yours; `prefect server start` says more",
-            )
-        yield url
+        server.wait(SERVER_START_S)
+        yield server.url
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        server.stop()
 
 
 @contextmanager
@@ -175,13 +153,12 @@ def _watched(place: str, say: Say) -> Iterator[None]:
 
     def watch() -> None:
         shown: dt.datetime | None = None
-        before = last_sweep(place)
+        before = sweeps(place).last
         while not ended.wait(LOOK_EVERY_S):
-            last = last_sweep(place)
+            last, coming = sweeps(place)
             if last is not None and last.state is not None and (before is None or last.id != before.id):
                 say(f"sweep {last.state.type.value.lower()}: {last.state.message}")
                 before = last
-            coming = next_sweep(place)
             if coming is not None and coming != shown:
                 say(f"next sweep: {coming.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC")
                 shown = coming

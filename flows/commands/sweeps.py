@@ -63,11 +63,11 @@ def releases(
     """
     from flows.catalogue import load_catalogue
     from flows.registry import registry_of, registry_of_store
-    from flows.schedules import next_sweep
+    from flows.schedules import sweeps
     from storage.objects import open_store
 
     entries = registry_of(load_catalogue(spec)) if spec else registry_of_store(open_store(store_of(store, None)))
-    coming = next_sweep(spec) if spec else None
+    coming = sweeps(spec).coming if spec else None
     if as_json:
         screen.print_json({"releases": [entry.to_json() for entry in entries], "next_sweep": coming})
         return

@@ -16,7 +16,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import deployments, serve
 from flows.runtime import Runtime
-from flows.schedules import is_healthy, next_sweep
+from flows.schedules import is_healthy, sweeps
 from storage.errors import StageError
 from tests.flows.conftest import Write
 
@@ -77,7 +77,7 @@ def test_a_flow_goes_on_when_the_server_is_well_again(busy: list[bytes], write_s
 
 
 def test_the_next_sweep_is_asked_for_again(busy: list[bytes], write_spec: Write) -> None:
-    assert next_sweep(str(write_spec())) is None
+    assert sweeps(str(write_spec())).coming is None
     assert busy
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.own_server import configured_url, prefect_server
+from flows.own_server import OwnServer, configured_url, prefect_server
 from flows.schedules import is_healthy
-from storage.errors import StageError
-from tests.processes import wait_until
+from storage.errors import InputError, StageError
+from tests.flows.conftest import Write
+from tests.flows.free_port import free_port
+from tests.processes import kill, wait_until
 
 HOLDS = """
 import sys
@@ -87,3 +91,30 @@ def test_what_it_says_when_it_cannot_start(monkeypatch: pytest.MonkeyPatch) -> N
         prefect_server(),
     ):
         pass
+
+
+def test_a_serve_that_is_killed_leaves_no_server(alone: dict[str, str], write_spec: Write) -> None:
+    port = free_port()
+    environment = alone | {"PREFECT_SERVER_API_PORT": str(port)}
+    command = [sys.executable, "-m", "flows.cli", "serve", str(write_spec()), "--cron", "0 0 1 1 *"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_until(lambda: is_healthy(f"{url}/api"), 90, "the server")
+            assert "<html" in httpx.get(url, timeout=10, follow_redirects=True).text.lower()
+            wait_until(lambda: sweeps_known(f"{url}/api") == 1, 60, "the deployment")
+        finally:
+            kill([process.pid])
+    wait_until(lambda: not is_healthy(f"{url}/api"), 15, "the end of the server")
+
+
+def sweeps_known(url: str) -> int:
+    """How many deployments the server has."""
+    return len(httpx.post(f"{url}/deployments/filter", json={}, timeout=10).json())
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"no Prefect server can be started on port {port}: Address already"):
+            OwnServer(port)
