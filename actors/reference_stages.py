@@ -97,6 +97,7 @@ def partition_prefix(train: EmbeddingTable, settings: PartitionSettings) -> str:
 def settled_search(
     store: ObjectStore,
     train: EmbeddingTable,
+    held_out: EmbeddingTable,
     asked: Literal["auto", "in_cell", "global"],
     preset: str,
     components: int,
@@ -106,12 +107,14 @@ def settled_search(
 
     A layerprint with another idea of costs then still searches later releases as it did the earlier ones.
     """
-    chosen = search_mode(asked, preset, train.rows, components, cells)
+    chosen = search_mode(asked, preset, train.rows, held_out.rows, components, cells)
     if asked != "auto" or preset != "default":
         return chosen
     key = f"searches/{short(digest(train=train.name, components=components, cells=cells))}.json"
     if not store.exists(key):
-        store.put_if_absent(key, json.dumps({"search": chosen, "train_images": train.rows}).encode())
+        store.put_if_absent(
+            key, json.dumps({"search": chosen, "train_images": train.rows, "held_out_images": held_out.rows}).encode()
+        )
     return "global" if json.loads(store.get(key))["search"] == "global" else "in_cell"
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.partitioner import StoredPartition
+from scoring import search_plan
 from scoring.distances import recompute_euclidean
 from scoring.recall import recall
 from scoring.search_plan import index_partitions
@@ -19,12 +20,6 @@ from scoring.two_nearest import TwoNearest, two_nearest
 from storage.objects import ObjectStore, open_store
 from storage.train_index import nearest_indexed
 from storage.vectors import VectorStore, layer_column
-
-TUNED = 1000
-"""Images that choose the number of probes."""
-
-FEWEST_MEASURED, MOST_MEASURED, MEASURED_SHARE = 1000, 20_000, 20
-"""Images that measure the recall: one in twenty. They are others than those that chose, where a set has so many."""
 
 TRAIN_ROWS = 131_072
 """Train vectors that are compared with the sample at once."""
@@ -115,11 +110,11 @@ def choose_sample(images: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np
     >>> [[len(part) for part in choose_sample(n, 0)] for n in (300, 2500, 50_000, 1_000_000)]
     [[300, 300], [1000, 1000], [1000, 2500], [1000, 20000]]
     """
-    measured = min(MOST_MEASURED, max(FEWEST_MEASURED, images // MEASURED_SHARE))
-    if images <= TUNED + measured:
+    tuned, measured = search_plan.TUNED, search_plan.measured_images(images)
+    if images <= tuned + measured:
         return np.arange(images), np.arange(images)
-    chosen = np.random.default_rng(seed).choice(images, TUNED + measured, replace=False)
-    return np.sort(chosen[:TUNED]), np.sort(chosen[TUNED:])
+    chosen = np.random.default_rng(seed).choice(images, tuned + measured, replace=False)
+    return np.sort(chosen[:tuned]), np.sort(chosen[tuned:])
 
 
 def wanted_recall(images: int) -> float:

@@ -18,7 +18,6 @@ from typing import NamedTuple
 import typer
 
 from actors.partitioner import SAMPLE_ROWS
-from actors.sampler import FEWEST_MEASURED, MEASURED_SHARE, MOST_MEASURED, TUNED
 from actors.stages import shard_size
 from actors.task_run import IN_FLIGHT_PER_HOST
 from benchmarks.scheduler import FLEETS, SHARD_SECONDS, SHARDS, DriverCost, simulated
@@ -29,8 +28,10 @@ from scoring.search_plan import (
     IN_CELL_SECONDS,
     QUERY_SECONDS,
     SCANNED_SECONDS,
+    TUNED,
     SearchMode,
     index_partitions,
+    measured_images,
     search_mode,
 )
 
@@ -39,7 +40,7 @@ SIZES = (10**6, 10**8, 10**9)
 LAYERS, DIMS, COMPONENTS, CELLS, PROBES = 13, 384, 64, 10, 4
 MEASURED_PARTITIONS = 1000  # of the index that BUILT_SECONDS is of
 INDEX_CACHE = 6 * 2**30  # LanceDB's default for a process, from memory of its documents: not checked here
-RELEASE_IMAGES = 10_000
+RELEASE_IMAGES, MANY_IMAGES = 10_000, 50_000
 
 _GIB, _HOUR = 2**30, 3600
 
@@ -168,10 +169,10 @@ class Search(NamedTuple):
 def search(images: int) -> Search:
     """Among so many train images."""
     partitions = min(index_partitions(images), SAMPLE_ROWS // FEWEST_SAMPLED)
-    sampled = TUNED + min(MOST_MEASURED, max(FEWEST_MEASURED, RELEASE_IMAGES // MEASURED_SHARE))
+    sampled = TUNED + measured_images(RELEASE_IMAGES)
     scanned = PROBES * images / partitions
     return Search(
-        mode=search_mode("auto", "default", images, COMPONENTS, CELLS),
+        mode=search_mode("auto", "default", images, RELEASE_IMAGES, COMPONENTS, CELLS),
         in_cell=LAYERS * RELEASE_IMAGES * images / CELLS * IN_CELL_SECONDS / _HOUR,
         partitions=partitions,
         build=LAYERS * images * BUILT_SECONDS * partitions / MEASURED_PARTITIONS / _HOUR,
@@ -231,7 +232,7 @@ class Bends(NamedTuple):
 def bends() -> Bends:
     """All of them."""
     by_index = bisect_left(
-        range(10**9), 1, key=lambda n: search_mode("auto", "default", n, COMPONENTS, CELLS) == "global"
+        range(10**9), 1, key=lambda n: search_mode("auto", "default", n, MANY_IMAGES, COMPONENTS, CELLS) == "global"
     )
     return Bends(
         in_cells=by_index,
@@ -270,7 +271,10 @@ def tables() -> dict[str, str]:
         "bends": _table(
             ["what", "up to"],
             [
-                ["exact search in the cell, by the planner's choice", f"{limits.in_cells:.1e} train images"],
+                [
+                    f"exact search in the cell of sets of {MANY_IMAGES:,}, by the planner's choice",
+                    f"{limits.in_cells:.1e} train images",
+                ],
                 ["partitions of the index grow as √T", f"{limits.partitions:.1e} train images"],
                 [
                     "a layer's index fits LanceDB's cache, if its default is 6 GiB",

@@ -23,12 +23,12 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from actors.partitioner import SAMPLE_ROWS
-from actors.sampler import TRAIN_ROWS, TUNED, choose_probes, wanted_recall
+from actors.sampler import TRAIN_ROWS, choose_probes, wanted_recall
 from benchmarks.line import line, machine
 from scoring.distances import recompute_euclidean
 from scoring.in_cell import TrainBlock, in_cell_neighbours
 from scoring.recall import Recall, recall
-from scoring.search_plan import USUAL_IMAGES, index_centroids, index_partitions
+from scoring.search_plan import TUNED, index_centroids, index_partitions
 from scoring.two_nearest import two_nearest
 from storage.objects import open_store
 from storage.train_index import nearest_indexed, write_indexed
@@ -36,7 +36,7 @@ from storage.vectors import VectorStore
 
 Matrix = NDArray[np.float32]
 
-DIMENSIONS, PLACES, CELLS, NEIGHBOURS, FEW = 64, 2000, 10, 50, 1000
+DIMENSIONS, PLACES, CELLS, NEIGHBOURS, FEW, QUERIES = 64, 2000, 10, 50, 1000, 10_000
 INSTALL = "faiss is not installed: pip install --target FOLDER faiss-cpu, then PYTHONPATH=FOLDER make bench"
 
 
@@ -53,7 +53,7 @@ class Measured(NamedTuple):
     in_cell: float
 
 
-def main(images: int = 1_000_000, queries: int = USUAL_IMAGES, quick: bool = False) -> None:
+def main(images: int = 1_000_000, queries: int = QUERIES, quick: bool = False) -> None:
     """Print rates, their ratio, recall, build time and the number of queries from which the index pays."""
     if quick:
         images, queries = 100_000, 4 * FEW
@@ -107,7 +107,7 @@ def measure(vectors: VectorStore, train: Matrix, asked: Matrix) -> Measured:
     exact = two_nearest(measured, blocks).first
     exact_seconds = time.monotonic() - began
     probes = choose_probes(
-        index, tuned, two_nearest(tuned, blocks).first, wanted_recall(USUAL_IMAGES), index_partitions(len(train))
+        index, tuned, two_nearest(tuned, blocks).first, wanted_recall(QUERIES), index_partitions(len(train))
     )
     found = recall(_distances(index, measured, 1, probes), exact)
     rate, rate_neighbours = (_rate(index, queries, neighbours, probes) for neighbours in (1, NEIGHBOURS))

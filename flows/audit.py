@@ -101,7 +101,7 @@ def finish_reference(
     with running() as runtime:
         bench = runtime.bench(spec)
         mode = reference_stages.settled_search(
-            bench.store, train, scoring.search, scoring.preset, scoring.components, scoring.cells
+            bench.store, train, held_out, scoring.search, scoring.preset, scoring.components, scoring.cells
         )
         settings = reference_stages.PartitionSettings(scoring.components, scoring.cells, scoring.seed, mode)
         tables = reference_stages.finish_reference(bench, (train, held_out), list(facts.dims), settings, metric)

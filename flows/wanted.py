@@ -53,11 +53,11 @@ def known_reference(spec: AuditSpec) -> KnownReference:
         names = [
             stages.table_name(facts, list_set(runtime, uri)) for uri in (spec.reference.train, spec.reference.held_out)
         ]
-    train = VectorStore(store).committed(names[0])
-    if train is None:
+    train, held_out = map(VectorStore(store).committed, names)
+    if train is None or held_out is None:
         return KnownReference(facts, None)
     scoring = spec.scoring
-    mode = settled_search(store, train, scoring.search, scoring.preset, scoring.components, scoring.cells)
+    mode = settled_search(store, train, held_out, scoring.search, scoring.preset, scoring.components, scoring.cells)
     partition = partition_prefix(train, PartitionSettings(scoring.components, scoring.cells, scoring.seed, mode))
     return KnownReference(facts, reference_digest(partition, names[1]))
 

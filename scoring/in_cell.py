@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 _ENTRIES = 1_000_000
 """Most entries of a matrix held at once: they stay in a core's cache."""
+
+_MEMBERS = 8192
+"""Most train vectors of a cell that are compared at a time: fewer queries at a time would make a slow product."""
 
 _GROUPS = 4
 """Groups of train vectors for each neighbour that is asked for, whose minima bound the distance of the last one."""
@@ -71,9 +74,39 @@ def in_cell_neighbours(
     best = InCell(np.full(shape, np.inf), np.full(shape, -1, np.int64), np.zeros_like(queries))
     own = np.full(len(queries), -1, np.int64) if own_rows is None else own_rows
     for block in blocks:
-        for asking, found in _found(queries, cells, own, block, neighbours):
-            _merge(best, asking, found)
+        for cell in np.unique(cells):
+            asking, members = np.flatnonzero(cells == cell), np.flatnonzero(block.cell == cell)
+            for start in range(0, members.size, _MEMBERS):
+                some = members[start : start + _MEMBERS]
+                _search(best, queries, asking, own, block.row[some], block.vector[some])
     return best
+
+
+def _search(
+    best: InCell,
+    queries: NDArray[np.float32],
+    asking: NDArray[np.int64],
+    own: NDArray[np.int64],
+    row: NDArray[np.int64],
+    vectors: NDArray[np.float32],
+) -> None:
+    """Compare some queries of a cell, ``asking``, with train vectors of that cell, and keep the nearest in ``best``."""
+    train = vectors.astype(np.float64)
+    centre = train.mean(axis=0)
+    base = train - centre
+    right = np.column_stack([base, _squares(base)]).astype(np.float32)
+    step = max(1, _ENTRIES // len(row))
+    held = np.empty((min(step, asking.size), len(row)), np.float32)
+    for start in range(0, asking.size, step):
+        some = asking[start : start + step]
+        x = queries[some].astype(np.float64)
+        left = np.column_stack([-2 * (x - centre), np.ones(len(x))]).astype(np.float32)
+        scores = np.matmul(left, right.T, out=held[: len(x)])  # squared distances less |x - centre|²
+        at = np.minimum(np.searchsorted(row, own[some]), len(row) - 1)
+        itself = np.flatnonzero(row[at] == own[some])
+        scores[itself, at[itself]] = np.inf
+        columns = _candidates(scores, _squares(x - centre), best.distances[some], train.shape[1])
+        _merge(best, some, _nearest(x, train, row, columns, best.distances.shape[1]))
 
 
 def _merge(best: InCell, asking: NDArray[np.int64], found: InCell) -> None:
@@ -90,46 +123,15 @@ def _merge(best: InCell, asking: NDArray[np.int64], found: InCell) -> None:
     best.rows[asking] = np.take_along_axis(rows, order, axis=1)
 
 
-def _found(
-    queries: NDArray[np.float32],
-    cells: NDArray[np.integer],
-    own: NDArray[np.int64],
-    block: TrainBlock,
-    neighbours: int,
-) -> Iterator[tuple[NDArray[np.int64], InCell]]:
-    """What a block holds, for some queries of one cell at a time."""
-    for cell in np.unique(cells):
-        members = np.flatnonzero(block.cell == cell)
-        if not members.size:
-            continue
-        row, train = block.row[members], block.vector[members].astype(np.float64)
-        centre = train.mean(axis=0)
-        base = train - centre
-        right = np.column_stack([base, _squares(base)]).astype(np.float32)
-        waiting = np.flatnonzero(cells == cell)
-        step = max(1, _ENTRIES // members.size)
-        held = np.empty((min(step, waiting.size), members.size), np.float32)
-        for start in range(0, waiting.size, step):
-            asking = waiting[start : start + step]
-            x = queries[asking].astype(np.float64)
-            left = np.column_stack([-2 * (x - centre), np.ones(len(x))]).astype(np.float32)
-            scores = np.matmul(left, right.T, out=held[: len(x)])  # squared distances less |x - centre|²
-            at = np.minimum(np.searchsorted(row, own[asking]), len(row) - 1)
-            itself = np.flatnonzero(row[at] == own[asking])
-            scores[itself, at[itself]] = np.inf
-            columns = _candidates(scores, _squares(x - centre), train.shape[1], neighbours)
-            yield asking, _nearest(x, train, row, columns, neighbours)
-
-
 def _squares(x: NDArray[np.float64]) -> NDArray[np.float64]:
     squares: NDArray[np.float64] = np.einsum("ij,ij->i", x, x)
     return squares
 
 
 def _candidates(
-    scores: NDArray[np.float32], square: NDArray[np.float64], dims: int, neighbours: int
+    scores: NDArray[np.float32], square: NDArray[np.float64], known: NDArray[np.float64], dims: int
 ) -> NDArray[np.int64]:
-    """Columns that hold the nearest ones of each query, ascending: (s, w), -1 after the last one.
+    """Columns that hold those of the nearest ones of each query that are not known yet: (s, w), -1 after the last one.
 
     Of the minima of disjoint groups of columns, the n-th smallest is no less than the n-th smallest of all. With x
     and t measured from the centre, a product of k + 1 terms errs by less than (k + 4) ε (|x|² + 2|t|²); a train vector
@@ -138,13 +140,14 @@ def _candidates(
     Args:
         scores: (s, t) squared distances less ``square``.
         square: (s,) |x|².
+        known: (s, n) the n nearest distances so far, ascending.
         dims: k.
-        neighbours: Neighbours of each query.
     """
+    neighbours = known.shape[1]
     groups = min(scores.shape[1], 1 if neighbours == 1 else _GROUPS * neighbours)
     minima = scores[:, : scores.shape[1] // groups * groups].reshape(len(scores), -1, groups).min(axis=1)
     last = min(neighbours, groups) - 1
-    bound = np.partition(minima, last, axis=1)[:, last]
+    bound = np.minimum(np.partition(minima, last, axis=1)[:, last], known[:, -1] ** 2 - square)
     rounding = (dims + 4) * np.finfo(np.float32).eps
     slack = 2 * rounding * (5 * square + 4 * np.maximum(bound + square, 0))
     found = np.flatnonzero(scores <= np.nextafter((bound + slack).astype(np.float32), np.float32(np.inf))[:, None])

@@ -16,6 +16,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 SCAN_WINDOW = 2**18
+
+_READS = 16
+"""Receipts that are read at a time."""
 
 ATTEMPTS = 3
 """Of what makes a version. Lance asks S3 to write it if it is absent, and gives up when that very connection breaks,
@@ -264,8 +268,9 @@ class VectorStore:
 
     def receipts(self, prefix: str) -> dict[int, Receipt]:
         """All receipts under a prefix by shard index."""
-        found = (self.store.get(info.key) for info in self.store.list(prefix + "/"))
-        parsed = [Receipt(**json.loads(text)) for text in found]
+        keys = [info.key for info in self.store.list(prefix + "/")]
+        with ThreadPoolExecutor(_READS) as pool:
+            parsed = [Receipt(**json.loads(text)) for text in pool.map(self.store.get, keys)]
         return {receipt.shard: receipt for receipt in parsed}
 
     # -- commit ----------------------------------------------------------------------------------------------

@@ -80,13 +80,13 @@ def test_blocks_give_the_same_and_one_that_is_there_is_left_alone(
 def test_auto_is_decided_once(
     store: ObjectStore, tables: dict[str, EmbeddingTable], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = tables["train"]
-    assert settled_search(store, train, "auto", "default", 6, 3) == "in_cell"
+    train, held_out = tables["train"], tables["release"]
+    assert settled_search(store, train, held_out, "auto", "default", 6, 3) == "in_cell"
     monkeypatch.setattr(search_plan, "PATIENCE_SECONDS", -1e9)
-    assert settled_search(store, train, "auto", "default", 6, 3) == "in_cell"  # as it was
-    assert settled_search(store, tables["release"], "auto", "default", 6, 3) == "global"
-    assert settled_search(store, tables["release"], "auto", "meehan", 6, 3) == "in_cell"
-    assert settled_search(store, train, "global", "default", 6, 3) == "global"  # asked for
+    assert settled_search(store, train, held_out, "auto", "default", 6, 3) == "in_cell"  # as it was
+    assert settled_search(store, tables["release"], held_out, "auto", "default", 6, 3) == "global"
+    assert settled_search(store, tables["release"], held_out, "auto", "meehan", 6, 3) == "in_cell"
+    assert settled_search(store, train, held_out, "global", "default", 6, 3) == "global"  # asked for
 
 
 def test_modes_do_not_share_a_partition(tables: dict[str, EmbeddingTable]) -> None:

@@ -16,6 +16,7 @@ from actors.partitioner import FitLayer, Partitioner
 from actors.sampler import Sampler, SampleSearch, SearchSample, wanted_recall
 from actors.search_stages import in_blocks
 from actors.searcher import Metric, NearestTable, Searcher, SearchLayer, read_nearest, search_facts
+from scoring import search_plan
 from storage.objects import ObjectMissingError, open_store
 from storage.train_index import nearest_indexed
 from storage.vectors import VectorStore
@@ -234,8 +235,8 @@ def test_a_constant_layer_needs_no_sample(wide: Lab) -> None:
 
 
 def test_of_a_large_set_other_images_choose_than_measure(monkeypatch: pytest.MonkeyPatch, wide: Lab) -> None:
-    monkeypatch.setattr(sampler, "TUNED", 100)
-    monkeypatch.setattr(sampler, "FEWEST_MEASURED", 150)
+    monkeypatch.setattr(search_plan, "TUNED", 100)
+    monkeypatch.setattr(search_plan, "FEWEST_MEASURED", 150)
     tuned, measured = sampler.choose_sample(600, 0)
     assert (len(tuned), len(measured), len(np.intersect1d(tuned, measured))) == (100, 150, 0)
     table = wide.tables["held_out"]

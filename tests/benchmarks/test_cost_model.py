@@ -65,7 +65,7 @@ def test_vectors_are_most_of_the_store() -> None:
 
 def test_the_planner_changes_its_mind_where_the_page_says() -> None:
     limit = bends().in_cells
-    assert [search_mode("auto", "default", limit + step, 64, 10) for step in (-1, 0)] == ["in_cell", "global"]
+    assert [search_mode("auto", "default", limit + step, 50_000, 64, 10) for step in (-1, 0)] == ["in_cell", "global"]
 
 
 def test_every_measured_figure_is_positive_and_used() -> None:

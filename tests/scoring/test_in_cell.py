@@ -32,11 +32,12 @@ def expected(
 
 
 @pytest.mark.parametrize("neighbours", [1, 2, 5, 50])
-@pytest.mark.parametrize(("size", "entries"), [(10**9, 400_000), (70, 500), (1, 1)])
+@pytest.mark.parametrize(("size", "entries"), [(10**9, 400_000), (70, 500), (1, 1), (150, 40)])
 def test_it_is_all_pairs_in_blocks_of_any_size(
     neighbours: int, size: int, entries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(in_cell, "_ENTRIES", entries)
+    monkeypatch.setattr(in_cell, "_MEMBERS", entries)
     rng = np.random.default_rng(0)
     train, queries = (rng.normal(size=(n, 6)).astype(np.float32) for n in (400, 60))
     train_cells, query_cells = rng.integers(0, 3, 400), rng.integers(0, 4, 60)
@@ -122,5 +123,5 @@ def test_an_outlier_does_not_widen_what_is_proposed() -> None:
     train[0] = 1e4
     squares, asking = (train**2).sum(axis=1), slice(1, 51)
     scores = (squares - 2 * train[asking] @ train.T).astype(np.float32)
-    columns = in_cell._candidates(scores, squares[asking], 16, 1)
+    columns = in_cell._candidates(scores, squares[asking], np.full((50, 1), np.inf), 16)
     assert columns.tolist() == [[i] for i in range(1, 51)]

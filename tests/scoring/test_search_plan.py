@@ -13,25 +13,30 @@ from scoring.search_plan import global_seconds, in_cell_seconds, index_centroids
 @pytest.mark.parametrize("preset", ["paper", "meehan"])
 @pytest.mark.parametrize("asked", ["auto", "in_cell", "global"])
 def test_published_presets_are_searched_in_cells(preset: str, asked: Literal["auto", "in_cell", "global"]) -> None:
-    assert search_mode(asked, preset, 10**9, 64, 10) == "in_cell"
+    assert search_mode(asked, preset, 10**9, 50_000, 64, 10) == "in_cell"
 
 
 def test_auto_changes_once_as_train_grows() -> None:
-    modes = [search_mode("auto", "default", int(n), 64, 10) for n in np.geomspace(100, 10**9, 200)]
+    modes = [search_mode("auto", "default", int(n), 50_000, 64, 10) for n in np.geomspace(100, 10**9, 200)]
     assert modes[0] == "in_cell"
     assert modes[-1] == "global"
     assert sum(before != after for before, after in pairwise(modes)) == 1
 
 
 def test_what_is_asked_for_is_done() -> None:
-    assert search_mode("in_cell", "default", 10**9, 64, 10) == "in_cell"
-    assert search_mode("global", "default", 100, 64, 10) == "global"
+    assert search_mode("in_cell", "default", 10**9, 50_000, 64, 10) == "in_cell"
+    assert search_mode("global", "default", 100, 50_000, 64, 10) == "global"
 
 
 def test_many_small_cells_are_as_quick_as_an_index() -> None:
-    assert search_mode("auto", "default", 10**6, 64, 1000) == "in_cell"
-    assert in_cell_seconds(10**6, 64, 1000) < global_seconds(10**6, 64)
-    assert in_cell_seconds(10**7, 64, 10) > 5 * global_seconds(10**7, 64) / 4
+    assert search_mode("auto", "default", 10**8, 50_000, 64, 1000) == "in_cell"
+    assert in_cell_seconds(10**8, 50_000, 64, 1000) < global_seconds(10**8, 50_000, 64)
+    assert in_cell_seconds(10**8, 50_000, 64, 10) > 1.5 * global_seconds(10**8, 50_000, 64)
+
+
+def test_small_sets_are_compared_with_their_cells_whatever_train_is() -> None:
+    """The exact sample that measures the recall costs more than the search in the cell."""
+    assert search_mode("auto", "default", 10**9, 5000, 64, 10) == "in_cell"
 
 
 @pytest.mark.parametrize(("train", "sample", "partitions"), [(1_000_000, 3200, 100), (2500, 2500, 50), (40, 40, 1)])
