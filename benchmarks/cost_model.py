@@ -53,23 +53,23 @@ def _from(value: float, benchmark: str, what: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Figures on 2 cores of an x86_64 server by the benchmark that measures them; busy, but for the first two.
+    """Figures on 2 cores of a quiet x86_64 server by the benchmark that measures them.
 
-    ``pipeline`` was measured with an S3 server on the same cores, which took 6 of the 51 ms that an image costs them.
+    ``pipeline`` was measured with an S3 server on the same cores.
     """
 
-    images_per_second: float = _from(49.8, "embedding", "bare loop, images/s")
+    images_per_second: float = _from(47.5, "embedding", "bare loop, images/s")
     pipeline: float = _from(
-        0.79, "embedding", "of the bare loop, from an S3 server on the same cores to committed rows"
+        0.93, "embedding", "of the bare loop, from an S3 server on the same cores to committed rows"
     )
-    decode: float = _from(5.2e-3, "driver", "JPEG of 512 px decoded and resized by one core, s")
+    decode: float = _from(3.3e-3, "driver", "JPEG of 512 px decoded and resized by one core, s")
     row_bytes: float = _from(20_021, "driver", "embedding table, bytes an image")
     manifest_memory: float = _from(78, "driver", "manifest in memory, bytes an image")
     manifest_stored: float = _from(11, "driver", "manifest in the store, bytes an image")
-    receipt: float = _from(1.55e-2, "driver", "receipt listed and read, s")
-    fragment: float = _from(3e-4, "driver", "one fragment of the commit, s")
-    result: float = _from(1.6e-3, "scheduler", "one result, s of the driver")
-    pending: float = _from(7.8e-7, "scheduler", "and for each call under way, s")
+    receipt: float = _from(2.2e-3, "driver", "receipt listed and read, s")
+    fragment: float = _from(2.5e-4, "driver", "one fragment of the commit, s")
+    result: float = _from(7.7e-4, "scheduler", "one result, s of the driver")
+    pending: float = _from(2.1e-7, "scheduler", "and for each call under way, s")
 
 
 @dataclass(frozen=True, slots=True)
