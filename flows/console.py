@@ -116,14 +116,19 @@ def json_text(document: Any) -> str:
 
 
 def print_error(error: LayerprintError, as_json: bool) -> None:
-    """What was found and the remedy; no traceback. On a terminal lines break between words: a URI stays whole."""
+    """What was found and the remedy; no traceback."""
     if as_json:
         print_json({"error": error.found, "remedy": error.remedy, "exit_code": error.exit_code})
         return
-    console = Console(stderr=True, highlight=False)
-    width = console.width if console.is_terminal else 0
-    console.print(f"[bold red]error[/]{escape(wrapped(f'error {printable(error.found)}', width)[5:])}", soft_wrap=True)
-    console.print(f"[bold]→[/]{escape(wrapped(f'→ {printable(error.remedy)}', width)[1:])}", soft_wrap=True)
+    explain(Console(stderr=True, highlight=False), "error", error.found, error.remedy)
+
+
+def explain(out: Console, what: str, found: str, remedy: str) -> None:
+    """What is wrong, and the remedy. On a terminal lines break between words: a URI stays whole."""
+    width = out.width if out.is_terminal else 0
+    lines = wrapped(f"{what} {printable(found)}", width).removeprefix(what)
+    out.print(f"[bold red]{what}[/]{escape(lines)}", soft_wrap=True)
+    out.print(f"[bold]→[/]{escape(wrapped(f'→ {printable(remedy)}', width)[1:])}", soft_wrap=True)
 
 
 def wrapped(text: str, width: int) -> str:

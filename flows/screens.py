@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.console import printable
+from flows.console import explain, printable
 
 if TYPE_CHECKING:  # what is shown; importing it would load Ray and Prefect for --help
     from flows.attribute import AttributedImages
@@ -50,7 +50,8 @@ def show_report(report: AuditReport, forward: int, pictures: Sequence[str]) -> N
         show_verdicts(out, outcome)
     for label, error in report.failures.items():
         found = error.found if error.found.startswith(label) else f"{label}: {error.found}"
-        out.print(f"\n[bold red]not audited[/] {safe(found)}\n→ {safe(error.remedy)}")
+        out.print()
+        explain(out, "not audited", found, error.remedy)
     out.print(f"\n{MEANING}\n")
     out.print(forward_text(forward))
     out.print("pictures:", *pictures, sep="\n  ", soft_wrap=True)

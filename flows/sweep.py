@@ -85,7 +85,7 @@ class SweepReport:
             flagged = sum(outcome.verdict == COPYING for outcome in self.audited)
             said = [f"audited {len(self.audited)}" + (f" ({flagged} flagged)" if flagged else "")]
         else:
-            said = ["nothing to do"]
+            said = ["audited nothing" if self.failures else "nothing to do"]
         counts = {"current": len(self.standing), "cannot be audited": len(self.failures), "left": len(self.left)}
         said += [f"{count} {what}" for what, count in counts.items() if count]
         return ", ".join(said)

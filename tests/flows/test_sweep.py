@@ -122,7 +122,7 @@ def test_what_fails_is_recorded_and_tried_again_when_it_changed(
     assert len(list(store.list("failures/"))) == 1
 
     second = swept(runtime, dropped)
-    assert second.sentence == "nothing to do, 1 current, 3 cannot be audited"
+    assert second.sentence == "audited nothing, 1 current, 3 cannot be audited"
     assert "tried again when it has changed" in second.failures["few@1"].found
     (entry,) = [entry for entry in registry_of_store(store) if entry.label == "few@1"]
     assert entry.standing.state == "failed"
