@@ -74,7 +74,7 @@ def _peak(pid: int) -> int:
 
 
 def _is_actor(pid: int) -> bool:
-    return _read(pid, "cmdline").startswith("ray::_Host")
+    return _read(pid, "cmdline").startswith("ray::_Process")  # the class in `actors.pool`
 
 
 def _descendants(pid: int) -> Iterator[int]:

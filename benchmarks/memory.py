@@ -31,6 +31,8 @@ def main(few: int = 10_000, many: int = 200_000) -> None:
     """Print the growth of the driver, and the largest actor."""
     small, large = measure(few), measure(many)
     name = f"memory of the driver, {few:,} to {many:,} images"
+    if not large.actors:
+        raise SystemExit("no actor was seen: what Ray calls its processes has changed")
     growth = (large.driver - small.driver) / MIB
     after, before = (f"{ran.driver / MIB:,.0f} MiB" for ran in (large, small))
     note = f"the audits took {large.seconds:.0f} s and {small.seconds:.0f} s"
