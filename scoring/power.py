@@ -52,7 +52,9 @@ def smallest_detectable_rate(n: int, m: int, layers: int, max_copy_rate: float, 
     return float(brentq(lambda c: chance_at_least(needed, m, r, n, c) - power, max_copy_rate, 1.0, xtol=1e-9))
 
 
-def fewest_images(rate: float, layers: int, max_copy_rate: float, *, n: int | None = None) -> int | None:
+def fewest_images(
+    rate: float, layers: int, max_copy_rate: float, *, n: int | None = None, above: int = 0
+) -> int | None:
     """Generated images with which a copy rate would be called copying with 80 % probability.
 
     Args:
@@ -60,6 +62,7 @@ def fewest_images(rate: float, layers: int, max_copy_rate: float, *, n: int | No
         layers: Layers that measure the tail.
         max_copy_rate: Largest copy rate allowed.
         n: Held-out images; None = as many as generated ones.
+        above: A number that is known to be too few, though a smaller one may happen to be enough.
 
     Returns:
         m (the detectable rate falls with m but for small steps), or None when no number of generated images
@@ -73,12 +76,12 @@ def fewest_images(rate: float, layers: int, max_copy_rate: float, *, n: int | No
         found = smallest_detectable_rate(m if n is None else n, m, layers, max_copy_rate)
         return found is not None and found <= rate
 
-    top = 100
+    top = max(100, 2 * above)
     while not seen(top):
         top *= 2
         if top > _MOST_IMAGES:
             return None
-    return _least(1, top, seen)
+    return _least(above + 1, top, seen)
 
 
 def power_check(
@@ -107,19 +110,19 @@ def power_check(
         seen = f"a copy rate of {100 * found:.2g} %"
         sentence = f"with {counts} {seen} would be called copying with {100 * power:.3g} % probability"
     passed = found is not None and found <= wanted
-    remedy = "" if passed else _remedy(n, layers, max_copy_rate, wanted)
+    remedy = "" if passed else _remedy(n, m, layers, max_copy_rate, wanted)
     return Check("power", passed, found, wanted, sentence, remedy, "inconclusive")
 
 
-def _remedy(n: int, layers: int, max_copy_rate: float, wanted: float) -> str:
+def _remedy(n: int, m: int, layers: int, max_copy_rate: float, wanted: float) -> str:
     if not layers:
         return "give an informative layer and at least 99 held-out images"
     if wanted <= max_copy_rate:
         return f"ask for more than the allowed {100 * max_copy_rate:.2g} %"
-    enough = fewest_images(wanted, layers, max_copy_rate, n=n)
+    enough = fewest_images(wanted, layers, max_copy_rate, n=n, above=m)
     if enough is not None:
         return f"generate about {enough} images to see {100 * wanted:.2g} %"
-    both = fewest_images(wanted, layers, max_copy_rate)
+    both = fewest_images(wanted, layers, max_copy_rate, above=min(n, m))
     number = "more" if both is None else f"about {both}"
     return f"give {number} held-out and generated images to see {100 * wanted:.2g} %"
 

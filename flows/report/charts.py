@@ -5,6 +5,7 @@ Colours are the page's CSS variables, so that one drawing serves light, dark and
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
@@ -256,7 +257,7 @@ def fleet_chart(shared: StoreFacts) -> Chart | None:
     rows = [
         {
             "release": cut(label_of(row)),
-            "when": row["created_at"].isoformat(),
+            "when": row["created_at"],
             "verdict": cut(row["verdict"]),
             "rate": row["copy_rate"],
         }
@@ -265,6 +266,11 @@ def fleet_chart(shared: StoreFacts) -> Chart | None:
     ]
     if not rows:
         return None
+    times = [row["when"] for row in rows]
+    axis: dict[str, Any] = {"grid": False}
+    if max(times) - min(times) < dt.timedelta(days=1):  # Vega's own labels leave out what ticks have in common
+        axis |= {"format": "%Y-%m-%d %H:%M", "tickCount": 4}
+    rows = [{**row, "when": row["when"].isoformat()} for row in rows]
     verdicts = sorted({row["verdict"] for row in rows})
     colours = [VERDICT_COLOURS.get(verdict, "var(--open)") for verdict in verdicts]
     shapes = [VERDICT_SHAPES.get(verdict, "square") for verdict in verdicts]
@@ -274,7 +280,7 @@ def fleet_chart(shared: StoreFacts) -> Chart | None:
         "mark": {"type": "point", "size": 60, "filled": True},
         "params": [{"name": "chosen", "select": {"type": "point", "fields": ["verdict"]}, "bind": "legend"}],
         "encoding": {
-            "x": {"field": "when", "type": "temporal", "title": "audited (UTC)", "axis": {"grid": False},
+            "x": {"field": "when", "type": "temporal", "title": "audited (UTC)", "axis": axis,
                   "scale": {"type": "utc", "padding": 12}},
             "y": {"field": "rate", "type": "quantitative", "title": "copy rate", "axis": {"format": "~%"}},
             "color": {"field": "verdict", "type": "nominal",

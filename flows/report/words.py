@@ -175,6 +175,7 @@ def _checked(outcome: AuditOutcome) -> str:
 def _warnings(outcome: AuditOutcome) -> list[str]:
     rejected, notes = outcome.audit["rejected"], []
     if rejected:
-        notes.append(f"{rejected} images of the release could not be read and were left out; they are listed below.")
+        what = "1 image of the release" if rejected == 1 else f"{rejected:,} images of the release"
+        notes.append(f"{what} could not be read; see the list below.")
     failed = [row for row in outcome.checks if not row["passed"] and row["severity"] == "note"]
     return notes + [f"Worth knowing: {row['sentence']}." for row in failed]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from scoring import power, verdict
@@ -44,6 +46,17 @@ def test_a_lack_of_power_says_how_many_images_would_do() -> None:
     assert found.remedy == f"generate about {m} images to see 5 %"
     assert invalidity([found]) is not None
     assert invalidity([found], saw_something=True) is None
+
+
+def test_more_images_than_there_are_is_what_a_lack_asks_for() -> None:
+    """The detectable rate falls in steps: 74 images would do here, 80 do not."""
+    lacking = [m for m in range(20, 300) if not power_check(140, m, 7, 0.01, wanted=0.1).passed]
+    assert 80 in lacking
+    assert fewest_images(0.1, 7, 0.01, n=140) == 74
+    for m in lacking:
+        (number,) = re.findall(r"generate about (\d+) images", power_check(140, m, 7, 0.01, wanted=0.1).remedy)
+        assert int(number) > m
+        assert power_check(140, int(number), 7, 0.01, wanted=0.1).passed
 
 
 @pytest.mark.parametrize(
