@@ -170,15 +170,10 @@ class Joiner:
         return frechet_fit(release, held_out, train)
 
 
-def joined(parts: Iterable[Counted | FrechetFit]) -> Joined:
+def joined(parts: Sequence[Counted | FrechetFit]) -> Joined:
     """All permutations of a release, and its one Fréchet distance."""
-    counted: list[Counted] = []
-    for part in parts:
-        if isinstance(part, Counted):
-            counted.append(part)
-        else:
-            frechet = part
-    return Joined(p_values(counted), frechet)
+    (frechet,) = (part for part in parts if isinstance(part, FrechetFit))
+    return Joined(p_values([part for part in parts if isinstance(part, Counted)]), frechet)
 
 
 def layer_sample(held_out: NearestTable, release: NearestTable, groups: NDArray[np.int32]) -> LayerSample:

@@ -15,7 +15,6 @@ from actors.partitioner import StoredPartition
 from scoring import search_plan
 from scoring.distances import recompute_euclidean
 from scoring.recall import recall
-from scoring.search_plan import index_partitions
 from scoring.two_nearest import TwoNearest, two_nearest
 from storage.objects import ObjectStore, open_store
 from storage.train_index import nearest_indexed
@@ -96,7 +95,7 @@ class Sampler:
         index = vectors.open(stored.index_table, stored.index_version)
         choosing, kept = np.isin(positions, tuned), np.isin(positions, measured)
         with vectors.guarded(stored.index_table):
-            most = index_partitions(index.count_rows())
+            most = search_plan.index_partitions(index.count_rows())
             probes = choose_probes(index, queries[choosing], exact.first[choosing], wanted_recall(task.rows), most)
         return SearchSample(rows[kept], TwoNearest(exact.first[kept], exact.second[kept]), probes).save(store, task.key)
 

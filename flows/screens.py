@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what is shown; importing it would load Ray and Prefect for 
     from flows.selfcheck import SelfCheck
     from flows.status import StoreStatus
     from flows.stress import StressedAttribution
+    from storage.errors import LayerprintError
 
 VERDICT_STYLE = {"copying": "bold red", "invalid": "bold yellow", "inconclusive": "yellow", "not judged": "yellow"}
 FINDING_STYLE = {"ok": "green", "warn": "yellow", "fail": "bold red"}
@@ -49,12 +50,17 @@ def show_report(report: AuditReport, forward: int, pictures: Sequence[str]) -> N
     for outcome in report.outcomes:
         show_verdicts(out, outcome)
     for label, error in report.failures.items():
-        found = error.found if error.found.startswith(label) else f"{label}: {error.found}"
         out.print()
-        explain(out, "not audited", found, error.remedy)
+        show_failure(out, label, error)
     out.print(f"\n{MEANING}\n")
     out.print(forward_text(forward))
     out.print("pictures:", *pictures, sep="\n  ", soft_wrap=True)
+
+
+def show_failure(out: Console, label: str, error: LayerprintError) -> None:
+    """Why a release was not audited."""
+    found = error.found if error.found.startswith(label) else f"{label}: {error.found}"
+    explain(out, "not audited", found, error.remedy)
 
 
 def show_verdicts(out: Console, outcome: AuditOutcome) -> None:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from flows.console import explain
-from flows.screens import VERDICT_STYLE, forward_text, outcome_table, rate_text, safe, show_verdicts
+from flows.screens import VERDICT_STYLE, forward_text, outcome_table, rate_text, safe, show_failure, show_verdicts
 
 if TYPE_CHECKING:
     from flows.registry import Entry
@@ -38,8 +37,7 @@ def show_sweep(report: SweepReport, forward: int) -> None:
     for label, reason in report.left.items():
         out.print(f"[cyan]left alone[/] {safe(label)}: {safe(reason)}")
     for label, error in report.failures.items():
-        found = error.found if error.found.startswith(label) else f"{label}: {error.found}"
-        explain(out, "not audited", found, error.remedy)
+        show_failure(out, label, error)
     for label, missing in report.unpublished.items():
         for one in missing:
             out.print(f"[yellow]not shown[/] {safe(label)}: {safe(one)}")

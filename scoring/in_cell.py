@@ -100,12 +100,13 @@ def _search(
     for start in range(0, asking.size, step):
         some = asking[start : start + step]
         x = queries[some].astype(np.float64)
-        left = np.column_stack([-2 * (x - centre), np.ones(len(x))]).astype(np.float32)
+        shifted = x - centre
+        left = np.column_stack([-2 * shifted, np.ones(len(x))]).astype(np.float32)
         scores = np.matmul(left, right.T, out=held[: len(x)])  # squared distances less |x - centre|²
         at = np.minimum(np.searchsorted(row, own[some]), len(row) - 1)
         itself = np.flatnonzero(row[at] == own[some])
         scores[itself, at[itself]] = np.inf
-        columns = _candidates(scores, _squares(x - centre), best.distances[some], train.shape[1])
+        columns = _candidates(scores, _squares(shifted), best.distances[some], train.shape[1])
         _merge(best, some, _nearest(x, train, row, columns, best.distances.shape[1]))
 
 

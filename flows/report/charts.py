@@ -254,23 +254,22 @@ def rates_chart(facts: ReleaseFacts) -> Chart | None:
 
 def fleet_chart(shared: StoreFacts) -> Chart | None:
     """Copy rates of all audits over time, by verdict."""
+    audits = [row for row in shared.audits if row["copy_rate"] is not None]
+    if not audits:
+        return None
     rows = [
         {
             "release": cut(label_of(row)),
-            "when": row["created_at"],
+            "when": row["created_at"].isoformat(),
             "verdict": cut(row["verdict"]),
             "rate": row["copy_rate"],
         }
-        for row in shared.audits
-        if row["copy_rate"] is not None
+        for row in audits
     ]
-    if not rows:
-        return None
-    times = [row["when"] for row in rows]
+    times = [row["created_at"] for row in audits]
     axis: dict[str, Any] = {"grid": False}
     if max(times) - min(times) < dt.timedelta(days=1):  # Vega's own labels leave out what ticks have in common
         axis |= {"format": "%Y-%m-%d %H:%M", "tickCount": 4}
-    rows = [{**row, "when": row["when"].isoformat()} for row in rows]
     verdicts = sorted({row["verdict"] for row in rows})
     colours = [VERDICT_COLOURS.get(verdict, "var(--open)") for verdict in verdicts]
     shapes = [VERDICT_SHAPES.get(verdict, "square") for verdict in verdicts]

@@ -148,7 +148,7 @@ def test_layers_are_tested_together(lab: Lab) -> None:
     tables = tuple((lab.tables[name].name, lab.tables[name].version) for name in ("train", "held_out", "release"))
     last = FitLastLayer(lab.store.uri, 2, NOTHING_CONTAMINATED, lab.partition_key(2), tables, seed=0)
     tasks: list[PermuteLayers | FitLastLayer] = [*permutations, last]
-    permutation, frechet = joined(Joiner().process(task) for task in tasks)
+    permutation, frechet = joined([Joiner().process(task) for task in tasks])
     assert permutation.permutations == PERMUTATIONS
     z_s = [scored.score.z_s for scored in expected]
     assert permutation.z == pytest.approx(np.array(z_s))
