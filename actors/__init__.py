@@ -1,0 +1,1 @@
+"""Heavy work: the encoder, workers, stages, and the Ray processes that run them."""

@@ -23,11 +23,11 @@ from scipy.stats import binomtest
 from benchmarks.attribution_curves import compare_on_curves
 from benchmarks.attribution_pictures import draw_confusion, draw_reliability, draw_sizes
 from benchmarks.attribution_sets import Generator, cifar_spec, load_generators, mnist_spec
-from scoring.attribution import attribute
-from scoring.baselines import frechet_rule, linear_probe, mean_rule, published_rule
-from scoring.enrolment import Enrolment, enrol
-from scoring.open_set import auroc, oscr, reliability, wilson
-from scoring.profile import Profile, Run, merged
+from benchmarks.open_set import auroc, oscr, reliability, wilson
+from scoring.attribution.attribute import attribute
+from scoring.attribution.baselines import frechet_rule, linear_probe, mean_rule, published_rule
+from scoring.attribution.enrolment import Enrolment, enrol
+from scoring.attribution.profile import Profile, Run, merged
 
 Rows = NDArray[np.intp]
 OURS = "curve and signature"

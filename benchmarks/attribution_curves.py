@@ -12,9 +12,9 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from scoring.baselines import published_similarity
-from scoring.open_set import auroc, oscr, wilson
-from scoring.run_covariance import fit_run_covariance
+from benchmarks.open_set import auroc, oscr, wilson
+from scoring.attribution.baselines import published_similarity
+from scoring.attribution.run_covariance import fit_run_covariance
 
 Floats = NDArray[np.float64]
 Scores = dict[str, float]

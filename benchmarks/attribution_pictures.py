@@ -11,7 +11,7 @@ import numpy as np
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-from scoring.open_set import Reliability, Share
+from benchmarks.open_set import Reliability, Share
 
 _COLOURS = [f"C{i}" for i in range(10)]
 

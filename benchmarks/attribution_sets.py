@@ -11,22 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 from prefect import flow
 
-from actors.contaminated import contaminated_rows
-from actors.partitioner import StoredPartition
-from actors.profiler import held_out_groups, merged_ct
-from actors.searcher import NearestTable
-from actors.workbench import layer_key
+from actors.stages.context import layer_key
+from actors.workers.contamination import contaminated_rows
+from actors.workers.nearest_table import NearestTable
+from actors.workers.partition import StoredPartition
+from actors.workers.profile import held_out_groups, merged_ct
 from benchmarks.mnist_generators import encoder_part, generator_spec
-from flows.audit import embed_set, known_reference, list_set, search_set
-from flows.console import ProgressBoard
-from flows.runtime import running
-from flows.spec import AuditSpec
-from scoring.mean_placement import mean_placement
-from scoring.moments import Moments
-from scoring.partition import Partition
-from scoring.profile import Profile
-from storage.objects import open_store
-from storage.vectors import VectorStore, layer_column
+from flows.audit import known_reference
+from flows.cli.console import ProgressBoard
+from flows.inputs import list_set
+from flows.runtime.runtime import running
+from flows.spec.spec import AuditSpec
+from flows.tasks import embed_set, search_set
+from scoring.attribution.mean_placement import mean_placement
+from scoring.attribution.profile import Profile
+from scoring.partition.fit import Partition
+from scoring.partition.moments import Moments
+from storage.objects.open import open_store
+from storage.vectors.tables import VectorStore, layer_column
 
 Rows = NDArray[np.intp]
 

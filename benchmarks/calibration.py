@@ -20,14 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from scoring.distances import in_cell_nearest
-from scoring.effect import effect_size
-from scoring.fit import fit_verdict
-from scoring.layer_score import LayerScore, score_layer
-from scoring.moments import Moments
-from scoring.partition import Partition, fit_partition
-from scoring.permutation import LayerSample, permutation_p
-from scoring.verdict import copying_verdict
+from scoring.nearest.abs_cosine import in_cell_nearest
+from scoring.partition.fit import Partition, fit_partition
+from scoring.partition.moments import Moments
+from scoring.score.effect import effect_size
+from scoring.score.layer_score import LayerScore, score_layer
+from scoring.score.permutation import LayerSample, permutation_p
+from scoring.verdict.copying import copying_verdict
+from scoring.verdict.fit import fit_verdict
 
 Floats = NDArray[np.float32]
 

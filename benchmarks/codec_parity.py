@@ -18,8 +18,8 @@ from pathlib import Path, PurePosixPath
 import typer
 from PIL import Image
 
-from actors.decode import decode, jpeg_bytes
-from flows.checks import FileFacts, parity_checks
+from actors.encoder.decode import decode, jpeg_bytes
+from flows.results.input_checks import FileFacts, parity_checks
 
 Change = Callable[[bytes], bytes]
 

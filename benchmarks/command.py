@@ -53,7 +53,7 @@ def run_command(arguments: list[str], home: Path) -> Ran:
     began = time.monotonic()
     with (home.parent / "output").open("w+") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", *arguments], env=env, stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "flows.cli.main", *arguments], env=env, stdout=output, stderr=subprocess.STDOUT
         )
         driver = actors = 0
         while process.poll() is None:
@@ -74,7 +74,7 @@ def _peak(pid: int) -> int:
 
 
 def _is_actor(pid: int) -> bool:
-    return _read(pid, "cmdline").startswith("ray::_Process")  # the class in `actors.pool`
+    return _read(pid, "cmdline").startswith("ray::_Process")  # the class in `actors.ray_cluster.pool`
 
 
 def _descendants(pid: int) -> Iterator[int]:

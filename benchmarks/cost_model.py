@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 import typer
 
-from actors.partitioner import SAMPLE_ROWS
-from actors.stages import shard_size
-from actors.task_run import IN_FLIGHT_PER_HOST
+from actors.ray_cluster.dispatch import IN_FLIGHT_PER_HOST
+from actors.stages.embed import shard_size
+from actors.workers.partition import SAMPLE_ROWS
 from benchmarks.scheduler import FLEETS, SHARD_SECONDS, SHARDS, DriverCost, simulated
-from scoring.search_plan import (
+from scoring.nearest.search_plan import (
     BUILT_SECONDS,
     EXACT_SECONDS,
     FEWEST_SAMPLED,

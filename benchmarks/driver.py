@@ -17,13 +17,13 @@ import pyarrow as pa
 import typer
 from PIL import Image
 
-from actors.decode import decode, to_square
+from actors.encoder.decode import decode, to_square
 from benchmarks.line import machine
-from storage.embedded_s3 import EmbeddedS3
-from storage.image_ref import ImageRef
-from storage.manifest import Manifest, manifest_table
-from storage.objects import ObjectStore, open_store
-from storage.vectors import Receipt, VectorStore, embedding_schema, vector_array
+from storage.image_sets.image_ref import ImageRef
+from storage.image_sets.manifest import Manifest, manifest_table
+from storage.objects.embedded_s3 import EmbeddedS3
+from storage.objects.open import ObjectStore, open_store
+from storage.vectors.tables import Receipt, VectorStore, embedding_schema, vector_array
 
 LAYERS, DIMS, ROWS, SIDE, PHOTO = 13, 384, 4096, 112, 512
 

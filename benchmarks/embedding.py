@@ -19,15 +19,16 @@ import torch
 import typer
 from PIL import Image
 
-from actors.encoder import Encoder
-from actors.encoder_config import EncoderConfig
-from actors.stages import embed, resolve_encoder
-from actors.workbench import Workbench
+from actors.encoder.config import EncoderConfig
+from actors.encoder.model import Encoder
+from actors.stages.context import Workbench
+from actors.stages.embed import embed, resolve_encoder
 from benchmarks.line import line
-from flows.runtime import MachineSettings, running
-from storage.embedded_s3 import EmbeddedS3
-from storage.image_sets import list_images
-from storage.objects import open_store
+from flows.runtime.runtime import running
+from flows.runtime.settings import MachineSettings
+from storage.image_sets.open import list_images
+from storage.objects.embedded_s3 import EmbeddedS3
+from storage.objects.open import open_store
 
 
 def main(images: int = 2000, rounds: int = 3, model: str = "vit_small_patch14_dinov2", image_size: int = 112) -> None:

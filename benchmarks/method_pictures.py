@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from scipy.stats import beta, betabinom, binom
 
 from benchmarks.calibration import Distances, Reference, Settings
-from scoring.effect import effect_size
-from scoring.layer_score import score_layer
-from scoring.permutation import LayerSample, permutation_p
-from scoring.tail import copy_rate
+from scoring.score.copy_rate import copy_rate
+from scoring.score.effect import effect_size
+from scoring.score.layer_score import score_layer
+from scoring.score.permutation import LayerSample, permutation_p
 
 Values = NDArray[np.float64]
 

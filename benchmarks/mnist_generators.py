@@ -19,12 +19,12 @@ import typer
 from scipy.stats import spearmanr
 
 from flows.audit import audit
-from flows.console import ProgressBoard
+from flows.cli.console import ProgressBoard
 from flows.demo.data import split_digits
 from flows.demo.encoder import encoder_spec, train_encoder
-from flows.outcome import AuditOutcome
-from flows.runtime import running
-from flows.spec import AuditSpec
+from flows.results.outcome import AuditOutcome
+from flows.runtime.runtime import running
+from flows.spec.spec import AuditSpec
 
 
 def main(

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import ray
 import typer
 
-from actors.cluster import Cluster, ClusterSettings, Pool, PoolSize
-from actors.task_run import IN_FLIGHT_PER_HOST
+from actors.ray_cluster.dispatch import IN_FLIGHT_PER_HOST
+from actors.ray_cluster.local import Cluster, ClusterSettings, Pool, PoolSize
 from benchmarks.line import line, machine
 from benchmarks.simulation import Fleet, Outcome, shard_seconds, simulate
 

@@ -20,18 +20,18 @@ import pyarrow as pa
 import typer
 from numpy.typing import NDArray
 
-from actors.partitioner import StoredPartition
-from actors.profile_stage import profile
-from actors.reference_stages import PartitionSettings, ReferenceTables, check_reference, finish_reference
-from actors.score_stages import Scored, score
-from actors.search_stages import search
-from actors.searcher import Metric
-from actors.workbench import Workbench, layer_key
+from actors.stages.context import Workbench, layer_key
+from actors.stages.profile import profile
+from actors.stages.reference import PartitionSettings, ReferenceTables, check_reference, finish_reference
+from actors.stages.score import Scored, score
+from actors.stages.search import search
+from actors.workers.partition import StoredPartition
+from actors.workers.search import Metric
 from benchmarks.line import line
 from benchmarks.published import CELLS, COMPONENTS, Cells, Sets, published_score, published_statistic
-from flows.runtime import running
-from storage.objects import open_store
-from storage.vectors import EmbeddingTable, Receipt, VectorStore, embedding_schema, layer_column, vector_array
+from flows.runtime.runtime import running
+from storage.objects.open import open_store
+from storage.vectors.tables import EmbeddingTable, Receipt, VectorStore, embedding_schema, layer_column, vector_array
 
 Matrix = NDArray[np.float32]
 T = TypeVar("T")
@@ -121,8 +121,6 @@ class Warm:
 
     def setup(self) -> None:
         """Import them."""
-        import actors.joiner
-        import actors.profiler  # noqa: F401
 
     def process(self, task: int) -> int:
         """Long enough for every host to be given one."""

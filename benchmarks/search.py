@@ -4,7 +4,7 @@
 
 One after the other on all cores of one machine, the best of three runs each. What is timed is the search of an audit:
 probes chosen on an exact sample, recall measured on another, the winners' distances recomputed in float64. The last
-line holds the constants of `scoring.search_plan`.
+line holds the constants of `scoring.nearest.search_plan`.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from actors.partitioner import SAMPLE_ROWS
-from actors.sampler import TRAIN_ROWS, choose_probes, wanted_recall
+from actors.workers.partition import SAMPLE_ROWS
+from actors.workers.search_sample import TRAIN_ROWS, choose_probes, wanted_recall
 from benchmarks.line import line, machine
-from scoring.distances import recompute_euclidean
-from scoring.in_cell import TrainBlock, in_cell_neighbours
-from scoring.recall import Recall, recall
-from scoring.search_plan import TUNED, index_centroids, index_partitions
-from scoring.two_nearest import two_nearest
-from storage.objects import open_store
-from storage.train_index import nearest_indexed, write_indexed
-from storage.vectors import VectorStore
+from scoring.checks.search_error import Recall, recall
+from scoring.nearest.abs_cosine import recompute_euclidean
+from scoring.nearest.in_cell import TrainBlock, in_cell_neighbours
+from scoring.nearest.search_plan import TUNED, index_centroids, index_partitions
+from scoring.nearest.two_nearest import two_nearest
+from storage.objects.open import open_store
+from storage.vectors.tables import VectorStore
+from storage.vectors.train_index import nearest_indexed, write_indexed
 
 Matrix = NDArray[np.float32]
 

@@ -1,4 +1,4 @@
-"""A discrete-event simulation of the scheduler of `actors.cluster.Pool`: hosts, shards, deaths, one driver.
+"""A discrete-event simulation of the scheduler of `actors.ray_cluster.local.Pool`: hosts, shards, deaths, one driver.
 
 What it holds of the real one: a host runs its calls one after the other and at most a few wait at it; the driver takes
 one result at a time and sends the host that gave it the next shard; a host that dies loses the shard it was at, comes

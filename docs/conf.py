@@ -68,7 +68,8 @@ pygments_style, pygments_dark_style = "tango", "monokai"
 def write_commands(app: Sphinx) -> None:
     """The command reference, from the help of the commands themselves."""
     page = ROOT / "docs" / "commands.md"
-    arguments = ["flows.cli", "utils", "docs", "--name", "layerprint", "--title", "Commands", "--output", str(page)]
+    options = ["--name", "layerprint", "--title", "Commands", "--output", str(page)]
+    arguments = ["flows.cli.main", "utils", "docs", *options]
     subprocess.run([sys.executable, "-m", "typer", *arguments], cwd=ROOT, check=True, capture_output=True)
 
 

@@ -1,0 +1,1 @@
+"""Prefect flows, and all that people call: the spec, the command line, reports."""

@@ -9,23 +9,25 @@ from typing import Any
 
 from prefect import flow
 
-from actors.prober import Probe, Prober
-from actors.profiler import SetProfile
-from actors.workbench import layer_key
-from flows.audit import embed_set, known_reference, list_set, profile_set, search_set
-from flows.checks import FileFacts, check_counts, check_rejects, check_same_files
-from flows.identity import Reference, scoring_digest
-from flows.profiles import Enrolled, enrolled_runs
-from flows.runtime import Runtime, running
-from flows.spec import AuditSpec
-from scoring.attribution import REJECT, UNKNOWN, Attribution, attribute
-from scoring.baselines import frechet_rule, mean_rule, published_rule
-from scoring.enrolment import Enrolment, enrol
+from actors.stages.context import layer_key
+from actors.workers.linear_probe import Probe, Prober
+from actors.workers.profile import SetProfile
+from flows.audit import known_reference
+from flows.inputs import list_set
+from flows.results.identity import Reference, scoring_digest
+from flows.results.input_checks import FileFacts, check_counts, check_rejects, check_same_files
+from flows.results.profile_rows import Enrolled, enrolled_runs
+from flows.runtime.runtime import Runtime, running
+from flows.spec.spec import AuditSpec
+from flows.tasks import embed_set, profile_set, search_set
+from scoring.attribution.attribute import REJECT, UNKNOWN, Attribution, attribute
+from scoring.attribution.baselines import frechet_rule, mean_rule, published_rule
+from scoring.attribution.enrolment import Enrolment, enrol
 from storage.digest import digest, short
 from storage.errors import InputError
-from storage.objects import ObjectStore
-from storage.results import write_result
-from storage.vectors import EmbeddingTable
+from storage.objects.open import ObjectStore
+from storage.results.tables import write_result
+from storage.vectors.tables import EmbeddingTable
 
 AS_THEY_ARE = ""
 """The perturbation of images that were not perturbed."""
@@ -59,7 +61,7 @@ class AttributedImages:
     Attributes:
         images_uri: The set.
         images: Its images that could be read.
-        answer: See :class:`scoring.attribution.Attribution`.
+        answer: See :class:`scoring.attribution.attribute.Attribution`.
         baselines: See `Baselines`.
         trials: Sets of the enrolled releases that stood trial.
         trials_right: How many of them were attributed rightly.

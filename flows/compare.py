@@ -7,13 +7,15 @@ from typing import Any
 
 from prefect import flow
 
-from actors.score_stages import compare_releases
-from flows.audit import audit_release, embed_set, known_reference, list_set, profile_set, search_set
-from flows.outcome import AuditOutcome
-from flows.runtime import running
-from flows.spec import AuditSpec, ReleaseSpec
-from scoring.drift import Drift, drift
-from scoring.paired import Comparison
+from actors.stages.score import compare_releases
+from flows.audit import audit_release, known_reference
+from flows.inputs import list_set
+from flows.results.outcome import AuditOutcome
+from flows.runtime.runtime import running
+from flows.spec.spec import AuditSpec, ReleaseSpec
+from flows.tasks import embed_set, profile_set, search_set
+from scoring.attribution.drift import Drift, drift
+from scoring.attribution.paired import Comparison
 from storage.errors import InputError
 
 LEVEL = 0.05

@@ -15,17 +15,16 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows import attribute as attribution
-from flows import audit as audits
-from flows.catalogue import load_catalogue
-from flows.cluster_jobs import reap_jobs
+from flows import attribute as attribution, audit as audits
 from flows.maintain import maintain
-from flows.outcome import NO_COPYING
-from flows.publish import publish
-from flows.runtime import running
+from flows.orchestration.ray_jobs import reap_jobs
+from flows.report.publish import publish
+from flows.results.outcome import NO_COPYING
+from flows.runtime.runtime import running
+from flows.spec.live_spec import load_catalogue
 from flows.sweep import SETTLE_S, SweepReport, sweep
-from storage.objects import open_store
-from storage.results import result_key
+from storage.objects.open import open_store
+from storage.results.tables import result_key
 
 for library in ("lance is not fork-safe", "lancedb fork support"):
     warnings.filterwarnings("ignore", message=library)  # a fork that becomes Ray at once is harmless

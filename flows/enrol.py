@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from prefect import flow
 
-from flows.audit import check_release, embed_set, known_reference, profile_set, search_set
-from flows.checks import check_rejects
-from flows.profiles import save_profile
-from flows.runtime import running
-from flows.spec import AuditSpec, ReleaseSpec
+from flows.audit import known_reference
+from flows.inputs import check_release
+from flows.results.input_checks import check_rejects
+from flows.results.profile_rows import save_profile
+from flows.runtime.runtime import running
+from flows.spec.spec import AuditSpec, ReleaseSpec
+from flows.tasks import embed_set, profile_set, search_set
 from storage.errors import InputError
 
 

@@ -25,9 +25,9 @@ from typing import Any
 
 import lance
 
-from flows.needed import needed_tables
-from storage.objects import ObjectStore, open_store
-from storage.vectors import VectorStore
+from flows.registry.live_tables import needed_tables
+from storage.objects.open import ObjectStore, open_store
+from storage.vectors.tables import VectorStore
 
 DAY_S = 24 * 3600.0
 

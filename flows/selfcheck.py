@@ -14,22 +14,24 @@ from typing import NamedTuple
 import numpy as np
 from prefect import flow
 
-from actors.composer import Compose, Composer, Part
-from actors.contaminated import contaminated_rows
-from actors.perturb_stage import perturb
-from actors.reference_stages import ReferenceTables
-from actors.score_stages import score_layers
-from actors.workbench import layer_key
-from flows.audit import embed_set, known_reference, list_set, open_reference, search_set
-from flows.identity import Reference, scoring_digest
-from flows.runtime import Runtime, running
-from flows.spec import AuditSpec
-from scoring.cells import MIN_HELD_OUT
-from scoring.power import POWER, smallest_detectable_rate
-from scoring.verdict import CopyingVerdict, copying_verdict
+from actors.stages.context import layer_key
+from actors.stages.reference import ReferenceTables
+from actors.stages.score import score_layers
+from actors.stages.transform_images import perturb
+from actors.workers.contamination import contaminated_rows
+from actors.workers.nearest_table import Compose, Composer, Part
+from flows.audit import known_reference
+from flows.inputs import list_set, open_reference
+from flows.results.identity import Reference, scoring_digest
+from flows.runtime.runtime import Runtime, running
+from flows.spec.spec import AuditSpec
+from flows.tasks import embed_set, search_set
+from scoring.checks.power import POWER, smallest_detectable_rate
+from scoring.score.cells import MIN_HELD_OUT
+from scoring.verdict.copying import CopyingVerdict, copying_verdict
 from storage.digest import digest, short
 from storage.errors import InputError
-from storage.vectors import VectorStore
+from storage.vectors.tables import VectorStore
 
 PLANTED_SHARES = (0.01, 0.05)
 CERTAIN = 0.99

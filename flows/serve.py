@@ -24,10 +24,11 @@ from prefect.runner import Runner
 from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT, temporary_settings
 from prefect.types.entrypoint import EntrypointType
 
-from flows.catalogue import load_catalogue
 from flows.deployments import sweep_releases
-from flows.own_server import OwnServer
-from flows.schedules import healthy_within, is_healthy, server_url, spec_parameter, sweeps
+from flows.orchestration.local_server import OwnServer
+from flows.orchestration.schedules import spec_parameter, sweeps
+from flows.orchestration.settings import healthy_within, is_healthy, server_url
+from flows.spec.live_spec import load_catalogue
 from storage.digest import digest
 from storage.errors import InputError, StageError
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from prefect import flow
 
-from actors.perturb_stage import perturb
-from actors.perturber import PERTURBATIONS
+from actors.stages.transform_images import perturb
+from actors.workers.transform_images import PERTURBATIONS
 from flows.attribute import AttributedImages, answer, embed_suspect, open_attribution
-from flows.audit import embed_set, list_set
-from flows.runtime import running
-from flows.spec import AuditSpec
-from scoring.attribution import REJECT, UNKNOWN
+from flows.inputs import list_set
+from flows.runtime.runtime import running
+from flows.spec.spec import AuditSpec
+from flows.tasks import embed_set
+from scoring.attribution.attribute import REJECT, UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class StressedAttribution:
 def stress_attribution(
     spec: AuditSpec, images: str, label: str = "images", *, reject: float = REJECT, unknown: float = UNKNOWN
 ) -> StressedAttribution:
-    """Attribute a set as it is, and after each change in `actors.perturber.PERTURBATIONS`.
+    """Attribute a set as it is, and after each change in `actors.workers.transform_images.PERTURBATIONS`.
 
     Raises:
         InputError: see `flows.attribute.attribute_images`.

@@ -1,7 +1,8 @@
 """A sweep: audit every release of a spec that is new, changed or stale, once, whoever else sweeps at the time.
 
 Each release is audited under a claim (`storage.claims`), so that two sweeps share the work. One that fails is recorded
-(`flows.failures`) and does not stop the others. A release that arrives while the sweep runs is taken by the next.
+(`flows.registry.failures`)
+and does not stop the others. A release that arrives while the sweep runs is taken by the next.
 """
 
 from __future__ import annotations
@@ -13,23 +14,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from flows import wanted
-from flows.audit import audit_release, known_reference, reference_key
-from flows.catalogue import load_catalogue
-from flows.events import announce, announced
-from flows.failures import forget_failure, save_failure, seen, work_name
-from flows.outcome import COPYING, NO_COPYING, AuditOutcome, load_outcome
-from flows.publish import publish
-from flows.registry import Entry, registry_of
-from flows.runtime import running
-from flows.settle import look, settled
-from flows.spec import AuditSpec, ReleaseSpec
+from flows.audit import audit_release, known_reference
+from flows.inputs import reference_key
+from flows.orchestration.events import announce, announced
+from flows.registry import expected_audit
+from flows.registry.failures import forget_failure, save_failure, seen, work_name
+from flows.registry.registry import Entry, registry_of
+from flows.registry.upload import look, settled
+from flows.report.publish import publish
+from flows.results.outcome import COPYING, NO_COPYING, AuditOutcome, load_outcome
+from flows.runtime.runtime import running
+from flows.spec.live_spec import load_catalogue
+from flows.spec.spec import AuditSpec, ReleaseSpec
 from storage.claims import Claims
 from storage.digest import short
 from storage.errors import InputError, LayerprintError
-from storage.image_sets import list_images
-from storage.manifest import Manifest
-from storage.objects import open_store
+from storage.image_sets.manifest import Manifest
+from storage.image_sets.open import list_images
+from storage.objects.open import open_store
 
 SETTLE_S = 10.0
 
@@ -166,7 +168,7 @@ def _audit_claimed(spec: AuditSpec, release: ReleaseSpec, calm: str, report: Swe
             report.failures[release.label] = error
             return
         with _recorded(spec, release, manifest, report):
-            asked = wanted.wanted_audit(spec, wanted.known_reference(spec), release, manifest).audit_id
+            asked = expected_audit.wanted_audit(spec, expected_audit.known_reference(spec), release, manifest).audit_id
             found = load_outcome(store, asked) if asked else None
             if found is not None:  # another sweep was faster
                 report.standing[release.label] = found.verdict

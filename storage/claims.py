@@ -24,7 +24,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from storage.errors import StoreError
-from storage.object_store import ObjectMissingError, ObjectStore
+from storage.objects.base import ObjectMissingError, ObjectStore
 
 LEASE_S = 120.0
 _RENEWALS = 4

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.cluster import Cluster, ClusterSettings, PoolSize
-from storage.embedded_s3 import EmbeddedS3
+from actors.ray_cluster.local import Cluster, ClusterSettings, PoolSize
+from storage.objects.embedded_s3 import EmbeddedS3
 from tests.ray_head import RayHead
 
 

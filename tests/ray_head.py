@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from actors.cluster import PoolSize
-from actors.job_cluster import JobSettings
-from actors.jobs_api import Jobs
+from actors.ray_cluster.local import PoolSize
+from actors.ray_job.api import Jobs
+from actors.ray_job.client import JobSettings
 from storage.errors import LayerprintError
 
 TOKEN = "a-token-of-the-tests-" + "0" * 32

@@ -22,11 +22,11 @@ from rich.markup import escape
 from flows.attribute import attribute_images
 from flows.audit import audit
 from flows.demo.data import SCORING, DemoMaterial, build_demo_material, write_png_set
-from flows.gallery import save_curves, save_pairs
-from flows.outcome import AuditOutcome
-from flows.spec import AuditSpec
-from storage.embedded_s3 import EmbeddedS3
-from storage.objects import LocalStore, ObjectStore, open_store
+from flows.report.figures.gallery import save_curves, save_pairs
+from flows.results.outcome import AuditOutcome
+from flows.spec.spec import AuditSpec
+from storage.objects.embedded_s3 import EmbeddedS3
+from storage.objects.open import LocalStore, ObjectStore, open_store
 
 BUCKET = "layerprint-demo"
 

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from flows.outcome import AuditOutcome, load_outcome
+from flows.results.outcome import AuditOutcome, load_outcome
 from storage.errors import InputError
-from storage.objects import ObjectStore
-from storage.results import read_result
-from storage.sql import connect
+from storage.objects.open import ObjectStore
+from storage.results.sql import connect
+from storage.results.tables import read_result
 
 Row = dict[str, Any]
 

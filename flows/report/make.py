@@ -7,17 +7,17 @@ import os
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from flows.checks import OWNER_KEY
-from flows.outcome import file_name
 from flows.report.facts import ReleaseFacts, Row, label_of, read_store, release_facts
+from flows.report.figures.pairs import ImageSet, pair_groups
 from flows.report.modelcard import model_card
 from flows.report.pages import fleet_page, release_page
-from flows.report.pictures import ImageSet, pair_groups
 from flows.report.serve import FLEET_FILE
 from flows.report.tail import read_tail
-from flows.spec import AuditSpec, ReleaseSpec
+from flows.results.store_owner import OWNER_KEY
+from flows.spec.spec import AuditSpec, ReleaseSpec
+from flows.text import file_name
 from storage.errors import InputError
-from storage.objects import ObjectMissingError, ObjectStore, open_store
+from storage.objects.open import ObjectMissingError, ObjectStore, open_store
 
 Format = Literal["html", "modelcard"]
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import yaml
 
 from flows.report import words
-from flows.report.charts import cut
 from flows.report.facts import ReleaseFacts
-
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|~$&]|^[-+#]|:(?=//)|\.(?<=www\.))")
-"""What Markdown, HTML or a math renderer would read, and what makes a bare address a link."""
+from flows.text import cut, escaped
 
 
 def model_card(facts: ReleaseFacts) -> str:
@@ -70,12 +66,3 @@ def _text(facts: ReleaseFacts) -> str:
 def _ends(facts: ReleaseFacts) -> tuple[str, str] | None:
     known = facts.outcome.informative
     return (f"{known[0]['a_hat']:.2f}", f"{known[-1]['a_hat']:.2f}") if known else None
-
-
-def escaped(text: str, limit: int) -> str:
-    r"""A stranger's text in Markdown: on one line, with nothing that Markdown or HTML would read.
-
-    >>> print(escaped("- [x](https://y) <b>", 40))
-    \- \[x\](https\://y) \<b\>
-    """
-    return _SPECIAL.sub(r"\\\1", cut(text, limit))

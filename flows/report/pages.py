@@ -19,12 +19,12 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from flows.console import printable
 from flows.report import words
-from flows.report.charts import Chart, curve_chart, cut, fleet_chart, library, rates_chart, tail_chart
 from flows.report.facts import ReleaseFacts, Row, StoreFacts, label_of
-from flows.report.pictures import PairGroup
+from flows.report.figures.charts import Chart, curve_chart, fleet_chart, library, rates_chart, tail_chart
+from flows.report.figures.pairs import PairGroup
 from flows.report.tail import Tail
+from flows.text import cut, printable
 
 MOST_SETTINGS = 20_000
 """Characters of the settings that a page shows."""

@@ -11,19 +11,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.contaminated import contaminated_rows
-from actors.reference_stages import PartitionSettings, partition_prefix
-from actors.search_stages import plan_search
-from actors.searcher import NearestTable
-from flows.checks import OWNER_KEY
+from actors.stages.reference import PartitionSettings, partition_prefix
+from actors.stages.search import plan_search
+from actors.workers.contamination import contaminated_rows
+from actors.workers.nearest_table import NearestTable
 from flows.report.facts import ReleaseFacts, Row
-from scoring.layer_score import PRESETS
-from scoring.search_plan import SearchMode
-from scoring.tail import tail_rank
+from flows.results.store_owner import OWNER_KEY
+from scoring.nearest.search_plan import SearchMode
+from scoring.presets import PRESETS
+from scoring.score.copy_rate import tail_rank
 from storage.digest import digest, short
 from storage.errors import LayerprintError
-from storage.objects import ObjectStore
-from storage.vectors import EmbeddingTable, VectorStore
+from storage.objects.open import ObjectStore
+from storage.vectors.tables import EmbeddingTable, VectorStore
 
 ALPHA = 0.01
 BINS = 48

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from flows.outcome import COPYING, INCONCLUSIVE, INVALID, NO_COPYING, AuditOutcome
+from flows.results.outcome import COPYING, INCONCLUSIVE, INVALID, NO_COPYING, AuditOutcome
 
 Tone = Literal["bad", "good", "open"]
 

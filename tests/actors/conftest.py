@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from actors.encoder import Encoder
-from actors.encoder_config import EncoderConfig
-from actors.partitioner import FitLayer, Partitioner, StoredPartition
-from storage.objects import ObjectStore, open_store
-from storage.vectors import EmbeddingTable, Receipt, VectorStore, embedding_schema, vector_array
+from actors.encoder.config import EncoderConfig
+from actors.encoder.model import Encoder
+from actors.workers.partition import FitLayer, Partitioner, StoredPartition
+from storage.objects.open import ObjectStore, open_store
+from storage.vectors.tables import EmbeddingTable, Receipt, VectorStore, embedding_schema, vector_array
 
 TINY = EncoderConfig(model="test_vit", weights="random", image_size=32)
 """64 dimensions, 6 blocks, patches of 16 pixels."""

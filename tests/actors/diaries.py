@@ -11,7 +11,7 @@ from pathlib import Path
 
 import ray
 
-from actors.pool import Pool
+from actors.ray_cluster.pool import Pool
 from storage.errors import InputError, StoreError
 from tests.processes import alive, wait_until
 

@@ -15,19 +15,20 @@ import pytest
 import ray
 from PIL import Image
 
-from actors import metrics, stages
-from actors.cluster import Cluster, ClusterSettings
-from actors.decode import UnreadableImageError, decode
-from actors.encoder import Encoder
-from actors.pool import Pool, PoolSize
-from actors.quarantine import KILLED
-from actors.stages import EmbedSettings
-from actors.workbench import Workbench
-from storage.image_sets import list_images
-from storage.objects import open_store
+from actors import metrics
+from actors.encoder.decode import UnreadableImageError, decode
+from actors.encoder.model import Encoder
+from actors.ray_cluster.local import Cluster, ClusterSettings
+from actors.ray_cluster.pool import Pool, PoolSize
+from actors.stages import embed as embed_stage
+from actors.stages.bisect_shard import KILLED
+from actors.stages.context import Workbench
+from actors.stages.embed import EmbedSettings
+from storage.image_sets.open import list_images
+from storage.objects.open import open_store
 from tests.actors.conftest import TINY, pictures, png
 from tests.actors.diaries import Dies, run
-from tests.actors.test_decode import png_header
+from tests.actors.encoder.test_decode import png_header
 from tests.processes import wait_until
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's processes cannot import a test
@@ -80,7 +81,7 @@ class TestTheEndpoint:
         size = PoolSize(1, cpus=0.1)
         with Cluster(ClusterSettings(embed=size, layers=size)) as cluster:
             bench = Workbench(open_store(str(tmp_path / "store")), cluster, lambda progress: None)
-            stages.embed(bench, TINY, tiny.facts, list_images(images.uri), EmbedSettings(), "secret name")
+            embed_stage.embed(bench, TINY, tiny.facts, list_images(images.uri), EmbedSettings(), "secret name")
             fresh: list[tuple[str, dict[str, str], int]] = [
                 ("layerprint_images_embedded_total", {}, 30),
                 ("layerprint_images_rejected_total", {}, 2),

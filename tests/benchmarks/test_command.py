@@ -12,8 +12,8 @@ import pytest
 
 from benchmarks.command import MIB, SHARD_IMAGES, _descendants, _peak, run_command, write_audit
 from benchmarks.line import line
-from flows.spec import load_spec
-from storage.image_sets import list_images
+from flows.spec.spec import load_spec
+from storage.image_sets.open import list_images
 
 
 def test_the_peak_of_a_process_is_what_it_held_at_most() -> None:

@@ -29,7 +29,7 @@ from benchmarks.cost_model import (
     storage,
     tables,
 )
-from scoring.search_plan import search_mode
+from scoring.nearest.search_plan import search_mode
 
 
 def test_operations_of_the_model_are_those_that_torch_counts() -> None:

@@ -9,11 +9,11 @@ import pytest
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
-from actors.cluster import Cluster
-from actors.workbench import Workbench
+from actors.ray_cluster.local import Cluster
+from actors.stages.context import Workbench
 from benchmarks.published import Cells, Sets, published_score, published_statistic
 from benchmarks.scoring import SAME, both_scores, build, of_layer, scored_release, write_tables
-from storage.objects import open_store
+from storage.objects.open import open_store
 from tests.scoring import oracle
 
 

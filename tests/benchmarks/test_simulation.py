@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import ray
 
-from actors.cluster import Pool, PoolSize
-from actors.task_run import IN_FLIGHT_PER_HOST
+from actors.ray_cluster.dispatch import IN_FLIGHT_PER_HOST
+from actors.ray_cluster.local import Pool, PoolSize
 from benchmarks.simulation import Fleet, shard_seconds, simulate
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's processes cannot import a test

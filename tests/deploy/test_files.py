@@ -7,7 +7,8 @@ import re
 import pytest
 import yaml
 
-from tests.deploy.files import DEPLOY, ROOT, texts
+from tests.deploy.files import DEPLOY, texts
+from tests.paths import ROOT
 
 IMAGE = re.compile(r"^\s*(?:-\s+)?(?:image|newName):[ \t]+(\S+)", re.MULTILINE)
 SECRETS = [

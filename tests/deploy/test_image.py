@@ -6,7 +6,8 @@ import re
 import tomllib
 from fnmatch import fnmatch
 
-from tests.deploy.files import DEPLOY, ROOT, ran, tool
+from tests.deploy.files import DEPLOY, ran, tool
+from tests.paths import ROOT
 
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 LAST_STAGE = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]

@@ -15,7 +15,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.deploy.files import DEPLOY, ROOT, documents, ran, tool
+from tests.deploy.files import DEPLOY, documents, ran, tool
+from tests.paths import ROOT
 
 OVERLAYS = ("dev", "prod")
 VERSION = "1.34.0"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import ray.dashboard.modules.reporter.reporter_agent as reporter
 
-from tests.deploy.files import DEPLOY, ROOT, documents, ran, tool
+from tests.deploy.files import DEPLOY, documents, ran, tool
+from tests.paths import ROOT
 
 FOLDER = DEPLOY / "observability"
 DASHBOARD = json.loads((FOLDER / "grafana/layerprint.json").read_text())

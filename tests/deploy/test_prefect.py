@@ -22,7 +22,7 @@ import pytest
 import yaml
 from prefect.client.base import PrefectHttpxSyncClient
 
-from flows.daemons import Daemon
+from flows.local_stack.daemons import Daemon
 from tests.deploy.files import DEPLOY, ran
 from tests.flows.docs.pages import PAGES, commands
 
@@ -201,7 +201,7 @@ def test_a_flagged_release_notifies_by_the_block(
 
 
 def emitted(api: httpx.Client, kind: str, release: str) -> bool:
-    """Send an event as `flows.events` does; again and again, since a new automation takes seconds to be heeded."""
+    """Send an event as `flows.orchestration.events` does, repeatedly: a new automation takes seconds to be heeded."""
     event = {
         "id": str(uuid.uuid4()),
         "occurred": dt.datetime.now(dt.UTC).isoformat(),

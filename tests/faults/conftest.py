@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.embedded_s3 import EmbeddedS3
-from storage.objects import ObjectStore, open_store
+from storage.objects.embedded_s3 import EmbeddedS3
+from storage.objects.open import ObjectStore, open_store
 from tests.actors.conftest import _one_thread, tiny
 from tests.faults.proxy import FaultyProxy
 
@@ -42,6 +42,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two attempts and a timeout of a second, so that a fault outlasts them soon."""
-    monkeypatch.setattr("storage.s3_client.MAX_ATTEMPTS", 2)
-    monkeypatch.setattr("storage.s3_client.READ_TIMEOUT_S", 1)
-    monkeypatch.setattr("storage.objects.LANCE_RETRIES", 1)
+    monkeypatch.setattr("storage.objects.s3_client.MAX_ATTEMPTS", 2)
+    monkeypatch.setattr("storage.objects.s3_client.READ_TIMEOUT_S", 1)
+    monkeypatch.setattr("storage.objects.open.LANCE_RETRIES", 1)

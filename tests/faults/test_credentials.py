@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import pytest
 
-from storage.embedded_s3 import EmbeddedS3
 from storage.errors import StoreError
-from storage.objects import ObjectStore, lance_storage_options, open_store
-from storage.vectors import VectorStore, layer_column
+from storage.objects.embedded_s3 import EmbeddedS3
+from storage.objects.open import ObjectStore, lance_storage_options, open_store
+from storage.vectors.tables import VectorStore, layer_column
 from tests.faults.proxy import Answer, Fault, FaultyProxy, Request, healthy
 from tests.storage.small_run import ROWS, SCHEMA, commit_all, embed_shard, found_rows, run
 
@@ -124,7 +124,7 @@ def test_renewed_credentials_are_picked_up_in_mid_run(
 def test_a_scan_outlasts_its_credentials(
     source: _File | _Process, place: ObjectStore, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.vectors.SCAN_WINDOW", 4)
+    monkeypatch.setattr("storage.vectors.tables.SCAN_WINDOW", 4)
     vectors = VectorStore(place)
     scan = vectors.scan("t", run(vectors).version, layer_column(0))
     found = next(scan)[0].tolist()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from storage.errors import StoreError
-from storage.objects import ObjectStore, open_store
-from storage.train_index import nearest_indexed, write_indexed
-from storage.vectors import VectorStore, layer_column
+from storage.objects.open import ObjectStore, open_store
+from storage.vectors.tables import VectorStore, layer_column
+from storage.vectors.train_index import nearest_indexed, write_indexed
 from tests.storage.small_run import ROWS, found_rows, run
 
 DAMAGE = ["missing", "cut short", "garbage", "no end"]

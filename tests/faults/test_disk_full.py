@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from storage.errors import StoreError
-from storage.objects import ObjectStore, open_store
-from storage.vectors import VectorStore
+from storage.objects.open import ObjectStore, open_store
+from storage.vectors.tables import VectorStore
+from tests.paths import ROOT
 from tests.storage.small_run import ROWS, SCHEMA, found_rows, run
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -17,18 +17,18 @@ import pytest
 import ray
 from PIL import Image
 
-from actors import stages
-from actors.cluster import Cluster, ClusterSettings, PoolSize
-from actors.embedder import Embedder, EmbedShard
-from actors.encoder import Encoder
-from actors.stages import EmbedSettings
-from actors.workbench import Progress, Workbench
-from storage.embedded_s3 import EmbeddedS3
+from actors.encoder.model import Encoder
+from actors.ray_cluster.local import Cluster, ClusterSettings, PoolSize
+from actors.stages import embed as embed_stage
+from actors.stages.context import Progress, Workbench
+from actors.stages.embed import EmbedSettings
+from actors.workers.embed import Embedder, EmbedShard
 from storage.errors import StoreError, StoreUnavailableError
-from storage.image_sets import list_images
-from storage.manifest import Manifest
-from storage.objects import ObjectStore, open_store
-from storage.vectors import Receipt, VectorStore, vector_matrix
+from storage.image_sets.manifest import Manifest
+from storage.image_sets.open import list_images
+from storage.objects.embedded_s3 import EmbeddedS3
+from storage.objects.open import ObjectStore, open_store
+from storage.vectors.tables import Receipt, VectorStore, vector_matrix
 from tests.actors.conftest import TINY, pictures, png
 from tests.faults.proxy import Answer, Cut, Fault, FaultyProxy, Request, Trickle, healthy
 
@@ -41,7 +41,7 @@ IMAGES = {f"{i:03d}.png": png(picture) for i, picture in enumerate(pictures(60))
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """30 images a shard."""
-    monkeypatch.setattr(stages, "shard_size", lambda images: 30)
+    monkeypatch.setattr(embed_stage, "shard_size", lambda images: 30)
 
 
 @pytest.fixture
@@ -71,11 +71,11 @@ def bench(s3_prefix: str, cluster: Cluster) -> Workbench:
     return Workbench(open_store(f"{s3_prefix}/audit"), cluster, silent)
 
 
-def _embed(bench: Workbench, tiny: Encoder, manifest: Manifest) -> stages.Embedded:
-    return stages.embed(bench, TINY, tiny.facts, manifest, SETTINGS, "x")
+def _embed(bench: Workbench, tiny: Encoder, manifest: Manifest) -> embed_stage.Embedded:
+    return embed_stage.embed(bench, TINY, tiny.facts, manifest, SETTINGS, "x")
 
 
-def _check(bench: Workbench, found: stages.Embedded, tiny: Encoder, images: dict[str, bytes]) -> None:
+def _check(bench: Workbench, found: embed_stage.Embedded, tiny: Encoder, images: dict[str, bytes]) -> None:
     """The table holds exactly these images, once each, as the encoder embeds them."""
     rows = VectorStore(bench.store).dataset(found.table.name, found.table.version).to_table()
     assert rows["key"].to_pylist() == sorted(images)
@@ -133,14 +133,14 @@ def test_an_actor_is_killed_at_every_shard(
         made.point = point
         return made
 
-    monkeypatch.setattr(stages, "Embedder", mortal)
+    monkeypatch.setattr(embed_stage, "Embedder", mortal)
     found = _embed(bench, tiny, list_images(place.uri))
     assert sorted(info.key for info in bench.store.list("died/")) == ["died/0", "died/1"]
     assert found.table.rejects == []
     _check(bench, found, tiny, IMAGES)
     monkeypatch.undo()
-    monkeypatch.setattr(stages, "shard_size", lambda images: 30)
-    assert _embed(bench, tiny, list_images(place.uri)) == stages.Embedded(found.table, 0)
+    monkeypatch.setattr(embed_stage, "shard_size", lambda images: 30)
+    assert _embed(bench, tiny, list_images(place.uri)) == embed_stage.Embedded(found.table, 0)
 
 
 # -- stale ---------------------------------------------------------------------------------------------------
@@ -175,12 +175,12 @@ class Remote(Embedder):
     endpoint: str = field(default="", kw_only=True)
 
     def process(self, task: EmbedShard) -> Receipt:
-        import storage.objects
-        import storage.s3_client
+        import storage.objects.open
+        import storage.objects.s3_client
 
         before = os.environ["AWS_ENDPOINT_URL"]
         os.environ["AWS_ENDPOINT_URL"] = self.endpoint
-        storage.s3_client.MAX_ATTEMPTS, storage.objects.LANCE_RETRIES = 3, 2
+        storage.objects.s3_client.MAX_ATTEMPTS, storage.objects.open.LANCE_RETRIES = 3, 2
         try:
             return super().process(task)
         finally:
@@ -197,7 +197,7 @@ def faulty(s3: EmbeddedS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyPr
         return worker
 
     with FaultyProxy(s3.endpoint) as made:
-        monkeypatch.setattr(stages, "Embedder", remote)
+        monkeypatch.setattr(embed_stage, "Embedder", remote)
         yield made
 
 
@@ -240,7 +240,7 @@ def test_a_later_run_completes(
     with pytest.raises(error, match=message) as caught:
         _embed(bench, tiny, manifest)
     assert type(caught.value) is error
-    assert VectorStore(bench.store).committed(stages.table_name(tiny.facts, manifest)) is None
+    assert VectorStore(bench.store).committed(embed_stage.table_name(tiny.facts, manifest)) is None
     faulty.rule = healthy
     found = _embed(bench, tiny, manifest)
     assert found.table.rejects == []

@@ -14,16 +14,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from actors import stages
-from actors.cluster import Cluster
-from actors.encoder import Encoder
-from actors.stages import EmbedSettings
-from actors.workbench import Progress, Workbench
-from flows.checks import check_rejects
+from actors.encoder.model import Encoder
+from actors.ray_cluster.local import Cluster
+from actors.stages import embed as embed_stage
+from actors.stages.context import Progress, Workbench
+from actors.stages.embed import EmbedSettings
+from flows.results.input_checks import check_rejects
 from storage.errors import InputError
-from storage.image_sets import list_images
-from storage.objects import ObjectStore, open_store
-from storage.vectors import EmbeddingTable, VectorStore, vector_matrix
+from storage.image_sets.open import list_images
+from storage.objects.open import ObjectStore, open_store
+from storage.vectors.tables import EmbeddingTable, VectorStore, vector_matrix
 from tests.actors.conftest import TINY, pictures, png
 from tests.storage.packing import info, tar
 
@@ -103,8 +103,8 @@ def bench(tmp_path: Path, cluster: Cluster) -> Workbench:
     return Workbench(open_store(str(tmp_path / "audit")), cluster, silent)
 
 
-def _embed(bench: Workbench, tiny: Encoder, uri: str) -> stages.Embedded:
-    return stages.embed(bench, TINY, tiny.facts, list_images(uri), EmbedSettings(readers=2, batch_size=4), "odd")
+def _embed(bench: Workbench, tiny: Encoder, uri: str) -> embed_stage.Embedded:
+    return embed_stage.embed(bench, TINY, tiny.facts, list_images(uri), EmbedSettings(readers=2, batch_size=4), "odd")
 
 
 def _check(
@@ -133,7 +133,7 @@ def test_objects(store: ObjectStore, bench: Workbench, tiny: Encoder) -> None:
         check_rejects(found.table, "release", most=0.05)
     assert "animated.gif: a GIF" in caught.value.found
 
-    assert _embed(bench, tiny, store.uri) == stages.Embedded(found.table, 0)
+    assert _embed(bench, tiny, store.uri) == embed_stage.Embedded(found.table, 0)
     for key in REJECTED:  # mended, as the message asks for
         store.put(key, png(PHOTO)) if key.endswith(".png") else store.delete(key)
     mended = _embed(bench, tiny, store.uri)

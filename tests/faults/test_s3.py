@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from storage.errors import StoreUnavailableError
-from storage.objects import S3Store, open_store
-from storage.s3_client import MAX_ATTEMPTS
-from storage.vectors import EmbeddingTable, VectorStore
+from storage.objects.open import S3Store, open_store
+from storage.objects.s3_client import MAX_ATTEMPTS
+from storage.vectors.tables import EmbeddingTable, VectorStore
 from tests.faults.proxy import Answer, Cut, Fault, FaultyProxy, Request, Silence, Trickle, healthy
 from tests.storage.small_run import ROWS, SCHEMA, found_rows, run
 
@@ -64,8 +64,8 @@ class TestForAWhile:
     def test_a_body_that_hardly_moves_is_asked_for_again(
         self, store: S3Store, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("storage.s3_store.READ_TIMEOUT_S", 0.3)
-        monkeypatch.setattr("storage.s3_store.SLOWEST_BYTES_PER_S", 1e6)
+        monkeypatch.setattr("storage.objects.s3.READ_TIMEOUT_S", 0.3)
+        monkeypatch.setattr("storage.objects.s3.SLOWEST_BYTES_PER_S", 1e6)
         store.put("k", DATA)
         proxy.rule = lambda request: Trickle(2_000, 0.05) if request.number == 0 else None  # 5 s of it
         began = time.monotonic()

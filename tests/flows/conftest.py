@@ -19,10 +19,10 @@ os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
 from flows.demo.data import split_digits, write_png_set
-from flows.runtime import Runtime, running
-from flows.spec import AuditSpec, load_spec
-from storage.embedded_s3 import EmbeddedS3
-from storage.objects import open_store
+from flows.runtime.runtime import Runtime, running
+from flows.spec.spec import AuditSpec, load_spec
+from storage.objects.embedded_s3 import EmbeddedS3
+from storage.objects.open import open_store
 
 LAB = "s3://test/lab"
 TRAIN, HELD_OUT, UNSEEN, COPIES = 160, 140, 100, 80
@@ -115,7 +115,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
     for _ in range(2):
         began = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-m", "flows.cli", "demo", "--json"],
+            [sys.executable, "-m", "flows.cli.main", "demo", "--json"],
             cwd=folder,
             env=env,
             capture_output=True,

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from storage.objects import ObjectStore, open_store
+from storage.objects.open import ObjectStore, open_store
 from tests.flows.conftest import LAB
 
 

@@ -10,16 +10,16 @@ import pytest
 
 from flows.attribute import attribute_images
 from flows.audit import audit_release, known_reference
-from flows.cli import run
+from flows.cli.main import run
 from flows.demo.data import split_digits, write_png_set
 from flows.enrol import enrol_releases
-from flows.profiles import enrolled_runs, packed, unpacked
-from flows.runtime import Runtime
-from flows.spec import AuditSpec, ReleaseSpec
+from flows.results.profile_rows import enrolled_runs, packed, unpacked
+from flows.runtime.runtime import Runtime
+from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.stress import stress_attribution
 from storage.errors import InputError
-from storage.objects import open_store
-from storage.results import read_result
+from storage.objects.open import open_store
+from storage.results.tables import read_result
 from tests.flows.conftest import COPIES, UNSEEN, Write
 
 

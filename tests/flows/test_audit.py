@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from actors import stages
-from actors.decode import jpeg_bytes
+from actors.encoder.decode import jpeg_bytes
+from actors.stages import embed as embed_stage
 from flows.attribute import attribute_images
 from flows.audit import audit, audit_release, build_reference
 from flows.demo.data import png_bytes, split_digits
-from flows.outcome import COPYING, INCONCLUSIVE, INVALID, NO_COPYING
-from flows.runtime import Runtime
-from flows.spec import AuditSpec, ReleaseSpec
+from flows.results.outcome import COPYING, INCONCLUSIVE, INVALID, NO_COPYING
+from flows.runtime.runtime import Runtime
+from flows.spec.spec import AuditSpec, ReleaseSpec
 from storage.errors import InputError
-from storage.objects import open_store
-from storage.results import read_result
+from storage.objects.open import open_store
+from storage.results.tables import read_result
 from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, UNSEEN
 
 
@@ -238,7 +238,7 @@ def test_no_number_depends_on_batches_or_shards(
     runtime: Runtime, spec: AuditSpec, s3_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = audit_release(spec, spec.release("unseen"))
-    monkeypatch.setattr(stages, "shard_size", lambda images: 33)
+    monkeypatch.setattr(embed_stage, "shard_size", lambda images: 33)
     monkeypatch.setattr(runtime, "settings", runtime.settings.model_copy(update={"batch_size": 7}))
     runtime.forget()
     other = spec.model_copy(update={"store": f"{s3_prefix}/cut"})

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.cli import run
+from flows.cli.main import run
 from flows.demo.data import grey, split_digits
-from flows.runtime import Runtime
-from storage.objects import ObjectStore, open_store
+from flows.runtime.runtime import Runtime
+from storage.objects.open import ObjectStore, open_store
 from tests.flows.conftest import LAB, Write
 
 Parts = dict[str, Any]

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from flows.cli import run
+from flows.cli.main import run
 from flows.compare import compare
-from flows.runtime import Runtime
-from flows.spec import AuditSpec
+from flows.runtime.runtime import Runtime
+from flows.spec.spec import AuditSpec
 from tests.flows.conftest import Write
 
 

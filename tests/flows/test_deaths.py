@@ -21,10 +21,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from actors.cluster import RAY_ENVIRONMENT
-from storage.objects import ObjectStore, open_store
-from storage.vectors import VectorStore
+from actors.ray_cluster.local import RAY_ENVIRONMENT
+from storage.objects.open import ObjectStore, open_store
+from storage.vectors.tables import VectorStore
 from tests.flows.conftest import Write
+from tests.paths import ROOT
 from tests.processes import alive, descendants, kill, name_of, wait_until
 
 pytestmark = pytest.mark.timeout(600)  # processes of their own start slowly on a busy machine
@@ -64,9 +65,9 @@ class Job:
         out, err = (self.spec.with_name(f"{name}.{stream}") for stream in ("out", "err"))
         with out.open("wb") as to_out, err.open("wb") as to_err:
             process = subprocess.Popen(
-                [sys.executable, "-m", "flows.cli", "audit", str(self.spec), *arguments],
+                [sys.executable, "-m", "flows.cli.main", "audit", str(self.spec), *arguments],
                 env={**self.environment, **settings},
-                cwd=Path(__file__).parents[2],
+                cwd=ROOT,
                 stdout=to_out,
                 stderr=to_err,
             )

@@ -14,16 +14,17 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import Artifact, FlowRun
 from prefect.settings import PREFECT_API_URL
 
-from flows import artifacts, deployments
-from flows.artifacts import ProgressArtifacts
-from flows.cli import run
-from flows.events import PREFIX
-from flows.outcome import load_outcome
-from flows.runtime import Runtime
-from flows.spec import load_spec
+from flows import deployments
+from flows.cli.main import run
+from flows.orchestration import artifacts
+from flows.orchestration.artifacts import ProgressArtifacts
+from flows.orchestration.events import PREFIX
+from flows.results.outcome import load_outcome
+from flows.runtime.runtime import Runtime
+from flows.spec.spec import load_spec
 from flows.sweep import sweep
-from storage.embedded_s3 import EmbeddedS3
-from storage.objects import open_store
+from storage.objects.embedded_s3 import EmbeddedS3
+from storage.objects.open import open_store
 from tests.faults.proxy import Answer, FaultyProxy, Request
 from tests.flows.conftest import Write
 from tests.processes import wait_until
@@ -180,7 +181,7 @@ def test_a_spec_in_a_bucket(path: str, tmp_path: Path) -> None:
 def test_progress_is_shown_at_most_once_in_two_seconds(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect import flow
 
-    from actors.workbench import Progress
+    from actors.stages.context import Progress
 
     clock = iter([0.0, 1.0, 2.5, 3.0, 5.0, 5.5, 10.0, 10.1])
     said: list[str] = []

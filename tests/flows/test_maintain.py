@@ -13,10 +13,10 @@ import pytest
 
 from flows.audit import audit_release
 from flows.maintain import maintain
-from flows.runtime import Runtime
-from flows.spec import AuditSpec, ReleaseSpec
-from storage.objects import ObjectStore, open_store
-from storage.vectors import VectorStore
+from flows.runtime.runtime import Runtime
+from flows.spec.spec import AuditSpec, ReleaseSpec
+from storage.objects.open import ObjectStore, open_store
+from storage.vectors.tables import VectorStore
 from tests.flows.conftest import COPIES, TRAIN
 
 KEEP_DAYS = 30.0

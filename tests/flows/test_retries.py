@@ -10,11 +10,12 @@ import pytest
 from prefect import Flow, Task, flow, task
 
 import flows
-from flows.audit import RETRIED, build_reference, is_retried
-from flows.runtime import Runtime
-from flows.spec import AuditSpec
-from storage.embedded_s3 import EmbeddedS3
+from flows.audit import build_reference
+from flows.runtime.runtime import Runtime
+from flows.spec.spec import AuditSpec
+from flows.tasks import RETRIED, is_retried
 from storage.errors import InputError, LayerprintError, StageError, StoreError, StoreUnavailableError
+from storage.objects.embedded_s3 import EmbeddedS3
 from tests.faults.proxy import Answer, FaultyProxy, Request
 
 TRIES = 1 + int(RETRIED["retries"])

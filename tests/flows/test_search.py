@@ -8,21 +8,22 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from sklearn.metrics import roc_auc_score
 
-from actors import stages
-from actors.partitioner import StoredPartition
-from actors.workbench import layer_key
+from actors.stages import embed as embed_stage
+from actors.stages.context import layer_key
+from actors.workers.partition import StoredPartition
 from flows.attribute import attribute_images
-from flows.audit import audit, known_reference, list_set
-from flows.outcome import COPYING, INVALID, NO_COPYING
-from flows.result_rows import judge
-from flows.runtime import Runtime
-from flows.spec import AuditSpec, load_spec
-from scoring.cells import merge_small_cells
-from scoring.recall import Recall, SearchError, search_check
-from scoring.verdict import CopyingVerdict
+from flows.audit import audit, known_reference
+from flows.inputs import list_set
+from flows.results.audit_rows import judge
+from flows.results.outcome import COPYING, INVALID, NO_COPYING
+from flows.runtime.runtime import Runtime
+from flows.spec.spec import AuditSpec, load_spec
+from scoring.checks.search_error import Recall, SearchError, search_check
+from scoring.score.cells import merge_small_cells
+from scoring.verdict.copying import CopyingVerdict
 from storage.errors import InputError
-from storage.objects import open_store
-from storage.vectors import VectorStore, layer_column, vector_matrix
+from storage.objects.open import open_store
+from storage.vectors.tables import VectorStore, layer_column, vector_matrix
 from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, UNSEEN, Write
 
 
@@ -39,7 +40,7 @@ def _exact_a_hat(runtime: Runtime, spec: AuditSpec, label: str, layer: int) -> f
     vectors = VectorStore(store)
     partition = StoredPartition.load(store, layer_key(reference.tables.partition, layer, "npz")).partition
     manifest = list_set(runtime, spec.release(label).images)
-    release = vectors.committed(stages.table_name(reference.facts, manifest))
+    release = vectors.committed(embed_stage.table_name(reference.facts, manifest))
     assert release is not None
     projected: list[NDArray[np.float32]] = []
     for table in (reference.tables.train, reference.tables.held_out, release):

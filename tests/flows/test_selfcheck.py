@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from flows.cli import run
-from flows.runtime import Runtime
+from flows.cli.main import run
+from flows.runtime.runtime import Runtime
 from flows.selfcheck import Trial, selfcheck
-from flows.spec import AuditSpec
+from flows.spec.spec import AuditSpec
 from storage.errors import InputError
 from tests.flows.conftest import HELD_OUT, Write
 

@@ -7,29 +7,27 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from flows.audit import build_reference
-from flows.cli import run
-from flows.runtime import Runtime
-from flows.spec import AuditSpec, load_spec
-from storage.embedded_s3 import EmbeddedS3
-from storage.objects import open_store
-from storage.results import read_result
-from storage.vectors import VectorStore
+from flows.cli.main import run
+from flows.runtime.runtime import Runtime
+from flows.spec.spec import AuditSpec, load_spec
+from storage.objects.embedded_s3 import EmbeddedS3
+from storage.objects.open import open_store
+from storage.results.tables import read_result
+from storage.vectors.tables import VectorStore
 from tests.faults.proxy import Answer, FaultyProxy, Request
 from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, UNSEEN, Write
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.timeout(600)  # processes of their own start slowly on a busy machine
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_a_flow_tries_again(runtime: Runtime, spec: AuditSpec, s3: EmbeddedS3, monkeypatch: pytest.MonkeyPatch) -> None:
     """S3 refuses every marker for longer than its attempts: the task fails, and its second run finds all shards."""
-    monkeypatch.setattr("storage.s3_client.MAX_ATTEMPTS", 2)
+    monkeypatch.setattr("storage.objects.s3_client.MAX_ATTEMPTS", 2)
 
     def first_two(request: Request) -> Answer | None:
         return (
@@ -54,7 +52,7 @@ def test_two_audits_at_once(runtime: Runtime, write_spec: Write, capsys: pytest.
     path = write_spec()
     store = open_store(load_spec(path).store)
     environment = {**os.environ, "PREFECT_API_URL": str(get_current_settings().api.url)}
-    command = [sys.executable, "-m", "flows.cli", "audit", str(path), "--json"]
+    command = [sys.executable, "-m", "flows.cli.main", "audit", str(path), "--json"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True) as other:
         end = time.monotonic() + 120

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.audit import reference_key
-from flows.catalogue import load_catalogue
-from flows.events import announced
-from flows.failures import work_name
-from flows.registry import registry_of, registry_of_store
-from flows.runtime import Runtime
-from flows.settle import look, settled
-from flows.spec import load_spec
+from flows.inputs import reference_key
+from flows.orchestration.events import announced
+from flows.registry.failures import work_name
+from flows.registry.registry import registry_of, registry_of_store
+from flows.registry.upload import look, settled
+from flows.runtime.runtime import Runtime
+from flows.spec.live_spec import load_catalogue
+from flows.spec.spec import load_spec
 from flows.sweep import SweepReport, sweep
 from storage.claims import Claims
 from storage.digest import short
-from storage.objects import ObjectStore, open_store
-from storage.results import read_result
+from storage.objects.open import ObjectStore, open_store
+from storage.results.tables import read_result
 from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, UNSEEN, Write
 from tests.flows.dropping import drop
 

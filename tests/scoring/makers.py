@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.moments import Moments
-from scoring.profile import Profile, Run, cut, merged
+from scoring.attribution.profile import Profile, Run, cut, merged
+from scoring.partition.moments import Moments
 
 LAYERS, WIDTH = 3, 5
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.objects import ObjectStore, open_store
+from storage.objects.open import ObjectStore, open_store
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from storage.objects import ObjectStore
-from storage.results import SCHEMAS, write_result
-from tests.storage.test_results import row
+from storage.objects.open import ObjectStore
+from storage.results.tables import SCHEMAS, write_result
+from tests.storage.results.test_tables import row
 
 Row = dict[str, Any]
 LAYERS = 4

@@ -20,8 +20,8 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from storage.objects import ObjectStore, open_store
-from storage.vectors import EmbeddingTable, Receipt, VectorStore, embedding_schema, vector_array
+from storage.objects.open import ObjectStore, open_store
+from storage.vectors.tables import EmbeddingTable, Receipt, VectorStore, embedding_schema, vector_array
 
 DIMS = {0: 3, 7: 5}
 SCHEMA = embedding_schema(DIMS)

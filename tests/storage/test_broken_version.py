@@ -9,8 +9,8 @@ import lance
 import pytest
 
 from storage.errors import StoreUnavailableError
-from storage.objects import open_store
-from storage.vectors import ATTEMPTS, VectorStore
+from storage.objects.open import open_store
+from storage.vectors.tables import ATTEMPTS, VectorStore
 from tests.storage.small_run import ROWS, SCHEMA, found_rows, run
 
 BROKE = "lance error: LanceError(IO): Generic S3 error: Error performing PUT http://s3/t.lance/_versions/1 in 102µs - "

@@ -13,7 +13,7 @@ from threading import Barrier
 import pytest
 
 from storage.claims import Claim, Claims, process_space
-from storage.object_store import ObjectStore
+from storage.objects.base import ObjectStore
 
 
 def put(store: ObjectStore, generation: int, **changes: object) -> None:

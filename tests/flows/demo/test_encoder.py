@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from actors.encoder import Encoder
-from actors.encoder_config import EncoderConfig
+from actors.encoder.config import EncoderConfig
+from actors.encoder.model import Encoder
 from flows.demo.data import grey, split_digits
 from flows.demo.encoder import TrainedEncoder, encoder_spec, train_encoder
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.cli import run
-from flows.runtime import Runtime
+from flows.cli.main import run
+from flows.runtime.runtime import Runtime
 
 
 @pytest.fixture(scope="session")

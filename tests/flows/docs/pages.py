@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[3]
+from tests.paths import ROOT
+
 PAGES = ["README.md", "deploy/README.md", "deploy/RUNBOOK.md"]
 PAGES += sorted(
     f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md") if path.name not in ("commands.md", "contents.md")

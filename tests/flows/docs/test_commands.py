@@ -16,26 +16,30 @@ from typing import Any
 import pytest
 import typer
 
-from flows.cli import app, run
-from flows.runtime import Runtime
-from tests.flows.docs.pages import PAGES, ROOT, Command, commands
+from flows.cli.main import app, run
+from flows.runtime.runtime import Runtime
+from tests.flows.docs.pages import PAGES, Command, commands
+from tests.paths import ROOT
 
 ELSEWHERE = [
     (
         r"README\.md layerprint sql --store layerprint-demo",
-        "tests/flows/test_readme.py::test_the_commands_after_the_demo",
+        "tests/flows/docs/test_readme.py::test_the_commands_after_the_demo",
     ),
-    (r"README\.md layerprint status --store", "tests/flows/test_readme.py::test_the_commands_after_the_demo"),
-    (r"README\.md layerprint (?!open|serve|sql)", "tests/flows/test_readme.py::test_the_commands_of_an_audit"),
+    (r"README\.md layerprint status --store", "tests/flows/docs/test_readme.py::test_the_commands_after_the_demo"),
+    (r"README\.md layerprint (?!open|serve|sql)", "tests/flows/docs/test_readme.py::test_the_commands_of_an_audit"),
     (
         r"README\.md make demo",
         "tests/flows/demo/test_run.py::test_the_memorizer_and_the_planted_release_are_flagged_and_no_other",
     ),
-    (r"docs/sql\.md layerprint sql", "tests/flows/test_sql_shell.py::test_the_commands_of_the_page"),
+    (r"docs/sql\.md layerprint sql", "tests/flows/cli/sql/test_shell.py::test_the_commands_of_the_page"),
     (r"docs/tutorial\.md (layerprint|python)", "tests/flows/docs/test_tutorial.py::test_the_tutorial_is_true"),
-    (r".* layerprint serve", "tests/flows/test_schedule_e2e.py::test_releases_are_audited_without_a_hand"),
-    (r".* (layerprint stack|make stack-)", "tests/flows/test_stack.py::test_every_part_answers"),
-    (r".* source layerprint-stack/environment\.sh", "tests/flows/test_stack.py::test_every_part_answers"),
+    (
+        r".* layerprint serve",
+        "tests/flows/orchestration/test_schedule_e2e.py::test_releases_are_audited_without_a_hand",
+    ),
+    (r".* (layerprint stack|make stack-)", "tests/flows/local_stack/test_stack.py::test_every_part_answers"),
+    (r".* source layerprint-stack/environment\.sh", "tests/flows/local_stack/test_stack.py::test_every_part_answers"),
     (r".* prefect --no-prompt deploy --all", "tests/deploy/test_prefect.py::test_every_deployment_is_made"),
     (r".* prefect deployment run audit_release", "tests/flows/test_deployments.py::test_a_gate_fails_the_flow"),
     (
@@ -134,7 +138,7 @@ def test_a_command_runs(
 def test_reports_are_served(runtime: Runtime, workplace: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     assert run(["report", "spec.yaml"]) == 0
-    command = [sys.executable, "-m", "flows.cli", *shlex.split(text)[1:]]
+    command = [sys.executable, "-m", "flows.cli.main", *shlex.split(text)[1:]]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
         assert server.stdout is not None

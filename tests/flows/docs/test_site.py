@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.flows.docs.pages import ROOT, blocks
+from tests.flows.docs.pages import blocks
+from tests.paths import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,12 @@ def test_every_public_module_has_its_place(site: Path) -> None:
     modules = [path.relative_to(ROOT).with_suffix("") for path in sources if path.name != "__init__.py"]
     assert sorted(listed) == sorted(".".join(path.parts) for path in modules)
     text = "".join(page.read_text(encoding="utf-8") for page in site.glob("docs/api/modules/*.html"))
-    for name in ("scoring.published.published_ct", "storage.sql.connect", "flows.audit.audit", "actors.pool.Pool"):
+    for name in (
+        "scoring.score.c_t.published_ct",
+        "storage.results.sql.connect",
+        "flows.audit.audit",
+        "actors.ray_cluster.pool.Pool",
+    ):
         assert f'id="{name}"' in text
     assert "&gt;&gt;&gt; " in text.replace('<span class="gp">', "")
     assert not re.search(r'id="(actors|flows|scoring|storage)\.[\w.]*\._[a-z]', text)

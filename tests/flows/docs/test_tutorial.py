@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import run
-from flows.runtime import Runtime
+from flows.cli.main import run
+from flows.runtime.runtime import Runtime
 from tests.flows.docs.pages import blocks, commands
 
 PAGE = "docs/tutorial.md"

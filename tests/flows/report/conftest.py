@@ -16,9 +16,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from flows.attribute import attribute_images
 from flows.audit import audit
 from flows.report.make import Reports, make_reports
-from flows.runtime import Runtime
-from flows.spec import AuditSpec, load_spec
-from storage.objects import open_store
+from flows.runtime.runtime import Runtime
+from flows.spec.spec import AuditSpec, load_spec
+from storage.objects.open import open_store
 
 CHROMIUM_OPTIONS = [
     "--no-sandbox",

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from storage.objects import ObjectStore
-from storage.results import write_result
-from tests.storage.test_results import row
+from storage.objects.open import ObjectStore
+from storage.results.tables import write_result
+from tests.storage.results.test_tables import row
 
 LAYERS = 13
 BEGAN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

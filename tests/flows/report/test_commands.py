@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import run
-from storage.objects import open_store
+from flows.cli.main import run
+from storage.objects.open import open_store
 from tests.flows.report.conftest import Reported
 
 Capture = pytest.CaptureFixture[str]
@@ -60,7 +60,7 @@ def test_mistakes_end_with_2(reported: Reported, tmp_path: Path, capsys: Capture
 
 
 def test_open_serves_until_interrupted(reported: Reported) -> None:
-    command = [sys.executable, "-m", "flows.cli", "open", str(reported.folder)]
+    command = [sys.executable, "-m", "flows.cli.main", "open", str(reported.folder)]
     env = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as server:
         assert server.stdout is not None

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.outcome import AuditOutcome
 from flows.report import words
 from flows.report.facts import ReleaseFacts, StoreFacts, read_store, release_facts
+from flows.report.figures.pairs import SIDE, ImageSet, PairGroup, Picture, pair_groups
 from flows.report.make import make_reports
 from flows.report.pages import release_page
-from flows.report.pictures import SIDE, ImageSet, PairGroup, Picture, pair_groups
 from flows.report.tail import count, read_tail
+from flows.results.outcome import AuditOutcome
 from storage.errors import InputError
-from storage.objects import LocalStore, open_store
-from storage.results import read_result
+from storage.objects.open import LocalStore, open_store
+from storage.results.tables import read_result
 from tests.flows.conftest import COPIES, HELD_OUT
 from tests.flows.report.conftest import Reported
 from tests.flows.report.synthetic import write_audit

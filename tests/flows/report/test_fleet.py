@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 
 from flows.report.facts import read_store
 from flows.report.pages import fleet_page
-from storage.objects import LocalStore
+from storage.objects.open import LocalStore
 from tests.flows.report.conftest import keep, opened
 from tests.flows.report.synthetic import write_audit
 

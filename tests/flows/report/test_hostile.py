@@ -11,11 +11,11 @@ import yaml
 from playwright.sync_api import Browser
 
 from flows.report.facts import read_store, release_facts
+from flows.report.figures.pairs import ImageSet, pair_groups
 from flows.report.modelcard import model_card
 from flows.report.pages import fleet_page, release_page
-from flows.report.pictures import ImageSet, pair_groups
 from flows.report.tail import read_tail
-from storage.objects import LocalStore
+from storage.objects.open import LocalStore
 from tests.flows.report.conftest import keep, opened
 from tests.flows.report.synthetic import HOSTILE, write_hostile
 

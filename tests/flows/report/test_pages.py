@@ -9,7 +9,7 @@ from itertools import product
 
 import pytest
 
-from flows.report.charts import library
+from flows.report.figures.charts import library
 from flows.report.pages import _raw, _template, settings_text
 from tests.flows.report.conftest import Reported
 

@@ -1,0 +1,109 @@
+"""The connection to Ray, and the pools of processes that work there.
+
+Workers are plain objects with ``setup``, ``process`` and ``close``; `hosts` alone makes Ray actors of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+import ray
+
+from actors.ray_cluster.pool import Pool, PoolSize
+
+__all__ = ["Cluster", "ClusterSettings", "Pool", "PoolSize"]
+
+# Ray reads these when it starts; a user's own setting stays.
+RAY_ENVIRONMENT = {
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # the first error ends a run and is raised; the others print no traceback
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """Where the work runs: a Ray started for this process, or the one that ``address`` names.
+
+    ``fit`` gives the settings anew for the resources of that cluster ("CPU", "GPU"), when it is connected to.
+    """
+
+    embed: PoolSize
+    layers: PoolSize
+    address: str | None = None
+    fit: Callable[[Mapping[str, float]], ClusterSettings] | None = None
+
+
+class Cluster:
+    """A connection to Ray with two pools: ``embed`` (forward passes) and ``layers`` (one layer's work at a time).
+
+    Ray starts with the first pool that is asked for: an audit that finds all its results never starts it.
+    """
+
+    def __init__(self, settings: ClusterSettings) -> None:
+        self.settings = settings
+        self._cleanup = ExitStack()
+        self._pools: dict[str, Pool] = {}
+
+    def pool(self, name: str) -> Pool:
+        if name not in self._pools:
+            self._start()
+            pool = Pool(name, self.size(name))
+            pool.make_room = partial(self._release_all_but, name)
+            self._cleanup.callback(pool.close)
+            self._pools[name] = pool
+        return self._pools[name]
+
+    def _release_all_but(self, name: str) -> None:
+        for other in self._pools.values():
+            if other.name != name:
+                other.release()
+
+    def size(self, name: str) -> PoolSize:
+        """The size of a pool; connects to a cluster that decides it."""
+        if self.settings.fit:
+            self._start()
+            self.settings = self.settings.fit(ray.cluster_resources())
+        return cast(PoolSize, getattr(self.settings, name))
+
+    def close(self) -> None:
+        """End the hosts, and Ray if we started it."""
+        self._pools.clear()
+        self._cleanup.close()
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        if ray.is_initialized():
+            return
+        for name, value in RAY_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        if self.settings.address:
+            ray.init(self.settings.address, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            # The two pools take turns, so the local Ray is told of room for both.
+            slots = self.settings.embed.hosts * self.settings.embed.cpus
+            slots += self.settings.layers.hosts * self.settings.layers.cpus
+            ray.init(
+                "local",
+                num_cpus=int(slots) + 1,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=200 * 2**20,
+                _temp_dir=os.environ.get("RAY_TMPDIR", os.path.join(tempfile.gettempdir(), "ray")),
+            )
+        self._cleanup.callback(ray.shutdown)

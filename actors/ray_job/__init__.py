@@ -1,0 +1,1 @@
+"""Stages run by a Ray job on another cluster."""

@@ -1,0 +1,51 @@
+"""The stage that makes the profile of a set of images, for audits, enrolment and attribution alike."""
+
+from __future__ import annotations
+
+from actors.stages.context import Workbench, layer_key
+from actors.stages.reference import ReferenceTables
+from actors.workers.profile import JoinProfile, LayerProfiler, ProfileJoiner, ProfileLayer, SetProfile
+from storage.digest import digest, short
+from storage.vectors.tables import EmbeddingTable
+
+
+def profile(
+    bench: Workbench, reference: ReferenceTables, table: EmbeddingTable, nearest: str, label: str
+) -> SetProfile | None:
+    """Profile a set in every layer, then join the informative ones; None when there are none.
+
+    Layers that are in the store are not made again.
+
+    Args:
+        bench: Store, cluster and progress.
+        reference: The reference.
+        table: The set's embedding table.
+        nearest: Prefix of the set's nearest distances.
+        label: What progress calls the set.
+    """
+    code = digest(
+        held_out=reference.nearest,
+        release=nearest,
+        contaminated=reference.contaminated,
+        table=[table.name, table.version],
+        seed=reference.seed,
+    )
+    keys = {layer: layer_key(f"profiles/{short(code)}", layer, "npz") for layer in reference.layers}
+    tasks = [
+        ProfileLayer(
+            store=bench.store.uri,
+            table=table.name,
+            version=table.version,
+            layer=layer,
+            partition_key=layer_key(reference.partition, layer, "npz"),
+            held_out_key=layer_key(reference.nearest, layer, "parquet"),
+            release_key=layer_key(nearest, layer, "parquet"),
+            contaminated_key=reference.contaminated,
+            seed=reference.seed,
+            key=key,
+        )
+        for layer, key in keys.items()
+        if not bench.store.exists(key)
+    ]
+    bench.run("layers", LayerProfiler(), tasks, f"profile {label}", skipped=len(keys) - len(tasks))
+    return bench.run_one(ProfileJoiner(), JoinProfile(bench.store.uri, tuple(keys), tuple(keys.values())))

@@ -1,0 +1,1 @@
+"""The workers: what one process does for one task of a stage."""

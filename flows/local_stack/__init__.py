@@ -1,0 +1,1 @@
+"""`layerprint stack`: object store, Ray and Prefect as processes of one machine."""

@@ -1,0 +1,177 @@
+"""The parts of the stack: their commands, their addresses, and when each is ready. Everything listens on loopback."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import shutil
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+
+from actors.ray_cluster.local import RAY_ENVIRONMENT
+from flows.local_stack.s3 import environment_of
+from flows.runtime.settings import MachineSettings
+from storage.errors import InputError
+from storage.objects.embedded_s3 import HOST, is_free
+
+NODE = "127.0.0.2"  # loopback too; told 127.0.0.1, Ray would take the address of the machine's network
+BUCKET = "layerprint"
+POOL = "layerprint"
+NAMES = ("s3", "ray", "prefect-server", "prefect-worker")
+_PORTS: dict[str, int | None] = {
+    "prefect": 4200,
+    "ray": 6379,
+    "jobs": 8265,
+    "client": 10_001,
+    "agent": None,  # its usual one is taken by whatever other Ray this machine has, on all of loopback
+    "metrics": 8090,
+    "worker": 8080,
+}
+_OTHER_PORTS = range(20_000, 30_000)  # below the ephemeral ones
+
+
+@dataclass(frozen=True)
+class StackSettings:
+    """What the processes of a stack agree on; kept in its folder while it runs, readable by the owner alone."""
+
+    ports: dict[str, int]
+    ray_token: str = field(default_factory=lambda: secrets.token_hex(32))
+    ray_folder: str = field(default_factory=lambda: tempfile.mkdtemp(prefix="layerprint-ray-"))  # sockets: short
+
+
+class Service(NamedTuple):
+    """A part of the stack.
+
+    Args:
+        name: Of its pid file and log.
+        where: Says its address; the S3 server's is known once it runs.
+        command: Arguments of the process.
+        ready: Whether it answers.
+    """
+
+    name: str
+    where: Callable[[], str]
+    command: list[str]
+    ready: Callable[[], bool]
+
+
+def choose_ports() -> dict[str, int]:
+    """A free port for each use: the usual one if it has one and that is free, else any."""
+    others = iter(random.SystemRandom().sample(_OTHER_PORTS, len(_OTHER_PORTS)))
+    return {name: port if port and is_free(port) else next(filter(is_free, others)) for name, port in _PORTS.items()}
+
+
+def services_of(folder: Path, settings: StackSettings) -> list[Service]:
+    """All parts of a stack, each after those it needs; their names are `NAMES`.
+
+    Raises:
+        InputError: a program is not installed.
+    """
+    return [_s3(folder), _ray(settings), _prefect_server(settings), _prefect_worker(settings)]
+
+
+def client_environment(folder: Path, settings: StackSettings) -> dict[str, str]:
+    """The variables that make commands use this stack; without those of parts that are not up yet."""
+    return {
+        **(environment_of(folder / "s3") or {}),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": settings.ray_token,
+        "LAYERPRINT_RAY_ADDRESS": f"{NODE}:{settings.ports['ray']}",
+        "PREFECT_API_URL": _api(settings),
+    }
+
+
+def process_environment(folder: Path, settings: StackSettings) -> dict[str, str]:
+    """The environment of the parts themselves: ours without settings for other servers."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "AWS_", "RAY_"))}
+    return {
+        **ours,
+        **RAY_ENVIRONMENT,
+        **client_environment(folder, settings),
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), ours.get("PATH", ""))),  # jobs call `python`
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_WORKER_WEBSERVER_HOST": HOST,
+        "PREFECT_WORKER_WEBSERVER_PORT": str(settings.ports["worker"]),
+        "PYTHONSAFEPATH": "1",  # a script of Prefect's has a storage.py beside it
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def _s3(folder: Path) -> Service:
+    place = folder / "s3"
+
+    def endpoint() -> str:
+        return (environment_of(place) or {}).get("AWS_ENDPOINT_URL", "")
+
+    command = [sys.executable, "-m", "flows.local_stack.s3", str(place), BUCKET]
+    return Service("s3", endpoint, command, lambda: _answers(f"{endpoint()}/status"))
+
+
+def _ray(settings: StackSettings) -> Service:
+    ports, jobs = settings.ports, f"http://{HOST}:{settings.ports['jobs']}"
+    token = {"Authorization": f"Bearer {settings.ray_token}"}
+    command = [
+        *(_program("ray"), "start", "--head", "--block", "--disable-usage-stats", "--include-dashboard=true"),
+        *(f"--node-ip-address={NODE}", f"--dashboard-host={HOST}", f"--temp-dir={settings.ray_folder}"),
+        *(f"--port={ports['ray']}", f"--dashboard-port={ports['jobs']}", f"--num-cpus={_slots()}"),
+        *(f"--ray-client-server-port={ports['client']}", f"--dashboard-agent-listen-port={ports['agent']}"),
+        f"--metrics-export-port={ports['metrics']}",
+    ]
+    agent = f"http://{HOST}:{ports['agent']}/api/local_raylet_healthz"  # comes up last, and jobs are handed to it
+    return Service("ray", lambda: jobs, command, lambda: _answers(f"{jobs}/api/jobs/", token) and _answers(agent))
+
+
+def _prefect_server(settings: StackSettings) -> Service:
+    api = _api(settings)
+    command = [_program("prefect"), "server", "start", "--host", HOST, "--port", str(settings.ports["prefect"])]
+    return Service("prefect-server", lambda: api, command, lambda: _answers(f"{api}/ready"))
+
+
+def _prefect_worker(settings: StackSettings) -> Service:
+    health = f"http://{HOST}:{settings.ports['worker']}/health"
+    command = [_program("prefect"), "worker", "start", "--pool", POOL, "--type", "process", "--with-healthcheck"]
+    return Service(
+        "prefect-worker", lambda: f"pool {POOL}", command, lambda: _answers(health) and _has_worker(_api(settings))
+    )
+
+
+def _api(settings: StackSettings) -> str:
+    return f"http://{HOST}:{settings.ports['prefect']}/api"
+
+
+def _slots() -> int:
+    """CPUs that Ray is told of: a command's two pools take turns on the cores, and each reserves all of them."""
+    sizes = MachineSettings().cluster_settings()
+    return int(sum(pool.hosts * pool.cpus for pool in (sizes.embed, sizes.layers))) + 1
+
+
+def _program(name: str) -> str:
+    scripts = os.pathsep.join((sysconfig.get_path("scripts"), str(Path(sys.executable).parent)))
+    found = shutil.which(name, path=scripts) or shutil.which(name)
+    if found is None:
+        raise InputError(f"the command {name} is not installed", "pip install -c constraints.txt layerprint")
+    return found
+
+
+def _answers(url: str, headers: Mapping[str, str] | None = None) -> bool:
+    try:
+        return httpx.get(url, headers=headers, timeout=5, trust_env=False).is_success
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False
+
+
+def _has_worker(api: str) -> bool:
+    try:
+        found = httpx.post(f"{api}/work_pools/{POOL}/workers/filter", json={}, timeout=5, trust_env=False)
+    except httpx.HTTPError:
+        return False
+    return found.is_success and any(worker["status"] == "ONLINE" for worker in found.json())

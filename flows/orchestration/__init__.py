@@ -1,0 +1,1 @@
+"""Prefect servers, schedules, artifacts and events, and the Ray jobs of a flow run."""

@@ -1,0 +1,138 @@
+"""What a flow run shows in Prefect's UI: progress of long stages, the scores, the curve, the link to the report.
+
+Artifacts are for people. When Prefect's server does not take one, the work goes on and the log says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, cast
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.context import FlowRunContext, TaskRunContext
+
+from actors.stages.context import Progress
+from flows.results.outcome import AuditOutcome
+from flows.text import plain, slug
+
+EVERY_S = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Shown:
+    """The progress artifact of one stage; ``artifact`` is None as long as the stage is too young to be shown."""
+
+    began: float
+    last: float
+    artifact: UUID | None = None
+
+
+class ProgressArtifacts:
+    """Progress of the stages of the flow run around us, at most one message in two seconds and stage.
+
+    A stage that is done within two seconds is not shown.
+    """
+
+    def __init__(self) -> None:
+        self._stages: dict[str, _Shown] = {}
+
+    def report(self, now: Progress) -> None:
+        """Take one step of a stage."""
+        if not (TaskRunContext.get() or FlowRunContext.get()):
+            return
+        clock = monotonic()
+        shown = self._stages.setdefault(now.stage, _Shown(clock, clock))
+        ended = now.done >= now.total
+        if ended:
+            del self._stages[now.stage]
+        if clock - shown.last < EVERY_S and not (ended and shown.artifact):
+            return
+        shown.last = clock
+        percent, text = 100 * now.done / max(now.total, 1), progress_text(now, clock - shown.began)
+        with _for_people():
+            if shown.artifact is None:
+                made = create_progress_artifact(percent, key=slug("progress", now.stage), description=text)
+                shown.artifact = cast(UUID, made)  # called synchronously
+            else:
+                update_progress_artifact(shown.artifact, percent, description=text)
+
+
+def progress_text(now: Progress, seconds: float) -> str:
+    """How far a stage is, how fast it goes and how long it will take, as Markdown.
+
+    >>> progress_text(Progress("embed glow@80", "images", 300, 1000, 100), 20.0)
+    '**embed glow@80**: 300 of 1,000 images, 100 found in the store, 10 images/s, 1 min 10 s left'
+    """
+    parts = [f"**{plain(now.stage)}**: {now.done:,} of {now.total:,} {now.unit}"]
+    fresh = now.done - now.skipped
+    if now.skipped:
+        parts.append(f"{now.skipped:,} found in the store")
+    if fresh > 0 and seconds > 0:
+        parts.append(f"{fresh / seconds:,.3g} {now.unit}/s")
+    if fresh > 0 and now.done < now.total:
+        parts.append(f"{_duration((now.total - now.done) * seconds / fresh)} left")
+    return ", ".join(parts)
+
+
+def show_outcome(
+    outcome: AuditOutcome, curve: bytes | None, links: dict[str, str], missing: Sequence[str] = ()
+) -> None:
+    """Show an audit in the flow run around us: its scores, its curve, and links.
+
+    Args:
+        outcome: The audit.
+        curve: Picture of its Â over layers, PNG; None when there is none.
+        links: Text → URI.
+        missing: What could not be made of all that, and why.
+    """
+    audit = outcome.audit
+    said = f"**{plain(outcome.label)}: {outcome.verdict}.** {plain(audit['invalid_reason'] or audit['sentence'])}"
+    said += "".join(f"\n\n{plain(one)}" for one in missing)
+    with _for_people():
+        create_table_artifact(score_rows(outcome), key=slug("scores", outcome.label), description=said)
+        if curve is not None:
+            picture = f"data:image/png;base64,{base64.b64encode(curve).decode()}"
+            create_image_artifact(picture, key=slug("curve", outcome.label), description=said)
+        for text, uri in links.items():
+            create_link_artifact(uri, link_text=f"{text}: {uri}", key=slug(text, outcome.label), description=said)
+
+
+def score_rows(outcome: AuditOutcome) -> list[dict[str, Any]]:
+    """The scores of each layer, rounded for a table; a number that there is not is a dash."""
+    names = {"a_hat": "Â", "a_low": "from", "a_high": "to", "p_adjusted": "p", "c_t": "C_T", "copy_rate": "copy rate"}
+    return [
+        {"layer": row["layer"], "name": row["layer_name"]}
+        | {shown: "–" if row[name] is None else f"{row[name]:.3g}" for name, shown in names.items()}
+        for row in outcome.scores
+    ]
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+@contextmanager
+def _for_people() -> Iterator[None]:
+    """Within this block a refusal of the server is only logged."""
+    try:
+        yield
+    except Exception as error:  # whatever goes wrong with a picture, the audit is not its reason
+        _log.warning("no artifact: %s: %s", type(error).__name__, error)

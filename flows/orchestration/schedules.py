@@ -1,0 +1,85 @@
+"""When the next sweep of a spec comes, and what the last one said, as the Prefect server has it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.orchestration.settings import server_url
+from flows.spec.spec import absolute_uri
+
+FLOW = "sweep_releases"
+_ENDED = FlowRunFilter(end_time=FlowRunFilterEndTime(is_null_=False))
+_SCHEDULED = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
+
+
+def spec_parameter(spec: str) -> str:
+    """A spec as deployments name it: an absolute path, or its URI."""
+    return str(absolute_uri(spec, Path.cwd()))
+
+
+class Sweeps(NamedTuple):
+    """What the Prefect server knows of the sweeps of a spec.
+
+    Args:
+        last: The one that ended last, however it did.
+        coming: When the next one is scheduled.
+    """
+
+    last: FlowRun | None = None
+    coming: dt.datetime | None = None
+
+
+def sweeps(spec: str) -> Sweeps:
+    """The sweeps of a spec; none are known where no deployment sweeps it, or no server can be asked."""
+    url = server_url()
+    if url is None:
+        return Sweeps()
+    try:
+        with _client(url) as client:
+            deployments = client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])))
+            ours = [one.id for one in deployments if one.parameters.get("spec") == spec_parameter(spec)]
+            if not ours:
+                return Sweeps()
+            which = DeploymentFilter(id=DeploymentFilterId(any_=ours))
+            last = _first(client, which, _ENDED, FlowRunSort.END_TIME_DESC)
+            coming = FlowRunFilterExpectedStartTime(after_=dt.datetime.now(dt.UTC))
+            scheduled = FlowRunFilter(state=_SCHEDULED, expected_start_time=coming)
+            following = _first(client, which, scheduled, FlowRunSort.EXPECTED_START_TIME_ASC)
+    except httpx.HTTPError:
+        return Sweeps()
+    return Sweeps(last, None if following is None else following.expected_start_time)
+
+
+def _first(
+    client: SyncPrefectClient, deployments: DeploymentFilter, which: FlowRunFilter, order: FlowRunSort
+) -> FlowRun | None:
+    """The first in this order of such runs of the deployments."""
+    runs = client.read_flow_runs(deployment_filter=deployments, flow_run_filter=which, sort=order, limit=1)
+    return runs[0] if runs else None
+
+
+@contextmanager
+def _client(url: str) -> Iterator[SyncPrefectClient]:
+    with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
+        yield client

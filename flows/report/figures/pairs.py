@@ -1,0 +1,187 @@
+"""The closest pairs as small pictures: drawn anew from the pixels, so that no byte of a stranger's file is passed on.
+
+A picture that cannot be had, since its image is gone, was changed or cannot be read, is a sentence instead.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import defaultdict
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageChops
+
+from actors.encoder.decode import UnreadableImageError, decode
+from flows.report.facts import ReleaseFacts, Row
+from storage.digest import short
+from storage.errors import LayerprintError
+from storage.image_sets.manifest import Manifest
+from storage.image_sets.open import list_images, open_reader
+from storage.objects.base import ObjectMissingError
+from storage.objects.open import ObjectStore
+
+SIDE = 160
+"""Longest side of a picture, in pixels."""
+
+KEPT = 500
+"""Pictures of a set that are kept for other pairs."""
+
+PAIRS, PAIRS_ELSEWHERE = 8, 4
+"""Pairs shown of the layer that decides, and of an early and a late one."""
+
+
+class Picture(NamedTuple):
+    """A picture within the page; `small` ones are enlarged without smoothing."""
+
+    uri: str
+    width: int
+    height: int
+    small: bool
+
+
+class Elsewhere(NamedTuple):
+    """What another layer says about a generated image; `row` is None when it is not among that layer's closest."""
+
+    role: str
+    layer: int
+    row: Row | None
+    same: bool
+    train: Picture | None
+
+
+class PairView(NamedTuple):
+    """A generated image beside its nearest training image: a row of `evidence` and what it looks like.
+
+    `apart` is the mean difference of the pixels, of 255; None where the two cannot be laid over each other.
+    """
+
+    row: Row
+    image: Picture | None
+    train: Picture | None
+    difference: Picture | None
+    apart: float | None
+    missing: str
+    elsewhere: list[Elsewhere]
+
+
+class PairGroup(NamedTuple):
+    """Pairs of one layer."""
+
+    role: str
+    layer: int
+    pairs: list[PairView]
+
+
+class ImageSet:
+    """The images of a set by key, as the audit listed them.
+
+    Args:
+        store: The store of the audits, which keeps the lists.
+        uri: The set, as the spec names it: rows of the store do not decide what is read.
+        digest: Digest of its list; None or one that is not in the store: it is listed anew.
+    """
+
+    def __init__(self, store: ObjectStore, uri: str, digest: str | None) -> None:
+        self.uri = uri
+        self._images: dict[str, Image.Image | str] = {}
+        self._manifest: Manifest | str
+        try:
+            self._manifest = _stored(store, digest) or list_images(uri)
+            self._reader = open_reader(uri, self._manifest.kind)
+        except (LayerprintError, OSError) as error:
+            self._manifest = f"{uri} cannot be listed: {_found(error)}"
+
+    def image(self, key: str) -> Image.Image | str:
+        """The image, RGB, at most `SIDE` wide and high; a sentence where there is none."""
+        if key not in self._images:
+            if len(self._images) >= KEPT:
+                self._images.clear()
+            self._images[key] = self._read(key)
+        return self._images[key]
+
+    def _read(self, key: str) -> Image.Image | str:
+        if isinstance(self._manifest, str):
+            return self._manifest
+        try:
+            image = decode(self._reader.read(self._manifest.find(key))).rgb
+        except (LayerprintError, UnreadableImageError, OSError) as error:
+            return _found(error)
+        image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+        return image
+
+
+def _stored(store: ObjectStore, digest: str | None) -> Manifest | None:
+    if not digest:
+        return None
+    try:
+        return Manifest.from_bytes(store.get(f"manifests/{short(digest)}.parquet"))
+    except ObjectMissingError:
+        return None
+
+
+def _found(error: Exception) -> str:
+    return error.found if isinstance(error, LayerprintError) else str(error)
+
+
+def pair_groups(facts: ReleaseFacts, release: ImageSet, train: ImageSet) -> list[PairGroup]:
+    """The pairs of the layer that decides, then those of an early and a late layer that were not shown yet."""
+    layers = [int(row["layer"]) for row in facts.outcome.informative]
+    if not layers or facts.decisive is None:
+        return []
+    roles = {facts.decisive: "decides"}
+    roles.setdefault(layers[0], "early")
+    roles.setdefault(layers[-1], "late")
+    ends = {"early": layers[0], "late": layers[-1]}
+    by_layer: dict[int, dict[str, Row]] = defaultdict(dict)
+    for row in facts.evidence:
+        by_layer[row["layer"]].setdefault(row["image_key"], row)
+    shown: set[str] = set()
+    groups = []
+    for layer, role in roles.items():
+        fresh = [row for key, row in by_layer[layer].items() if key not in shown]
+        chosen = fresh[: PAIRS if role == "decides" else PAIRS_ELSEWHERE]
+        shown |= {row["image_key"] for row in chosen}
+        pairs = [_pair(row, by_layer, ends, release, train) for row in chosen]
+        if pairs:
+            groups.append(PairGroup(role, layer, pairs))
+    return groups
+
+
+def _pair(
+    row: Row, by_layer: dict[int, dict[str, Row]], ends: dict[str, int], release: ImageSet, train: ImageSet
+) -> PairView:
+    image, nearest = release.image(row["image_key"]), train.image(row["train_key"])
+    elsewhere = []
+    for role, layer in ends.items():
+        other = by_layer[layer].get(row["image_key"])
+        same = other is not None and other["train_key"] == row["train_key"]
+        found = train.image(other["train_key"]) if other is not None and not same else None
+        elsewhere.append(Elsewhere(role, layer, other, same, _picture(found)))
+    missing = " ".join(
+        f"The {what} image is not shown: {found}."
+        for what, found in (("generated", image), ("training", nearest))
+        if isinstance(found, str)
+    )
+    both = (image, nearest) if isinstance(image, Image.Image) and isinstance(nearest, Image.Image) else None
+    difference = _difference(*both) if both else None
+    apart = None if difference is None else float(np.asarray(difference, np.float64).mean())
+    return PairView(row, _picture(image), _picture(nearest), _picture(difference), apart, missing, elsewhere)
+
+
+def _difference(image: Image.Image, train: Image.Image) -> Image.Image | None:
+    """The absolute difference of two images, black where they agree; None when their shapes differ much."""
+    if abs(image.width * train.height - image.height * train.width) > 0.02 * image.width * train.height:
+        return None
+    return ImageChops.difference(image, train.resize(image.size, Image.Resampling.LANCZOS))
+
+
+def _picture(image: Image.Image | str | None) -> Picture | None:
+    if not isinstance(image, Image.Image):
+        return None
+    small = max(image.size) <= SIDE // 2
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", lossless=small, quality=80, exif=b"", icc_profile=b"")
+    uri = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return Picture(uri, image.width, image.height, small)

@@ -1,0 +1,45 @@
+"""What people see of an audit that a deployment made: pictures and report in the store, artifacts in Prefect.
+
+None of it is the audit's result, and all of it can be made again: what cannot be made is told, and the audit stands.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from flows.orchestration.artifacts import show_outcome
+from flows.report.figures.gallery import save_curves, save_pairs
+from flows.report.make import save_report
+from flows.results.outcome import AuditOutcome
+from flows.spec.spec import AuditSpec, ReleaseSpec
+from storage.errors import LayerprintError
+from storage.objects.open import open_store
+from storage.results.tables import result_key
+
+_log = logging.getLogger(__name__)
+
+
+def publish(spec: AuditSpec, release: ReleaseSpec, outcome: AuditOutcome) -> list[str]:
+    """Draw the pictures of an audit, write its report, and show it in the flow run around us.
+
+    Returns:
+        What could not be made, and why: a sentence each.
+    """
+    store = open_store(spec.store)
+    makers: dict[str, Callable[[], str]] = {
+        "curve": lambda: save_curves(store, [outcome]),
+        "pairs": lambda: save_pairs(store, spec, outcome),
+        "report": lambda: save_report(spec, release, outcome.audit_id),
+    }
+    made, missing = {"outcome": store.child_uri(result_key("audits", outcome.audit_id))}, []
+    for name, make in makers.items():
+        try:
+            made[name] = make()
+        except Exception as error:  # whatever goes wrong with a picture, the audit is done
+            why = error.found if isinstance(error, LayerprintError) else f"{type(error).__name__}: {error}"
+            missing.append(f"no {name}: {why}")
+            _log.warning("%s: no %s", outcome.label, name, exc_info=error)
+    curve = made.pop("curve", None)
+    show_outcome(outcome, store.get(curve.removeprefix(f"{store.uri}/")) if curve else None, made, missing)
+    return missing

@@ -1,0 +1,1 @@
+"""From scores to the rows of the result tables, and back."""

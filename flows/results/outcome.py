@@ -1,0 +1,55 @@
+"""The result of an audit, read back from its Parquet rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flows.spec.releases import label_of
+from storage.objects.open import ObjectStore
+from storage.results.tables import read_result
+
+COPYING, NO_COPYING = "copying", "no copying seen"
+NOT_JUDGED, INCONCLUSIVE, INVALID = "not judged", "inconclusive", "invalid"
+
+
+@dataclass(frozen=True)
+class AuditOutcome:
+    """One audit as its Parquet rows say it: the row of `audits`, of `scores` by layer, and of `checks`."""
+
+    audit: dict[str, Any]
+    scores: list[dict[str, Any]]
+    checks: list[dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """The audit's row with the rows of its layers and checks."""
+        return {**self.audit, "scores": self.scores, "checks": self.checks}
+
+    @property
+    def audit_id(self) -> str:
+        """The audit's name in all result tables."""
+        return str(self.audit["audit_id"])
+
+    @property
+    def label(self) -> str:
+        """Release and version, and the run when it is not the only one."""
+        return label_of(self.audit["release"], self.audit["version"], self.audit["run"] or "1")
+
+    @property
+    def verdict(self) -> str:
+        """``copying``, ``no copying seen``, ``not judged``, ``inconclusive`` or ``invalid``."""
+        return str(self.audit["verdict"])
+
+    @property
+    def informative(self) -> list[dict[str, Any]]:
+        """The score rows that carry information, first layer first."""
+        return [row for row in self.scores if row["informative"]]
+
+
+def load_outcome(store: ObjectStore, audit_id: str) -> AuditOutcome | None:
+    """A finished audit, or None. The `audits` row is written last, so what it names is complete."""
+    audits = read_result(store, "audits", audit_id).to_pylist()
+    if not audits:
+        return None
+    scores = sorted(read_result(store, "scores", audit_id).to_pylist(), key=lambda row: row["layer"])
+    return AuditOutcome(audits[0], scores, read_result(store, "checks", audit_id).to_pylist())

@@ -1,0 +1,1 @@
+"""What a running command shares with its flows: the cluster, the machine settings, progress."""

@@ -1,0 +1,32 @@
+"""The part of a spec that says on which Ray cluster its work runs. It changes no result and no digest."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from flows.spec.fields import Name, SpecPart
+
+
+class PoolSpec(SpecPart):
+    """Worker processes of one kind, and what each reserves."""
+
+    hosts: int = Field(0, ge=0, le=10_000, description="how many; 0 = as many as the cluster has room for")
+    cpus: float = Field(1.0, gt=0, le=1024, description="cores of each")
+    gpus: float = Field(0.0, ge=0, le=64, description="GPUs of each; 0.5 = two share one")
+
+
+class ClusterSpec(SpecPart):
+    """A Ray cluster that runs the stages as jobs."""
+
+    ray: Annotated[str, StringConstraints(pattern=r"^https?://[^\s@]+$", max_length=2000)] = Field(
+        description="the Jobs API of its head, for example http://head:8265"
+    )
+    namespace: Name | None = Field(None, description="Ray namespace of the jobs")
+    runtime_env: dict[str, Any] = Field({}, description="Ray runtime environment, for example {env_vars: {…}}")
+    token: Annotated[str, StringConstraints(pattern=r"^(env|file):.+$", max_length=2000)] | None = Field(
+        None, description="where Ray's token is: env:NAME or file:PATH; left out: RAY_AUTH_TOKEN, if set"
+    )
+    embed: PoolSpec = Field(PoolSpec(cpus=4), description="workers that embed: {hosts, cpus, gpus}")
+    layers: PoolSpec = Field(PoolSpec(), description="workers for one layer's search and scores: {hosts, cpus}")

@@ -1,0 +1,41 @@
+"""A spec as a sweep reads it: the releases that are there now, none or many, and the files that cannot be used.
+
+`load_spec` is for a person, who wants to hear of every mistake before anything begins. A sweep goes on without the
+release of a broken file, and an empty bucket is no mistake.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from flows.spec.releases import FoundReleases, scan_releases
+from flows.spec.spec import AuditSpec, checked_pattern, checked_spec, read_content
+
+
+class Catalogue(NamedTuple):
+    """A spec with its releases of this moment.
+
+    Attributes:
+        spec: Its ``releases`` are those that can be used; it may have none.
+        broken: URI of a ``release.yaml`` that cannot be used → why.
+    """
+
+    spec: AuditSpec
+    broken: dict[str, str]
+
+
+def load_catalogue(uri: str) -> Catalogue:
+    """Read a spec file and find its releases.
+
+    Args:
+        uri: Path or ``s3://`` URI of the spec.
+
+    Raises:
+        InputError: the spec itself cannot be used.
+        StoreError: the spec, or the place of its releases, cannot be read.
+    """
+    content, found = read_content(uri), FoundReleases([], {})
+    if isinstance(content.get("releases"), dict):
+        found = scan_releases(checked_pattern(uri, content["releases"]))
+        content["releases"] = found.releases
+    return Catalogue(checked_spec(uri, content), found.broken)

@@ -1,0 +1,285 @@
+"""The spec: one YAML file that says what to audit. Read here, checked here, resolved once."""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
+
+from actors.encoder.config import EncoderConfig, Pooling, Precision
+from flows.spec.cluster import ClusterSpec
+from flows.spec.fields import IMAGE_SET, Name, SpecPart, Uri, explain
+from flows.spec.releases import ReleasePattern, ReleaseSpec, find_releases
+from storage.errors import InputError
+from storage.objects.open import ObjectMissingError, open_parent
+
+__all__ = [
+    "AuditSpec",
+    "EncoderSpec",
+    "GateSpec",
+    "ReferenceSpec",
+    "ReleaseSpec",
+    "ScoringSpec",
+    "absolute_uri",
+    "checked_spec",
+    "load_spec",
+    "read_content",
+]
+
+
+class EncoderSpec(SpecPart):
+    """The model whose layers measure the images."""
+
+    model: Name = Field(description="any timm model, for example vit_small_patch14_dinov2.lvd142m")
+    weights: Uri = Field("hub", description="hub, random, or a path or s3:// URI of a .safetensors or .pth file")
+    model_args: dict[str, Any] = Field({}, description="passed to timm.create_model, for example {depth: 6}")
+    image_size: int = Field(224, ge=8, le=2048, description="pixels, both sides")
+    pooling: Pooling = Field("mean", description="mean (of patch tokens) or cls")
+    harmonise: Annotated[str, StringConstraints(pattern=r"^jpeg:([1-9][0-9]?|100)$")] | None = Field(
+        None, description="jpeg:QUALITY re-encodes every image of all sets alike first"
+    )
+    layers: Literal["all"] | list[int] = Field("all", description="all, or a list like [0, 3, 11]")
+    precision: Precision = Field(
+        "float32", description="of the forward pass: float32, bfloat16 or float16; embeddings stay float32"
+    )
+
+    @field_validator("layers")
+    @classmethod
+    def _layers_make_sense(cls, value: Literal["all"] | list[int]) -> Literal["all"] | list[int]:
+        if value != "all" and (not value or min(value) < 0):
+            raise ValueError("layers are numbers from 0 up, at least one")
+        return value
+
+    @property
+    def jpeg_quality(self) -> int | None:
+        """The quality of `harmonise`."""
+        return int(self.harmonise.removeprefix("jpeg:")) if self.harmonise else None
+
+    def config(self) -> EncoderConfig:
+        """The same as the frozen value that workers get."""
+        return EncoderConfig(
+            model=self.model,
+            weights=self.weights,
+            model_args=json.dumps(self.model_args, sort_keys=True),
+            image_size=self.image_size,
+            pooling=self.pooling,
+            layers=None if self.layers == "all" else tuple(self.layers),
+            harmonise=self.jpeg_quality,
+            precision=self.precision,
+        )
+
+
+class ReferenceSpec(SpecPart):
+    """The real data set: train images, and held-out images that the model never saw."""
+
+    name: Name
+    train: Uri = Field(description=IMAGE_SET)
+    held_out: Uri = Field(description=IMAGE_SET)
+
+    @model_validator(mode="after")
+    def _two_sets(self) -> ReferenceSpec:
+        if self.train.rstrip("/") == self.held_out.rstrip("/"):
+            raise ValueError(
+                f"train and held_out are the same set, {self.train}: held-out images must never have been trained on"
+            )
+        return self
+
+
+class ScoringSpec(SpecPart):
+    """How distances become scores."""
+
+    preset: Literal["default", "meehan", "paper"] = Field(
+        "default", description="default; meehan and paper: distances and C_T as published"
+    )
+    components: int = Field(64, ge=1, le=4096, description="dimensions of the PCA")
+    cells: int = Field(10, ge=1, le=10_000, description="cells of k-means")
+    seed: int = Field(0, ge=0, lt=2**32)
+    search: Literal["auto", "in_cell", "global"] = Field(
+        "auto", description="nearest training image: in_cell (exact), global (of all, by index), auto (by their number)"
+    )
+
+    @model_validator(mode="after")
+    def _published_in_cell(self) -> ScoringSpec:
+        if self.search == "global" and self.preset != "default":
+            raise ValueError(f"the {self.preset} preset is searched in cells, as published: set search: in_cell")
+        return self
+
+
+class GateSpec(SpecPart):
+    """What a release must keep to pass."""
+
+    max_copy_rate: float = Field(0.01, ge=0.0, lt=1.0, description="share of generated images that may be copies")
+    detectable_copy_rate: float = Field(
+        0.1, gt=0.0, le=1.0, description="copy rate that the audit must be able to see, else it is inconclusive"
+    )
+    max_rejected: float = Field(0.05, ge=0.0, le=1.0, description="share of a set's images that may be unreadable")
+
+
+class AuditSpec(SpecPart):
+    """The whole spec file."""
+
+    store: Uri = Field(description="folder or s3:// prefix: everything the audit writes")
+    encoder: EncoderSpec
+    reference: ReferenceSpec
+    releases: list[ReleaseSpec] = Field(
+        description="a list; in the file also {from: s3://bucket/releases/*}, see ReleasePattern"
+    )
+    scoring: ScoringSpec = ScoringSpec()
+    gate: GateSpec = GateSpec()
+    cluster: ClusterSpec | None = Field(None, description="a Ray cluster elsewhere; left out: a Ray on this machine")
+
+    @model_validator(mode="after")
+    def _releases_differ(self) -> AuditSpec:
+        seen: set[str] = set()
+        for release in self.releases:
+            if release.label in seen:
+                raise ValueError(
+                    f"releases: {release.label} stands there twice; give each its own name, version or run"
+                )
+            seen.add(release.label)
+        return self
+
+    def release(self, name: str) -> ReleaseSpec:
+        """The release of this name or ``name@version``.
+
+        Raises:
+            InputError: none or several have it.
+        """
+        found = [r for r in self.releases if name in (r.label, r.maker, r.name)]
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(r.label for r in self.releases)
+        if found:
+            raise InputError(f"--release {name} is ambiguous: {len(found)} versions or runs", f"say one of: {known}")
+        raise InputError(f"--release {name} is not in the spec", f"say one of: {known}")
+
+    def new_release(self, name: str, version: str, run: str, images: str) -> ReleaseSpec:
+        """A release that the spec does not list.
+
+        Raises:
+            InputError: a name that cannot be one.
+        """
+        try:
+            return ReleaseSpec(name=name, version=version, run=run, images=images)
+        except ValidationError as error:
+            raise InputError(f"{name}@{version}:\n{explain(error)}", "give NAME@VERSION") from None
+
+
+def load_spec(path: Path | str, harmonise: str | None = None) -> AuditSpec:
+    """Read and check a spec file. Relative paths in it are relative to the file's own folder.
+
+    Releases given as a pattern are found here and now: what follows, from ``--release`` to a retried flow, works on
+    one list, and its labels are checked together.
+
+    Args:
+        path: The file, or its ``s3://`` URI.
+        harmonise: Takes the place of ``encoder.harmonise``.
+
+    Raises:
+        InputError: names each wrong field, the value found and what is allowed.
+    """
+    content = read_content(path)
+    if harmonise and isinstance(content.get("encoder"), dict):
+        content["encoder"] = {**content["encoder"], "harmonise": harmonise}
+    if isinstance(content.get("releases"), dict):
+        content["releases"] = find_releases(checked_pattern(path, content["releases"]))
+    spec = checked_spec(path, content)
+    if not spec.releases:
+        raise InputError(f"{path}:\n  releases: List should have at least 1 item (found [])", _REMEDY)
+    return spec
+
+
+def read_content(path: Path | str) -> dict[str, Any]:
+    """The fields of a spec file, their paths made absolute, otherwise as they stand there.
+
+    Raises:
+        InputError: there is no such file, or it does not hold fields.
+    """
+    remote = isinstance(path, str) and "://" in path
+    try:
+        content = yaml.safe_load(_remote_text(str(path)) if remote else Path(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ObjectMissingError):
+        raise InputError(
+            f"there is no spec {path}", "give the path of a YAML file; `layerprint init` writes one"
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}", "give a YAML file") from error
+    if not isinstance(content, dict):
+        found = "nothing" if content is None else type(content).__name__
+        raise InputError(f"{path} holds {found}, not fields", "start from the one that `layerprint init` writes")
+    return _with_paths_from(content, str(path).rpartition("/")[0] if remote else Path(path).resolve().parent)
+
+
+def _remote_text(uri: str) -> str:
+    store, key = open_parent(uri)
+    return store.get(key).decode()
+
+
+def checked_spec(path: Path | str, content: dict[str, Any]) -> AuditSpec:
+    """The spec that these fields make.
+
+    Raises:
+        InputError: names each wrong field.
+    """
+    try:
+        return AuditSpec.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{path}:\n{explain(error)}", _REMEDY) from None
+
+
+def checked_pattern(path: Path | str, releases: dict[str, Any]) -> str:
+    """Where the spec says that releases are found.
+
+    Raises:
+        InputError: it does not say it.
+    """
+    try:
+        return ReleasePattern.model_validate(releases).from_
+    except ValidationError as error:
+        raise InputError(f"{path}:\n{explain(error, 'releases')}", _REMEDY) from None
+
+
+_REMEDY = "mend these fields; `layerprint init` writes a whole spec with every field explained"
+
+
+def _with_paths_from(content: dict[str, Any], folder: Path | str) -> dict[str, Any]:
+    """Make the relative paths absolute, leaving the rest (also what is wrong) as it is."""
+    resolved = {**content, "store": absolute_uri(content.get("store"), folder)}
+    reference = content.get("reference")
+    if isinstance(reference, dict):
+        paths = {field: absolute_uri(reference[field], folder) for field in ("train", "held_out") if field in reference}
+        resolved["reference"] = {**reference, **paths}
+    encoder = content.get("encoder")
+    if isinstance(encoder, dict) and encoder.get("weights") not in (None, "hub", "random"):
+        resolved["encoder"] = {**encoder, "weights": absolute_uri(encoder["weights"], folder)}
+    releases = content.get("releases")
+    if isinstance(releases, dict) and "from" in releases:
+        resolved["releases"] = {**releases, "from": absolute_uri(releases["from"], folder)}
+    if isinstance(releases, list):
+        resolved["releases"] = [
+            {**release, "images": absolute_uri(release["images"], folder)}
+            if isinstance(release, dict) and "images" in release
+            else release
+            for release in releases
+        ]
+    return {key: value for key, value in resolved.items() if key in content}
+
+
+def absolute_uri(value: Any, folder: Path | str) -> Any:
+    """A relative path made absolute; URIs with a scheme, and anything that is no text, stay.
+
+    >>> absolute_uri("../digits/train/", "s3://bucket/specs")
+    's3://bucket/digits/train'
+    """
+    if not isinstance(value, str) or not value.strip() or "://" in value:
+        return value
+    path, hash_mark, array = value.strip().partition("#") if ".npz#" in value else (value.strip(), "", "")
+    if isinstance(folder, str) and not path.startswith(("/", "~")):
+        scheme, _, place = folder.partition("://")
+        return f"{scheme}://{posixpath.normpath(f'{place}/{path}')}{hash_mark}{array}"
+    return os.path.normpath(Path(folder) / Path(path).expanduser()) + hash_mark + array

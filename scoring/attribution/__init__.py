@@ -1,0 +1,1 @@
+"""Which known model made a set of images."""

@@ -1,0 +1,96 @@
+"""The profile (fingerprint) of a set of images: memorization curve and moment signature, both mergeable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scoring.attribution.curve import LogitCurve, logit_curve
+from scoring.partition.moments import Moments
+
+LEAST_IMAGES = 25
+"""Images that a part of a set has at least."""
+
+MOST_PARTS = 5
+"""Parts that a set is cut into at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """One set of images seen through one reference and encoder, in the informative layers.
+
+    Attributes:
+        placed: Moments of the images' placements, see :func:`.mean_placement.mean_placement`: mean (L,) = Â.
+        signature: For each layer the moments of the projected embeddings, (k,) and (k, k).
+        c_t: (L,) float64, C_T of each layer, for the published rule alone; NaN where no cell was large enough.
+    """
+
+    placed: Moments
+    signature: tuple[Moments, ...]
+    c_t: NDArray[np.float64]
+
+    @property
+    def images(self) -> int:
+        """Number of images, m."""
+        return self.placed.n
+
+    @cached_property
+    def curve(self) -> LogitCurve:
+        """Logit Â with its covariance from the generated images alone.
+
+        Two sets of one maker meet the same held-out images in the same way, so that their sampling error drops out
+        of the difference.
+        """
+        return logit_curve(self.placed.mean, self.placed.covariance / self.images, self.images)
+
+    def merge(self, other: Profile) -> Profile:
+        """Both sets as one. C_T cannot be merged: that of the larger set stays."""
+        signature = tuple(a.merge(b) for a, b in zip(self.signature, other.signature, strict=True))
+        larger = self if self.images >= other.images else other
+        return Profile(self.placed.merge(other.placed), signature, larger.c_t)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One enrolled run of a release, by its disjoint parts (a single one when the set is too small to be cut).
+
+    Attributes:
+        maker: The release.
+        name: The run.
+        whole: Profile of all images.
+        parts: Profiles of the parts.
+    """
+
+    maker: str
+    name: str
+    whole: Profile
+    parts: tuple[Profile, ...]
+
+
+def merged(profiles: Sequence[Profile]) -> Profile:
+    """All sets as one."""
+    return reduce(Profile.merge, profiles)
+
+
+def cut(images: int, seed: int) -> NDArray[np.int32]:
+    """The part of each image: random parts of nearly equal size, as many as `LEAST_IMAGES` and `MOST_PARTS` allow.
+
+    Args:
+        images: Number of images.
+        seed: Seed of the cut.
+
+    Returns:
+        (images,) int32, from 0.
+
+    >>> np.bincount(cut(60, seed=0)).tolist(), np.bincount(cut(1000, seed=0)).tolist()
+    ([30, 30], [200, 200, 200, 200, 200])
+    """
+    parts = max(1, min(MOST_PARTS, images // LEAST_IMAGES))
+    order = np.random.default_rng(seed).permutation(images)
+    part: NDArray[np.int32] = np.empty(images, np.int32)
+    part[order] = np.arange(images) % parts
+    return part

@@ -1,0 +1,1 @@
+"""Whether an audit is valid: exchangeability, parity of files, power, search error."""

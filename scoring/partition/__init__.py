@@ -1,0 +1,1 @@
+"""PCA and cells of the training images."""

@@ -1,0 +1,1 @@
+"""Image sets: folders, tar shards, Parquet columns, .npz arrays."""

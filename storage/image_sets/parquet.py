@@ -1,0 +1,227 @@
+"""Image sets in a column of Parquet files: binary, or the struct with a field ``bytes`` that Hugging Face writes.
+
+An image's key is that of its file, a slash and its row: ``train/0001.parquet/00000012``. Only that column is read, a
+row group at a time. A row without bytes is an image of 0 bytes, which the embedder rejects with that reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from storage.errors import InputError
+from storage.image_sets.image_ref import ImageReader, ImageRef, item_key, split_item_key
+from storage.image_sets.manifest import manifest_table
+from storage.image_sets.shared_cache import SharedCache
+from storage.objects.base import ObjectChangedError, ObjectInfo, ObjectMissingError, ObjectStore
+from storage.objects.open import S3Store, open_parent, open_store
+from storage.objects.range_file import RangeFile
+
+MAX_GROUP_BYTES = 512 * 2**20
+"""A row group whose images unpack to more is refused; row groups of together as much are kept in memory."""
+
+_ROWS_BEYOND_DOUBT = 1_000_000
+_LEAST_ROW_BYTES = 16
+_BATCH_ROWS = 64
+_KEPT_GROUPS = 8
+_THREADS = 8
+_BROKEN = (pa.ArrowException, OSError, ValueError)
+
+
+def split_parquet_uri(uri: str) -> tuple[str, str] | None:
+    """The file or folder and the column, or None when the URI is not of Parquet files.
+
+    The column is empty when a ``.parquet`` file has none. ``folder#column`` is meant unless a folder has that name.
+
+    >>> split_parquet_uri("s3://data/train.parquet#image")
+    ('s3://data/train.parquet', 'image')
+    >>> split_parquet_uri("images/") is None
+    True
+    """
+    place, hash_mark, column = uri.rpartition("#")
+    if not hash_mark:
+        return (uri, "") if is_parquet(uri) else None
+    if is_parquet(place) or (place and next(iter(open_store(uri).list()), None) is None):
+        return place, column
+    return None
+
+
+def is_parquet(key: str) -> bool:
+    """Whether a file of this name is a Parquet file; hidden ones are not."""
+    return key.lower().endswith(".parquet") and not key.rpartition("/")[2].startswith(".")
+
+
+def list_parquet(uri: str) -> pa.Table:
+    """The rows of ``file.parquet#column`` or ``folder#column``, file by file, as the table of a manifest.
+
+    On S3 only the footers are read: a row's etag is that of its file with the column, its size the mean of its row
+    group. Local rows are read for their SHA-256, as any local image.
+
+    Raises:
+        InputError: There is no such file or column, or it is not one of images.
+        StoreError: The store cannot be read.
+    """
+    place, _, column = uri.rpartition("#") if "#" in uri else (uri, "", "")
+    store, files = _open(place)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        tables = list(pool.map(lambda info: manifest_table("parquet", _rows(store, info, column)), files))
+    if not tables:
+        raise InputError(f"{uri}: no .parquet file here", "give file.parquet#column or folder#column")
+    return pa.concat_tables(tables)
+
+
+def _open(place: str) -> tuple[ObjectStore, Iterable[ObjectInfo]]:
+    """A file with the store that holds it, or a folder with its files."""
+    if is_parquet(place):
+        parent, name = open_parent(place)
+        if parent.exists(name):
+            return parent, [parent.info(name)]
+    store = open_store(place)
+    return store, (info for info in store.list() if is_parquet(info.key))
+
+
+class _Footer(NamedTuple):
+    """What a Parquet file says of its image column.
+
+    Args:
+        info: The file as listed.
+        metadata: Its ``pyarrow.parquet.FileMetaData``.
+        leaf: Path of the column with the bytes.
+        sizes: Bytes of that column, a row group each, unpacked.
+        stops: Rows up to the end of each row group.
+    """
+
+    info: ObjectInfo
+    metadata: Any
+    leaf: str
+    sizes: Sequence[int]
+    stops: Sequence[int]
+
+
+def _read_footer(store: ObjectStore, info: ObjectInfo, column: str) -> _Footer:
+    uri = store.child_uri(info.key)
+    try:
+        file = pq.ParquetFile(RangeFile(store, info))
+        metadata, schema = file.metadata, file.schema_arrow
+        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        leaf = _leaf(uri, schema, column)
+        position = [metadata.schema.column(i).path for i in range(metadata.num_columns)].index(leaf)
+    except _BROKEN as error:
+        raise _unreadable(uri, error) from error
+    sizes = [group.column(position).total_uncompressed_size for group in groups]
+    stops = list(accumulate(group.num_rows for group in groups))
+    if max(sizes, default=0) > MAX_GROUP_BYTES:
+        raise _too_large(uri, max(sizes))
+    if stops and stops[-1] > max(_ROWS_BEYOND_DOUBT, info.size // _LEAST_ROW_BYTES):
+        raise InputError(f"{uri}: {stops[-1]:,} rows in {info.size:,} bytes", "these are no images: give another file")
+    return _Footer(info, metadata, leaf, sizes, stops)
+
+
+def _leaf(uri: str, schema: pa.Schema, column: str) -> str:
+    """The path of the column with the bytes: the column itself, or the field ``bytes`` of it."""
+    leaves = {field.name: leaf for field in schema if (leaf := _bytes_path(field))}
+    if column in leaves:
+        return leaves[column]
+    asked = f"no column {column!r} with image bytes" if column else "no column is named"
+    raise InputError(
+        f"{uri}: {asked}; there is {', '.join(map(repr, leaves)) or 'none'}",
+        "write file.parquet#column with a binary column, or a struct with a field bytes",
+    )
+
+
+def _bytes_path(field: pa.Field) -> str | None:
+    if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+        return str(field.name)
+    if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
+        inner = _bytes_path(field.type.field("bytes"))
+        return f"{field.name}.{inner}" if inner == "bytes" else None
+    return None
+
+
+def _rows(store: ObjectStore, info: ObjectInfo, column: str) -> Iterator[ImageRef]:
+    footer = _read_footer(store, info, column)
+    start = 0
+    for group, stop in enumerate(footer.stops):
+        if isinstance(store, S3Store):
+            size, tag = footer.sizes[group] // max(1, stop - start), f"{info.etag}#{column}"
+            yield from (ImageRef(item_key(info.key, row), size, tag) for row in range(start, stop))
+        else:
+            for row, value in zip(range(start, stop), _read_group(store, footer, group), strict=True):
+                image = _content(value)
+                yield ImageRef(item_key(info.key, row), len(image), hashlib.sha256(image).hexdigest())
+        start = stop
+
+
+def _read_group(store: ObjectStore, footer: _Footer, group: int) -> pa.ChunkedArray:
+    """The images of a row group, binary; unpacked bit by bit, so that one that lies of its size is noticed."""
+    uri = store.child_uri(footer.info.key)
+    chunks, size = [], 0
+    try:
+        file = pq.ParquetFile(RangeFile(store, footer.info), metadata=footer.metadata)
+        for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=[footer.leaf], use_threads=False):
+            column = batch.column(0)
+            chunks.append(pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column)
+            size += chunks[-1].nbytes
+            if size > MAX_GROUP_BYTES:
+                raise _too_large(uri, size)
+        return pa.chunked_array(chunks, pa.binary() if not chunks else chunks[0].type)
+    except _BROKEN as error:
+        raise _unreadable(uri, error) from error
+
+
+def _content(value: pa.Scalar) -> bytes:
+    return value.as_py() or b""
+
+
+def _unreadable(uri: str, error: Exception) -> InputError:
+    return InputError(
+        f"{uri}: not a Parquet file that can be read ({' '.join(str(error).split())[:200]})",
+        "write it anew, for example with pyarrow, and check its upload",
+    )
+
+
+def _too_large(uri: str, size: int) -> InputError:
+    return InputError(
+        f"{uri}: a row group of {size / 2**20:,.0f} MiB of images, at most {MAX_GROUP_BYTES // 2**20} MiB can be read",
+        "write the file anew with row_group_size=100",
+    )
+
+
+class ParquetReader(ImageReader):
+    """Images of a column of Parquet files; the row groups read last are kept.
+
+    Args:
+        uri: ``file.parquet#column`` or ``folder#column``.
+    """
+
+    def __init__(self, uri: str) -> None:
+        place, _, self._column = uri.rpartition("#")
+        self._store, _ = _open(place)
+        self._footer = lru_cache(maxsize=32)(self._read_footer)
+        self._groups: SharedCache[pa.ChunkedArray] = SharedCache(_KEPT_GROUPS, MAX_GROUP_BYTES)
+
+    def read(self, image: ImageRef) -> bytes:
+        name, row = split_item_key(image.key) or ("", 0)
+        if not name:
+            raise ObjectMissingError(f"{image.key!r} is not a row of a Parquet file", "list the image set again")
+        footer = self._footer(name)
+        etag, listed, _ = image.etag.partition("#")
+        if row >= footer.stops[-1] or (listed and etag != footer.info.etag):
+            raise ObjectChangedError(
+                f"{self._store.child_uri(name)}: written again since it was listed", "list the image set again"
+            )
+        group = bisect_right(footer.stops, row)
+        images = self._groups.get((name, group), footer.sizes[group], lambda: _read_group(self._store, footer, group))
+        return _content(images[row - (footer.stops[group - 1] if group else 0)])
+
+    def _read_footer(self, key: str) -> _Footer:
+        return _read_footer(self._store, self._store.info(key), self._column)

@@ -1,0 +1,174 @@
+"""Image sets in tar shards, as WebDataset writes them: ``.tar`` files, uncompressed, read by ranges.
+
+An image's key is that of its shard, a slash and its name within: ``train/shard-0001.tar/000123.jpg``. A shard that
+does not say clearly which images it holds is refused: nothing of it is guessed, and no image is left out in silence.
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage.errors import InputError
+from storage.image_sets.image_ref import ImageReader, ImageRef, is_image
+from storage.image_sets.manifest import manifest_table
+from storage.objects.base import ObjectChangedError, ObjectInfo, ObjectStore, checked_key
+from storage.objects.range_file import RangeFile
+
+MAX_HEADER_BYTES = 16 * 2**10
+"""Longer headers (long names, extended attributes) of one member are refused."""
+
+_BROKEN = (tarfile.TarError, ArithmeticError, RecursionError, ValueError)
+_END_BYTES = 64 * 2**10  # two empty blocks, and what fills the last record up
+_THREADS = 8
+_SHARD = re.compile(r"(.*?\.tar)/", re.IGNORECASE | re.DOTALL)
+
+
+def is_shard(key: str) -> bool:
+    """Whether a file of this name is a tar shard; hidden ones are not.
+
+    >>> is_shard("a/0001.tar"), is_shard("a/0001.tar.gz"), is_shard("a/._0001.tar")
+    (True, False, False)
+    """
+    return key.lower().endswith(".tar") and not key.rpartition("/")[2].startswith(".")
+
+
+def is_packed_shard(key: str) -> bool:
+    """Whether a file of this name is a compressed tar, of which no range can be read.
+
+    >>> is_packed_shard("a/0001.tar.gz"), is_packed_shard("a/0001.tgz"), is_packed_shard("a/x.gz")
+    (True, True, False)
+    """
+    return re.search(r"\.(tar\.[a-z0-9]+|tgz|tbz2|txz)$", key, re.IGNORECASE) is not None
+
+
+def list_shards(store: ObjectStore, shards: Sequence[ObjectInfo]) -> pa.Table:
+    """The images of tar shards, shard by shard, as the table of a manifest.
+
+    Only the members' headers are read; a local member is read as a whole for its SHA-256, as any local image.
+
+    Raises:
+        InputError: A shard is not a tar archive that can be trusted to the last member.
+        StoreError: The store cannot be read.
+    """
+    for shard in shards:
+        if _SHARD.match(shard.key):
+            raise InputError(f"{store.child_uri(shard.key)}: a shard in a folder called .tar", "rename the folder")
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return pa.concat_tables(pool.map(lambda shard: _list_shard(store, shard), shards))
+
+
+def _list_shard(store: ObjectStore, shard: ObjectInfo) -> pa.Table:
+    table = manifest_table("tar", _images(store, shard))
+    twice = pc.value_counts(table["key"].combine_chunks())
+    for item in twice.filter(pc.greater(twice.field("counts"), 1)).to_pylist()[:1]:
+        name = item["values"].removeprefix(f"{shard.key}/")
+        raise InputError(
+            f"{store.child_uri(shard.key)}: {name!r} stands there {item['counts']} times",
+            "write the shard anew with each name once",
+        )
+    return table
+
+
+def _images(store: ObjectStore, shard: ObjectInfo) -> Iterator[ImageRef]:
+    for member in _members(store, shard):
+        member.name = member.name.removeprefix("./")
+        if is_image(member.name) and not member.isdir():
+            _check(store.child_uri(shard.key), member)
+            tag = store.content_tag(shard, member.offset_data, member.size)
+            yield ImageRef(f"{shard.key}/{member.name}", member.size, tag, member.offset_data)
+
+
+class _HeaderFile(RangeFile):
+    """A tar archive of which only headers are read: no more than `MAX_HEADER_BYTES` for a member."""
+
+    allowed = MAX_HEADER_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        self.allowed -= size
+        if size < 0 or self.allowed < 0:
+            raise tarfile.ReadError(f"a header of more than {MAX_HEADER_BYTES:,} bytes")
+        return super().read(size)
+
+
+def _members(store: ObjectStore, shard: ObjectInfo) -> Iterator[tarfile.TarInfo]:
+    """All members of an archive that is whole from its begin to its end mark."""
+    file = _HeaderFile(store, shard, read_ahead=True)
+    try:
+        archive = tarfile.TarFile(fileobj=file, mode="r", encoding="utf-8", errors="surrogateescape")
+        place = 0
+        while (member := archive.next()) is not None:
+            if not place < archive.offset <= shard.size or not _fits(member, archive.offset):
+                raise tarfile.ReadError(f"a member at byte {place:,} that does not end, is it cut off?")
+            place = archive.offset
+            archive.members.clear()  # type: ignore[attr-defined]  # it would keep them all
+            file.allowed = MAX_HEADER_BYTES
+            yield member
+        _check_end(file, archive.offset, shard.size)
+    except _BROKEN as error:
+        raise InputError(
+            f"{store.child_uri(shard.key)}: not a tar shard that can be read ({error})",
+            "write it anew, uncompressed, with tar or webdataset.ShardWriter, and check its upload",
+        ) from error
+
+
+def _fits(member: tarfile.TarInfo, stop: int) -> bool:
+    """Whether a member's bytes lie before the next header: its size has several places to say something else."""
+    plain = member.isreg() and not member.issparse()
+    return member.size >= 0 and (not plain or member.offset_data + member.size <= stop)
+
+
+def _check_end(file: _HeaderFile, end: int, size: int) -> None:
+    """See that an archive stops at its end mark: tarfile takes a broken header, or none, for the end as well."""
+    file.allowed = _END_BYTES
+    file.seek(end)
+    rest = file.read(min(size - end, _END_BYTES))
+    if len(rest) < tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("it has no end mark: is it cut off?")
+    if any(rest[: tarfile.BLOCKSIZE]):
+        raise tarfile.ReadError(f"a broken header at byte {end:,}")
+    if any(rest) or size - end > _END_BYTES:
+        raise tarfile.ReadError(f"more follows its end mark at byte {end:,}: was it put together with cat?")
+
+
+def _check(uri: str, member: tarfile.TarInfo) -> None:
+    """Refuse an image that is not plain bytes under a plain name."""
+    try:
+        checked_key(member.name)
+        member.name.encode()
+    except (InputError, UnicodeEncodeError) as error:
+        raise InputError(
+            f"{uri}: a member is named {member.name!a}", "write the shard anew with relative names in UTF-8"
+        ) from error
+    if not member.isreg() or member.issparse():
+        found = "sparse" if member.issparse() else "a link" if member.issym() or member.islnk() else "not a file"
+        raise InputError(
+            f"{uri}: {member.name!r} is {found}", "write the shard anew with tar --dereference, not sparse"
+        )
+
+
+class TarReader(ImageReader):
+    """Images of tar shards, one range of a shard each.
+
+    Args:
+        store: Where the shards are.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def read(self, image: ImageRef) -> bytes:
+        shard = _SHARD.match(image.key)
+        if shard is None:
+            raise InputError(f"{image.key!r} is not an image of a tar shard", "list the image set again")
+        data = self._store.get_range(shard[1], image.offset, image.size, image.etag)
+        if len(data) < image.size:
+            raise ObjectChangedError(
+                f"{self._store.child_uri(image.key)}: its shard is shorter than it was listed", "list the set again"
+            )
+        return data

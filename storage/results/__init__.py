@@ -1,0 +1,1 @@
+"""Result tables in Parquet, and SQL over them."""

@@ -1,0 +1,83 @@
+"""The views of a store as a ``.duckdb`` file, for tools that open such files: DBeaver, Tableau, Metabase, notebooks."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+
+from storage.errors import InputError
+from storage.objects.open import LocalStore, ObjectStore, open_store
+from storage.results.files import ResultFiles, ResultTable
+from storage.results.tables import SCHEMAS, result_keys
+from storage.results.views import VIEWS, empty_table, literal, no_glob, read_parquet
+
+_STORAGE_VERSION = "v1.0.0"
+"""Of the file: what it holds needs DuckDB 1.4, older formats of the file itself are read by all."""
+
+
+class ExportedViews(NamedTuple):
+    """A file of views.
+
+    Attributes:
+        path: The file.
+        live: Whether it reads the store's files (a folder), or holds a copy of their rows (S3).
+        empty: Tables that had no file, and show none until they are exported again.
+    """
+
+    path: Path
+    live: bool
+    empty: list[str]
+
+
+def export_views(store_uri: str, path: Path) -> ExportedViews:
+    """Write every table and view of a store to a DuckDB file.
+
+    Of a folder they read its Parquet files by their absolute paths, so that audits to come are seen. DuckDB reads S3
+    only with an extension that it would have to download: of S3 the rows are copied.
+
+    Args:
+        store_uri: The store of the audits.
+        path: A file that does not exist.
+
+    Raises:
+        InputError: The file exists, or cannot be written.
+        StoreError: The store cannot be read.
+    """
+    store = open_store(store_uri)
+    if path.exists():
+        raise InputError(f"{path} exists", "give the path of a new file")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    files = ResultFiles(store_uri)
+    try:
+        with duckdb.connect(part, config={"storage_compatibility_version": _STORAGE_VERSION}) as connection:
+            empty = [table for table in SCHEMAS if not _write(connection, store, files, table)]
+            for view, query in VIEWS.items():
+                connection.execute(f"CREATE VIEW {view} AS {query}")
+        os.replace(part, path)
+    except (duckdb.Error, OSError) as error:
+        if files.error is not None:
+            raise files.error from error
+        raise InputError(f"{path} cannot be written: {error}", "give a path in a folder that can be written") from error
+    finally:
+        with suppress(FileNotFoundError):
+            part.unlink()
+    return ExportedViews(path, isinstance(store, LocalStore), empty)
+
+
+def _write(connection: duckdb.DuckDBPyConnection, store: ObjectStore, files: ResultFiles, table: str) -> bool:
+    """One table; whether it has a file."""
+    if not result_keys(store, table):
+        connection.execute(f"CREATE VIEW {table} AS {empty_table(table)}")
+        return False
+    if isinstance(store, LocalStore):
+        paths = literal(f"{no_glob(str(store.root))}/results/{table}/*.parquet")
+        connection.execute(f"CREATE VIEW {table} AS SELECT * FROM {read_parquet(table, paths)}")
+        return True
+    connection.register("rows_of_s3", ResultTable(files, table))
+    connection.execute(f"CREATE TABLE {table} AS SELECT * FROM rows_of_s3")
+    connection.unregister("rows_of_s3")
+    return True

@@ -1,0 +1,222 @@
+"""The result files of a store as tables that DuckDB reads through Arrow: only the files that a question needs.
+
+A file is listed when its table is first asked for, and opened when its rows are. Files are named after audits (or
+attributions), so that a filter on that name opens no other file. Those of a folder are read by a DuckDB of our own,
+apart from the one that runs a user's statements; those of S3 by Arrow, since DuckDB would need an extension for it.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from storage.errors import InputError, LayerprintError, StoreError
+from storage.objects.open import LocalStore, ObjectInfo, arrow_filesystem, open_store
+from storage.results.tables import SCHEMAS
+from storage.results.views import VIEWS, no_glob, read_parquet
+
+READ_WHOLE = 64 * 1024
+"""Bytes up to which a file of S3 is fetched whole: Arrow reads as much to find a file's footer."""
+FETCHES = 32
+"""Files of S3 that are fetched at a time."""
+MOST_BYTES = 4 * 1024**3
+"""The most that one read of a table may take, in Arrow's memory."""
+
+_NAMED_AFTER = {
+    table: schema.names[0] for table, schema in SCHEMAS.items() if schema.names[0] in ("audit_id", "attribution_id")
+}
+_PARQUET = ds.ParquetFileFormat()
+
+
+class ResultFiles:
+    """The result files of a store.
+
+    Args:
+        store_uri: The store of the audits.
+
+    Attributes:
+        error: Why the last read failed; DuckDB hands on only its text.
+
+    Raises:
+        InputError: The place cannot be opened.
+    """
+
+    def __init__(self, store_uri: str) -> None:
+        self._store = open_store(store_uri)
+        self._lock = threading.RLock()
+        self._listed: dict[str, _Listing] = {}
+        self._fetched: dict[ObjectInfo, pa.Buffer] = {}
+        self._latest: set[str] | None = None
+        self._stopping = threading.Event()
+        self.error: LayerprintError | None = None
+
+    def list_again(self) -> None:
+        """Files that were written since are seen from now on; what was fetched is kept, for files never change."""
+        with self._lock:
+            self._listed.clear()
+            self._latest = None
+            self._stopping.clear()
+            self.error = None
+
+    def stop(self) -> None:
+        """End a read that goes on in another thread."""
+        self._stopping.set()
+
+    def read(
+        self, table: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None, *, latest: bool
+    ) -> pa.Table:
+        """Rows of a table.
+
+        Args:
+            table: A name in `SCHEMAS`.
+            columns: Their names; None: all.
+            where: Which rows; None: all.
+            latest: Only of the latest audits (see `storage.results.views.VIEWS`).
+
+        Raises:
+            InputError: They are more than `MOST_BYTES`.
+            StoreError: The store or a file cannot be read.
+        """
+        columns = list(SCHEMAS[table].names if columns is None else columns)
+        try:
+            listing = self._list(table)
+            fragments = listing.files.get_fragments(where)
+            wanted = [one for one in fragments if not latest or _name(one.path) in self._latest_ids()]
+            if not wanted:
+                return SCHEMAS[table].empty_table().select(columns)
+            if isinstance(self._store, LocalStore):
+                return self._read_folder(table, wanted, columns, where)
+            return self._read_s3(table, listing, wanted, columns, where)
+        except LayerprintError as error:
+            self.error = error
+            raise
+        except (pa.ArrowException, OSError, duckdb.Error) as error:
+            self.error = StoreError(
+                f"{self._store.child_uri(f'results/{table}')}: {error}",
+                "check that the store can be read; move a file that is no result of layerprint out of it",
+            )
+            raise self.error from error
+
+    def _list(self, table: str) -> _Listing:
+        with self._lock:
+            if table not in self._listed:
+                filesystem, root = arrow_filesystem(self._store.uri)
+                found = sorted(self._store.list(f"results/{table}/"))
+                infos = {f"{root}/{info.key}": info for info in found if info.key.endswith(".parquet")}
+                fragments = [
+                    _PARQUET.make_fragment(path, filesystem, _guarantee(table, path), file_size=info.size)
+                    for path, info in infos.items()
+                ]
+                self._listed[table] = _Listing(_dataset(table, fragments, filesystem), infos)
+            return self._listed[table]
+
+    def _latest_ids(self) -> set[str]:
+        with self._lock:
+            if self._latest is None:
+                columns = ["audit_id", "release", "version", "run", "created_at"]
+                audits = self.read("audits", columns, latest=False)
+                with duckdb.connect(":memory:") as own:
+                    own.register("audits", audits)
+                    found = own.execute(f"SELECT audit_id FROM ({VIEWS['latest_audits']})").fetchall()
+                self._latest = {row[0] for row in found}
+            return self._latest
+
+    def _read_folder(
+        self, table: str, fragments: list[Any], columns: list[str], where: pc.Expression | None
+    ) -> pa.Table:
+        # Arrow does not say which columns an expression reads; its text does, and one too many does no harm.
+        read = [name for name in SCHEMAS[table].names if name in columns or re.search(rf"\b{name}\b", str(where))]
+        names = ", ".join(f'"{name}"' for name in read)
+        paths = [no_glob(fragment.path) for fragment in fragments]
+        query = f"SELECT {names} FROM {read_parquet(table, '?')}"
+        with duckdb.connect(":memory:") as own:
+            own.execute("SET TimeZone = 'UTC'")
+            rows = self._collected(own.sql(query, params=[paths]).to_arrow_reader())
+        return (rows if where is None else rows.filter(where)).select(columns)
+
+    def _read_s3(
+        self, table: str, listing: _Listing, fragments: list[Any], columns: list[str], where: pc.Expression | None
+    ) -> pa.Table:
+        with ThreadPoolExecutor(FETCHES) as pool:
+            near = list(pool.map(lambda one: self._whole(one, listing.infos[one.path]), fragments))
+        files = _dataset(table, near, listing.files.filesystem)
+        scanner = files.scanner(columns=columns, filter=where, fragment_readahead=FETCHES)
+        return self._collected(scanner.to_reader())
+
+    def _collected(self, reader: pa.RecordBatchReader) -> pa.Table:
+        batches, size = [], 0
+        with reader:
+            for batch in reader:
+                self._demand_going_on()
+                batches.append(batch)
+                size += batch.nbytes
+                if size > MOST_BYTES:
+                    raise InputError(
+                        f"SQL: this reads more than {MOST_BYTES / 1024**3:g} GiB of results",
+                        "name the columns that are needed, or ask for fewer audits",
+                    )
+        return pa.Table.from_batches(batches, reader.schema)
+
+    def _demand_going_on(self) -> None:
+        if self._stopping.is_set():
+            raise InputError("SQL: stopped", "ask again")
+
+    def _whole(self, fragment: Any, info: ObjectInfo) -> Any:
+        """A fragment with the bytes of its file, if they are few."""
+        if info.size > READ_WHOLE:
+            return fragment
+        if info not in self._fetched:
+            self._demand_going_on()
+            self._fetched[info] = pa.py_buffer(self._store.get(info.key, info.etag))
+        return _PARQUET.make_fragment(self._fetched[info], None, fragment.partition_expression)
+
+
+class _Listing(NamedTuple):
+    files: ds.FileSystemDataset
+    infos: dict[str, ObjectInfo]
+
+
+class ResultTable(ds.Dataset):  # type: ignore[misc]  # Arrow has no types
+    """A results table as a dataset of Arrow, which DuckDB asks for a scanner of the columns and rows it wants.
+
+    Args:
+        files: The store's files.
+        table: A name in `SCHEMAS`.
+        latest: Only the rows of the latest audits (see `storage.results.views.VIEWS`).
+    """
+
+    def __init__(self, files: ResultFiles, table: str, *, latest: bool = False) -> None:
+        self._files = files
+        self._table = table
+        self._latest = latest
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns."""
+        return SCHEMAS[self._table]
+
+    def scanner(self, columns: list[str] | None = None, filter: pc.Expression | None = None, **_: Any) -> pa.Table:  # noqa: A002
+        """The rows, which like a scanner have ``to_reader``; the names of the arguments are Arrow's."""
+        return self._files.read(self._table, columns, filter, latest=self._latest)
+
+
+def _dataset(table: str, fragments: list[Any], filesystem: Any) -> ds.FileSystemDataset:
+    return ds.FileSystemDataset(fragments, SCHEMAS[table], _PARQUET, filesystem)
+
+
+def _name(path: str) -> str:
+    return PurePosixPath(path).stem
+
+
+def _guarantee(table: str, path: str) -> pc.Expression | None:
+    """What holds for every row of a file by its name."""
+    return ds.field(_NAMED_AFTER[table]) == _name(path) if table in _NAMED_AFTER else None

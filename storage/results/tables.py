@@ -1,0 +1,246 @@
+"""The Parquet results: one immutable file per audit and table, ``results/<table>/<audit_id>.parquet``.
+
+A number that could not be computed is null, never NaN.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from storage.errors import InputError, StoreError
+from storage.objects.base import ObjectMissingError, ObjectStore
+
+SCHEMA_VERSION = "2"
+"""2: runs and parts in `profiles`, `attributions`, how was searched. Of files of version 1, what they lack is null."""
+
+_TYPES = {
+    "string": pa.string(),
+    "bool": pa.bool_(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "floats": pa.list_(pa.float64()),
+    "time": pa.timestamp("us", tz="UTC"),
+}
+
+# One line a run of columns of one type; "?" marks the types that may be null.
+_COLUMNS = {
+    "audits": """
+        string   audit_id release version family reference images_uri encoder_model encoder_digest
+        string   reference_digest images_digest spec_digest preset
+        int32    components cells
+        int64    seed train_images held_out_images contaminated images rejected
+        string   verdict invalid_reason
+        int32?   copying_layer
+        float64? copy_rate copy_rate_low copy_rate_high max_copy_rate smallest_detectable_rate
+        string   sentence fit_verdict fit_sentence
+        int32?   fit_layer
+        float64? fit_p frechet frechet_low frechet_high frechet_baseline
+        string   settings layerprint_version
+        string?  run profile_id search
+        time     created_at
+        float64  seconds
+        int64    forward_images
+    """,
+    "scores": """
+        string   audit_id release version
+        int32    layer
+        string   layer_name
+        bool     informative
+        int64    n m
+        int32?   cells cells_kept
+        float64? c_t z_s a_hat delta se a_low a_high p_value p_adjusted coverage
+        float64? copy_rate copy_rate_low copy_rate_high copy_rate_p
+        int64?   copies_below
+        float64? tail_alpha copy_rate_001 copy_rate_001_low copy_rate_001_high
+        int64?   discoveries near_duplicates
+        float64? authentic authentic_low authentic_high authentic_held_out
+        string?  index_table
+        int32?   index_version probes_held_out probes
+        float64? recall_held_out recall search_bound
+        string   preset
+    """,
+    "profiles": """
+        string?  profile_id
+        string   release version family
+        string?  run
+        int32?   part
+        int32    layer
+        float64? logit_a variance
+        floats?  covariance
+        float64? c_t placement
+        floats?  placement_scatter mean scatter
+        int64    m n
+        int64?   seed table_version
+        string?  table images_uri
+        string   reference_digest encoder_digest scoring_digest
+        time?    created_at
+    """,
+    "attributions": """
+        string   attribution_id images_uri images_digest perturbation
+        int64    images
+        string   verdict sentence
+        int32    rank
+        string   maker
+        float64  posterior curve_posterior signature_posterior p_value d2 d2_p t2
+        float64? published_similarity frechet mean_distance probe_log_p
+        float64  unknown reject unknown_prior chance
+        int64?   needed
+        int64    trials trials_right
+        string   reference_digest encoder_digest scoring_digest layerprint_version
+        time     created_at
+    """,
+    "evidence": """
+        string   audit_id release version
+        int32    layer rank
+        string   image_key train_key
+        float64  distance
+        float64? p_value ratio ratio_p
+        bool     identical near_duplicate discovery
+    """,
+    "checks": """
+        string   audit_id release version name
+        bool     passed
+        float64? value
+        float64  threshold
+        string   severity sentence remedy
+    """,
+    "rejects": """
+        string   audit_id release version set_uri role key reason
+    """,
+}
+
+
+def _schema(columns: str) -> pa.Schema:
+    fields = []
+    for line in columns.split("\n"):
+        kind, *names = line.split() or [""]
+        fields += [pa.field(name, _TYPES[kind.rstrip("?")], nullable=kind.endswith("?")) for name in names]
+    return pa.schema(fields, metadata={"schema_version": SCHEMA_VERSION})
+
+
+SCHEMAS: dict[str, pa.Schema] = {table: _schema(columns) for table, columns in _COLUMNS.items()}
+"""The columns of every table, with the version of the schema in the metadata.
+
+`audits` has one row an audit (``images`` counts the release's, ``forward_images`` those that went through
+the encoder for this audit; ``settings`` is the resolved spec as JSON); `scores` one row a layer (``copies_below`` is
+K of the tail at ``tail_alpha``; ``index_table`` to ``search_bound`` are null where the search was exact); `profiles`
+one row a layer of a set of images and of each of its disjoint parts (``part`` 0 is the whole set: ``logit_a``, its
+``variance`` and row of the ``covariance`` over layers; 1, 2, … parts with the moments of placements and projected
+embeddings, ``scatter`` as lower triangle by rows); `evidence` the closest pairs of a layer; `checks` what must hold for
+the audit to be valid; `rejects` one row an image that could not be read (``role`` is train, held_out or release);
+`attributions` one row an enrolled release that a set of images was compared with.
+"""
+
+
+def result_key(table: str, audit_id: str) -> str:
+    """The key of one result file.
+
+    Raises:
+        InputError: The table is unknown, or the audit's name is not letters, digits, ``.``, ``_`` and ``-``.
+
+    >>> result_key("scores", "glow-80")
+    'results/scores/glow-80.parquet'
+    """
+    if table not in SCHEMAS:
+        raise InputError(f"no results table {table!r}", f"the tables are {', '.join(SCHEMAS)}")
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", audit_id):
+        raise InputError(f"{audit_id!r} is not the name of an audit", "use letters, digits, '.', '_' and '-'")
+    return f"results/{table}/{audit_id}.parquet"
+
+
+def write_result(store: ObjectStore, table: str, audit_id: str, rows: Sequence[Mapping[str, object]] | pa.Table) -> str:
+    """Writes one table of an audit; a file that exists is left as it is.
+
+    Args:
+        store: Where results live.
+        table: A name in `SCHEMAS`.
+        audit_id: The audit's name (the profile's or attribution's, for those tables).
+        rows: Records by column name, or a table. A nullable column may be left out.
+
+    Returns:
+        The URI of the file.
+
+    Raises:
+        ValueError: A column is unknown, missing, null where it must not be, or of another type.
+    """
+    key = result_key(table, audit_id)
+    sink = pa.BufferOutputStream()
+    pq.write_table(_conform(table, rows), sink, compression="zstd")
+    store.put_if_absent(key, bytes(sink.getvalue()))
+    return store.child_uri(key)
+
+
+def read_result(store: ObjectStore, table: str, audit_id: str | None = None) -> pa.Table:
+    """Reads one table of one audit, or of all (None); empty, with all columns, where there is none.
+
+    Raises:
+        StoreError: A file is not a result of this version of layerprint.
+    """
+    keys = result_keys(store, table) if audit_id is None else [result_key(table, audit_id)]
+    found = [_read(store, table, key) for key in keys]
+    return pa.concat_tables([SCHEMAS[table].empty_table(), *(one for one in found if one is not None)])
+
+
+def result_keys(store: ObjectStore, table: str) -> list[str]:
+    """The keys of all files of a table, sorted."""
+    prefix = result_key(table, "x").removesuffix("x.parquet")
+    return sorted(info.key for info in store.list(prefix) if info.key.endswith(".parquet"))
+
+
+def _read(store: ObjectStore, table: str, key: str) -> pa.Table | None:
+    try:
+        data = store.get(key)
+    except ObjectMissingError:
+        return None
+    try:
+        return _current(pq.read_table(pa.BufferReader(data)), SCHEMAS[table])
+    except (ValueError, KeyError) as error:  # ArrowInvalid and a missing column
+        raise StoreError(
+            f"{store.child_uri(key)}: not a {table} file of schema {SCHEMA_VERSION} or older",
+            "read it with the layerprint that wrote it, or move it out of the store",
+        ) from error
+
+
+def _current(found: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table of an older version: columns that it lacks are null."""
+    for field in schema:
+        if field.name not in found.column_names and field.nullable:
+            found = found.append_column(field, pa.nulls(len(found), field.type))
+    return found.select(schema.names).cast(schema)
+
+
+def _conform(table: str, rows: Sequence[Mapping[str, object]] | pa.Table) -> pa.Table:
+    schema = SCHEMAS[table]
+    names = set(rows.column_names if isinstance(rows, pa.Table) else (name for row in rows for name in row))
+    if unknown := names - set(schema.names):
+        raise ValueError(f"{table} has no column {', '.join(sorted(unknown))}")
+    columns = []
+    for field in schema:
+        try:
+            column = _column(rows, names, field)
+        except (pa.ArrowException, TypeError) as error:
+            raise ValueError(f"{table}.{field.name}: {error}") from error
+        if column.null_count and not field.nullable:
+            raise ValueError(f"{table}.{field.name} has {column.null_count} null of {len(column)}")
+        columns.append(column)
+    return pa.table(columns, schema=schema)
+
+
+def _column(
+    rows: Sequence[Mapping[str, object]] | pa.Table, names: set[str], field: pa.Field
+) -> pa.Array | pa.ChunkedArray:
+    if field.name not in names:
+        return pa.nulls(len(rows), field.type)
+    if isinstance(rows, pa.Table):
+        column = rows[field.name].cast(field.type)
+    else:
+        column = pa.array([row.get(field.name) for row in rows], field.type)
+    if pa.types.is_floating(field.type):
+        column = pc.if_else(pc.is_nan(column), None, column)
+    return column

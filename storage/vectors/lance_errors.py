@@ -1,0 +1,80 @@
+"""What the errors of Lance mean to a user.
+
+Lance's own words seldom say why a request failed: a refused HEAD has no body, and 503 and an expired token look alike.
+So when Lance fails on S3, the store is asked once more through our own client, whose errors are known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lance.commit import CommitConflictError
+
+from storage.errors import StoreError, StoreUnavailableError
+from storage.objects.base import ObjectStore
+
+_DAMAGED = re.compile(
+    r"not found|does not appear to be a lance file|corrupt|failed to fill whole buffer|invalid (magic|protobuf)"
+    r"|failed to decode|unexpected eof|out of (range|bounds)|invalid range",
+    re.IGNORECASE,
+)
+_PASSING = re.compile(
+    r"generic s3 error|error sending request|after \d+ retries|timed out|retry_timeout", re.IGNORECASE
+)
+_SYSTEM = re.compile(r"(?P<words>[^:]+?) \(os error (?P<number>\d+)\)")
+_NO_SUCH_FILE = "2"
+
+
+@contextmanager
+def lance_errors(store: ObjectStore, table: str) -> Iterator[None]:
+    """Turns what Lance raises of storage within its body into `StoreError`; anything else passes as it is.
+
+    Args:
+        store: The audit's store, whose ``vectors/`` holds the table.
+        table: The table in use.
+
+    Raises:
+        StoreUnavailableError: S3 did not answer for a while.
+        StoreError: The store refuses us, its disk is full, or the table is damaged.
+    """
+    try:
+        yield
+    except CommitConflictError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:  # pyarrow's errors are ValueErrors, LanceDB's RuntimeErrors
+        found = _meaning(store, table, " ".join(str(error).split()))
+        if found is None:
+            raise
+        raise found from error
+
+
+def _meaning(store: ObjectStore, table: str, text: str) -> StoreError | None:
+    where = store.child_uri(f"vectors/{table}.lance")
+    system = _SYSTEM.search(text)
+    if system and system["number"] != _NO_SUCH_FILE:
+        reason = system["words"].rpartition(")")[2].strip()
+        return StoreError(f"{where}: {reason}", "check the path, its permissions and the free space there")
+    if _PASSING.search(text) or "privileges" in text or "Status {" in text or "ListRequest" in text:
+        try:
+            store.exists(f"tables/{table}.json")
+        except StoreError as error:
+            return error
+        return StoreUnavailableError(f"{where}: S3 failed for a while ({text[:200]})", "run the command again")
+    if system or _DAMAGED.search(text):
+        return StoreError(f"{where}: the table is damaged ({text[:200]})", repair(store, table))
+    return None
+
+
+def repair(store: ObjectStore, table: str) -> str:
+    """What to delete so that the next run makes a table anew.
+
+    Args:
+        store: The audit's store.
+        table: ``images-<digest>`` (embeddings) or ``train-<partition>-layer_<k>-<attempt>`` (an index).
+    """
+    index = re.match(r"train-([0-9a-f]+)-(layer_\d+)", table)
+    made_of = [f"partitions/{index[1]}/{index[2]}.npz"] if index else [f"tables/{table}.json", f"receipts/{table}"]
+    names = " and ".join(store.child_uri(key) for key in made_of)
+    return f"delete {names}, then run the command again: only this table is made anew"

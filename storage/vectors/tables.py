@@ -1,0 +1,350 @@
+"""Vector tables in LanceDB: one table per image set × encoder, one vector column per layer.
+
+Workers write fragments and leave a receipt under a deterministic name; the driver commits all receipts of a
+table at once. Three things make the commit safe:
+
+* a receipt is put if absent, so of two workers that embed one shard exactly one is counted;
+* the commit is an *overwrite* by the fragments of all receipts, so committing twice (two drivers, or a crash
+  between the commit and its marker) gives the same rows once, where an append would double them; a table that
+  holds exactly these files is left as it is, so that the version which another driver's marker names stays the last;
+* the marker is put if absent, after the commit, and names the version that every reader opens.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import lance
+import numpy as np
+import pyarrow as pa
+from lance.commit import CommitConflictError
+from lance.fragment import FragmentMetadata, write_fragments
+from numpy.typing import NDArray
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from storage.errors import StageError, StoreError, StoreUnavailableError
+from storage.objects.open import ObjectStore, lance_storage_options
+from storage.vectors.lance_errors import lance_errors
+
+if TYPE_CHECKING:
+    import lancedb
+
+_log = logging.getLogger(__name__)
+
+SCAN_WINDOW = 2**18
+
+_READS = 16
+"""Receipts that are read at a time."""
+
+ATTEMPTS = 3
+"""Of what makes a version. Lance asks S3 to write it if it is absent, and gives up when that very connection breaks,
+since it cannot know what became of it; here both steps may be done twice."""
+
+_again = retry(
+    retry=retry_if_exception_type(StoreUnavailableError),
+    stop=stop_after_attempt(ATTEMPTS),
+    wait=wait_random_exponential(multiplier=0.2, max=5),
+    reraise=True,
+)
+
+FACT_FIELDS = [
+    pa.field("row", pa.int64(), nullable=False),
+    pa.field("key", pa.string(), nullable=False),
+    pa.field("sha256", pa.string(), nullable=False),
+    pa.field("codec", pa.string(), nullable=False),
+    pa.field("width", pa.int32(), nullable=False),
+    pa.field("height", pa.int32(), nullable=False),
+]
+
+
+def layer_column(layer: int) -> str:
+    """The name of a layer's vector column.
+
+    >>> layer_column(3)
+    'layer_03'
+    """
+    return f"layer_{layer:02d}"
+
+
+def embedding_schema(dims: dict[int, int]) -> pa.Schema:
+    """The schema of an embedding table.
+
+    Args:
+        dims: Layer → vector length.
+    """
+    vectors = [pa.field(layer_column(k), pa.list_(pa.float32(), d), nullable=False) for k, d in dims.items()]
+    return pa.schema([*FACT_FIELDS, *vectors])
+
+
+def vector_array(x: NDArray[np.float32]) -> pa.FixedSizeListArray:
+    """A matrix (n, d) float32 as an Arrow column of n vectors, without a copy."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(x).reshape(-1)), x.shape[1])
+
+
+def vector_matrix(column: pa.ChunkedArray | pa.Array) -> NDArray[np.float32]:
+    """An Arrow column of n vectors as a matrix (n, d) float32."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    flat: NDArray[np.float32] = array.flatten().to_numpy()
+    return flat.reshape(len(array), array.type.list_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a worker says about one embedded shard; small, and all that the driver sees of it.
+
+    ``sizes`` and ``codecs`` count the images by "width×height" and by codec; ``reused`` of the rows came from an
+    earlier table.
+    """
+
+    shard: int
+    rows: int
+    fragments: list[str]
+    rejects: list[dict[str, str]]
+    codecs: dict[str, int]
+    sizes: dict[str, int]
+    bytes_read: int
+    seconds: float
+    reused: int = 0
+
+
+def merge_receipts(parts: Sequence[Receipt]) -> Receipt:
+    """The receipt of a shard that was embedded in parts, given in the order of their rows."""
+    return Receipt(
+        shard=parts[0].shard,
+        rows=sum(part.rows for part in parts),
+        fragments=[fragment for part in parts for fragment in part.fragments],
+        rejects=[reject for part in parts for reject in part.rejects],
+        codecs=_total(part.codecs for part in parts),
+        sizes=_total(part.sizes for part in parts),
+        bytes_read=sum(part.bytes_read for part in parts),
+        seconds=sum(part.seconds for part in parts),
+        reused=sum(part.reused for part in parts),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingTable:
+    """A committed table: the content of its marker."""
+
+    name: str
+    version: int
+    rows: int
+    rejects: list[dict[str, str]]
+    codecs: dict[str, int]
+    sizes: dict[str, int]
+    seconds: float = field(default=0.0)
+
+
+class ImageIdentity(NamedTuple):
+    """Where an image is in its set, and the SHA-256 of its bytes."""
+
+    key: str
+    sha256: str
+
+
+class VectorStore:
+    """The vector tables under ``<store>/vectors`` with their receipts and markers.
+
+    Args:
+        store: The audit's store.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+        self.uri = store.child_uri("vectors")
+
+    @property
+    def options(self) -> dict[str, str] | None:
+        """What Lance needs now to reach the store: not kept, since credentials are renewed."""
+        return lance_storage_options(self.uri)
+
+    def guarded(self, name: str) -> AbstractContextManager[None]:
+        """Turns what Lance raises of this table's storage into `StoreError`, see `lance_errors`."""
+        return lance_errors(self.store, name)
+
+    def table_uri(self, name: str) -> str:
+        return f"{self.uri}/{name}.lance"
+
+    def database(self) -> lancedb.DBConnection:
+        import lancedb  # takes a second, and whoever only reads results needs none
+
+        return lancedb.connect(self.uri, storage_options=self.options)
+
+    def open(self, name: str, version: int) -> Any:
+        """The LanceDB table at exactly this version."""
+        with self.guarded(name):
+            table = self.database().open_table(name)
+            table.checkout(version)
+            return table
+
+    def dataset(self, name: str, version: int) -> lance.LanceDataset:
+        """The same table as a Lance dataset, for scans of single columns."""
+        with self.guarded(name):
+            return lance.dataset(self.table_uri(name), version=version, storage_options=self.options)
+
+    def read(self, name: str, version: int, columns: list[str], **limits: Any) -> pa.Table:
+        """Columns of a table; ``filter`` and ``limit`` as `lance.LanceDataset.to_table` has them."""
+        with self.guarded(name):
+            return self.dataset(name, version).to_table(columns=columns, **limits)
+
+    def scan(
+        self, name: str, version: int, column: str, batch_rows: int = 16_384, part: slice | None = None
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """One vector column in the order of the table, block by block: (row (b,), vectors (b, d)).
+
+        ``part`` are positions in the table, from start to stop; None = all. The table is opened anew every
+        `SCAN_WINDOW` rows, since what is done with the blocks may outlast the credentials of its beginning.
+        """
+        rows = self.dataset(name, version).count_rows()
+        start, stop = (0, rows) if part is None else (part.start, min(part.stop, rows))
+        for at in range(start, stop, SCAN_WINDOW):
+            limits = {"offset": at, "limit": min(SCAN_WINDOW, stop - at)}
+            with self.guarded(name):
+                dataset = self.dataset(name, version)
+                for batch in dataset.to_batches(["row", column], batch_size=batch_rows, scan_in_order=True, **limits):
+                    yield batch["row"].to_numpy(), vector_matrix(batch[column])
+
+    def take(
+        self, name: str, version: int, column: str, positions: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Some vectors of a column by their positions in the table: (row (b,), vectors (b, d)) in the same order."""
+        with self.guarded(name):
+            table = self.dataset(name, version).take(positions, columns=["row", column])
+        return table["row"].to_numpy(), vector_matrix(table[column])
+
+    def identities(self, table: EmbeddingTable, rows: Collection[int]) -> dict[int, ImageIdentity]:
+        """Key and content digest of some rows of an embedding table."""
+        if not rows:
+            return {}
+        wanted = f"row IN ({', '.join(str(int(row)) for row in rows)})"
+        found = self.read(table.name, table.version, ["row", "key", "sha256"], filter=wanted).to_pylist()
+        return {item["row"]: ImageIdentity(item["key"], item["sha256"]) for item in found}
+
+    # -- shards and receipts ---------------------------------------------------------------------------------
+
+    @_again
+    def create(self, name: str, schema: pa.Schema) -> None:
+        """Create the empty table with its full schema, if it is not there."""
+        with self.guarded(name):
+            self.database().create_table(name, schema=schema, exist_ok=True)
+
+    def write_shard(self, name: str, rows: pa.Table) -> list[str]:
+        """Write one shard's rows as uncommitted fragments; returns their metadata as JSON texts."""
+        if not rows.num_rows:
+            return []
+        with self.guarded(name):
+            fragments = write_fragments(
+                rows, self.table_uri(name), schema=rows.schema, mode="append", storage_options=self.options
+            )
+        self.check_written(name, fragments)
+        return [json.dumps(fragment.to_json()) for fragment in fragments]
+
+    def check_written(self, name: str, fragments: Iterable[FragmentMetadata]) -> None:
+        """See that data files are whole: Lance takes a file for written that a full disk cut off.
+
+        Raises:
+            StoreError: One is not.
+        """
+        for file in (file for fragment in fragments for file in fragment.files):
+            key = f"vectors/{name}.lance/data/{file.path}"
+            size = self.store.info(key).size
+            if size != file.file_size_bytes:
+                raise StoreError(
+                    f"{self.store.child_uri(key)}: {size} of {file.file_size_bytes} bytes were written",
+                    "check the free space there and the limits on the size of files, then run again",
+                )
+
+    def leave_receipt(self, prefix: str, receipt: Receipt) -> bool:
+        """Publish a shard's receipt; False when another worker was first (then its rows count, not ours)."""
+        key = f"{prefix}/shard-{receipt.shard:06d}.json"
+        return self.store.put_if_absent(key, json.dumps(asdict(receipt)).encode())
+
+    def receipts(self, prefix: str) -> dict[int, Receipt]:
+        """All receipts under a prefix by shard index."""
+        keys = [info.key for info in self.store.list(prefix + "/")]
+        with ThreadPoolExecutor(_READS) as pool:
+            parsed = [Receipt(**json.loads(text)) for text in pool.map(self.store.get, keys)]
+        return {receipt.shard: receipt for receipt in parsed}
+
+    # -- commit ----------------------------------------------------------------------------------------------
+
+    def committed(self, name: str) -> EmbeddingTable | None:
+        """The marker of a finished table, or None."""
+        key = f"tables/{name}.json"
+        if not self.store.exists(key):
+            return None
+        return EmbeddingTable(**json.loads(self.store.get(key)))
+
+    def commit(self, name: str, schema: pa.Schema, receipts: Sequence[Receipt]) -> EmbeddingTable:
+        """Commit all shards of a table at once, then publish its marker.
+
+        Args:
+            name: Table, created before with `create`.
+            schema: The table's schema.
+            receipts: One receipt per shard, all shards.
+
+        Returns:
+            The marker that won (ours, or that of a driver which committed the same shards before us).
+        """
+        done = self.committed(name)
+        if done is not None:
+            return done
+        ordered = sorted(receipts, key=lambda r: r.shard)
+        rows = sum(r.rows for r in ordered)
+        version = self._overwrite(name, schema, [f for r in ordered for f in r.fragments], rows)
+        table = EmbeddingTable(
+            name=name,
+            version=version,
+            rows=rows,
+            rejects=[reject for r in ordered for reject in r.rejects],
+            codecs=_total(r.codecs for r in ordered),
+            sizes=_total(r.sizes for r in ordered),
+            seconds=sum(r.seconds for r in ordered),
+        )
+        self.store.put_if_absent(f"tables/{name}.json", json.dumps(asdict(table)).encode())
+        return self.committed(name) or table
+
+    @_again
+    def _overwrite(self, name: str, schema: pa.Schema, fragments: list[str], rows: int) -> int:
+        """Replace the table's content by these fragments; returns the new version."""
+        wanted = [FragmentMetadata.from_json(fragment) for fragment in fragments]
+        with self.guarded(name):
+            dataset = lance.dataset(self.table_uri(name), storage_options=self.options)
+            if _data_files(dataset) != _files(wanted):  # else: committed before a crash, or by another driver
+                operation = lance.LanceOperation.Overwrite(schema, wanted)
+                transaction = lance.Transaction(dataset.version, operation, transaction_properties={"table": name})
+                try:
+                    lance.LanceDataset.commit(
+                        self.table_uri(name), transaction, storage_options=self.options, max_retries=0
+                    )
+                except CommitConflictError:
+                    _log.info("table %s: another driver committed the same shards first", name)
+                dataset = lance.dataset(self.table_uri(name), storage_options=self.options)
+            if _data_files(dataset) != _files(wanted) or dataset.count_rows() != rows:
+                raise StageError(
+                    f"table {name} has {dataset.count_rows()} rows after its commit, its receipts say {rows}",
+                    "run the audit again; if it stays, delete the table's folder and its receipts",
+                )
+            return int(dataset.version)
+
+
+def _files(fragments: Iterable[FragmentMetadata]) -> set[str]:
+    return {file.path for fragment in fragments for file in fragment.files}
+
+
+def _data_files(dataset: lance.LanceDataset) -> set[str]:
+    return _files(fragment.metadata for fragment in dataset.get_fragments())
+
+
+def _total(counts: Iterator[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for count in counts:
+        total.update(count)
+    return dict(total)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from flows.cli import console
+from flows.inputs import list_set
+from flows.runtime.runtime import Runtime
+from storage.errors import InputError
+
+URI = "s3://bucket/a-prefix/that-is-longer/than-the-room-that-is-left/on-the-line/shard-000.tar"
+ERROR = InputError(
+    f"reference.train: {URI} cannot be read: no [bold]such[/] object", f"look into {URI}, then run again"
+)
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_an_error_breaks_between_words(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        console, "Console", lambda **kept: Console(**kept, force_terminal=True, color_system=None, width=width)
+    )
+    console.print_error(ERROR, as_json=False)
+    shown = capsys.readouterr().err
+    lines = [line.rstrip() for line in shown.splitlines()]
+    assert " ".join(shown.split()) == f"error {ERROR.found} → {ERROR.remedy}"
+    assert sum(line.startswith(("error", "→")) for line in lines) == 2
+    assert all(line.startswith(("error", "→", "  ")) for line in lines)
+    assert all(len(line) <= width for line in lines if URI not in line)
+    assert sum(URI in line for line in lines) == 2
+
+
+def test_an_error_in_a_file_is_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    console.print_error(ERROR, as_json=False)
+    assert capsys.readouterr().err.splitlines() == [f"error {ERROR.found}", f"→ {ERROR.remedy}"]
+
+
+def test_what_is_left_out_of_a_set_is_said_once(
+    runtime: Runtime, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.png", "b.tif", "c.tif", "d.heic"):
+        (tmp_path / name).write_bytes(b"x")
+    with console.ProgressBoard():
+        for _ in range(2):
+            assert len(list_set(runtime, str(tmp_path))) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("2 .tif files, 1 .heic file left out; images are .bmp, .jpeg, .jpg, .png, .webp") == 1

@@ -1,0 +1,153 @@
+"""The stack as a user runs it: up, used, half of it killed, up again, down."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from storage.objects.open import open_store
+from tests.flows.processes import gone
+
+pytestmark = pytest.mark.timeout(600)  # processes of their own start slowly on a busy machine
+
+NAMES = ["s3", "ray", "prefect-server", "prefect-worker"]
+
+
+def stack(folder: Path, *arguments: str) -> tuple[int, Any]:
+    """`layerprint stack …` in a process of its own; its exit code and its JSON document."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PREFECT_", "RAY_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli.main", "stack", *arguments, "--folder", str(folder), "--json"],
+        env=env | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    made = tmp_path_factory.mktemp("stack") / "layerprint-stack"
+    yield made
+    stack(made, "down")
+
+
+@pytest.fixture(scope="module")
+def environment(folder: Path) -> dict[str, str]:
+    code, found = stack(folder, "up")
+    assert code == 0, found
+    return dict(found["environment"])
+
+
+def test_nothing_runs_before(tmp_path: Path) -> None:
+    code, found = stack(tmp_path / "none", "status")
+    assert code == 1
+    assert [service["pid"] for service in found] == [None] * 4
+    assert stack(tmp_path / "none", "down") == (0, {"ended": []})
+
+
+def test_a_part_that_does_not_come_up_says_why(tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    (folder / "s3").mkdir(parents=True)
+    (folder / "s3" / "s3.json").write_text("{}")
+    code, found = stack(folder, "up")
+    assert code == 1
+    assert "s3 did not come up" in found["error"]
+    assert "no credentials of an embedded S3 server in it" in found["error"]
+    assert stack(folder, "down") == (0, {"ended": []})
+
+
+def test_one_command_at_a_time(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, found = stack(tmp_path, "up")
+    assert code == 2
+    assert "another `layerprint stack` command is at work there" in found["error"]
+
+
+def test_every_part_answers(folder: Path, environment: dict[str, str]) -> None:
+    code, found = stack(folder, "status")
+    assert code == 0
+    assert [service["name"] for service in found] == NAMES
+    assert all(service["ready"] for service in found)
+    assert (folder / "stack.json").stat().st_mode & 0o077 == 0
+    exported = (folder / "environment.sh").read_text()
+    assert (folder / "environment.sh").stat().st_mode & 0o077 == 0
+    assert all(f"export {name}=" in exported for name in environment)
+
+
+def test_the_bucket_takes_objects(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    store = open_store("s3://layerprint/try")
+    store.put("a", b"one")
+    assert store.get("a") == b"one"
+
+
+def test_ray_runs_jobs_for_who_has_the_token(folder: Path, environment: dict[str, str]) -> None:
+    jobs = next(service["where"] for service in stack(folder, "status")[1] if service["name"] == "ray")
+    assert httpx.get(f"{jobs}/api/jobs/").status_code == 401
+    headers = {"Authorization": f"Bearer {environment['RAY_AUTH_TOKEN']}"}
+    with httpx.Client(base_url=jobs, headers=headers, timeout=60) as client:
+        entrypoint = f'test "$AWS_ENDPOINT_URL" = {environment["AWS_ENDPOINT_URL"]}'
+        end, status = time.monotonic() + 120, "PENDING"
+        answer = client.post("/api/jobs/", json={"entrypoint": entrypoint})
+        assert answer.is_success, answer.text  # what is up takes jobs at once
+        job = answer.json()["submission_id"]
+        while status in ("PENDING", "RUNNING") and time.monotonic() < end:
+            time.sleep(0.5)
+            status = client.get(f"/api/jobs/{job}").json()["status"]
+    assert status == "SUCCEEDED"
+
+
+JOIN = """
+import os, ray
+ray.init(os.environ["LAYERPRINT_RAY_ADDRESS"], log_to_driver=False)
+print(ray.get(ray.remote(lambda: os.environ["AWS_ENDPOINT_URL"]).remote()))
+"""
+
+
+def test_a_command_can_join_ray(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", JOIN],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.stdout.strip() == environment["AWS_ENDPOINT_URL"], done.stderr
+
+
+def test_a_second_up_changes_nothing_and_a_killed_part_comes_back(folder: Path, environment: dict[str, str]) -> None:
+    before = stack(folder, "status")[1]
+    assert stack(folder, "up") == (0, {"environment": environment})
+    assert stack(folder, "status")[1] == before
+    os.kill(before[2]["pid"], signal.SIGKILL)
+    assert stack(folder, "status")[0] == 1
+    assert stack(folder, "up") == (0, {"environment": environment})
+    after = stack(folder, "status")[1]
+    assert [service["ready"] for service in after] == [True] * 4
+    assert [one["pid"] == other["pid"] for one, other in zip(before, after, strict=True)] == [True, True, False, False]
+
+
+def test_down_ends_all_of_it_and_keeps_the_objects(folder: Path, environment: dict[str, str]) -> None:
+    running = [service["pid"] for service in stack(folder, "status")[1]]
+    assert stack(folder, "down") == (0, {"ended": list(reversed(NAMES))})
+    assert all(gone(pid) for pid in running)
+    assert not list(folder.glob("*.pid"))
+    assert (folder / "s3" / "data").is_dir()
+    assert not (folder / "stack.json").exists()

@@ -1,0 +1,121 @@
+"""The spec: what is accepted, and what each wrong field is answered with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.spec.spec import AuditSpec, load_spec
+from storage.errors import InputError
+
+MINIMAL: dict[str, Any] = {
+    "store": "audits",
+    "encoder": {"model": "test_vit"},
+    "reference": {"name": "digits", "train": "train", "held_out": "s3://data/test/"},
+    "releases": [{"name": "glow", "version": 80, "images": "out.npz#glow"}],
+}
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def written(folder: Path, change: Change = lambda spec: None) -> Path:
+    spec = yaml.safe_load(yaml.safe_dump(MINIMAL))
+    change(spec)
+    path = folder / "spec.yaml"
+    path.write_text(yaml.safe_dump(spec))
+    return path
+
+
+def test_defaults_are_those_of_the_documentation(tmp_path: Path) -> None:
+    spec = load_spec(written(tmp_path))
+    assert spec.scoring.model_dump() == {
+        "preset": "default",
+        "components": 64,
+        "cells": 10,
+        "seed": 0,
+        "search": "auto",
+    }
+    assert spec.gate.max_copy_rate == 0.01
+    assert (spec.encoder.weights, spec.encoder.pooling, spec.encoder.layers) == ("hub", "mean", "all")
+    assert spec.releases[0].label == "glow@80"
+
+
+def test_relative_paths_start_at_the_spec(tmp_path: Path) -> None:
+    spec = load_spec(written(tmp_path, lambda spec: spec["encoder"].update(weights="w/digits.pth")))
+    assert spec.store == str(tmp_path / "audits")
+    assert spec.encoder.weights == str(tmp_path / "w" / "digits.pth")
+    assert spec.reference.train == str(tmp_path / "train")
+    assert spec.reference.held_out == "s3://data/test/"
+    assert spec.releases[0].images == f"{tmp_path}/out.npz#glow"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("store"), "store: missing"),
+        (lambda s: s["scoring"].update(component=3) if "scoring" in s else s.update(scoring={"component": 3}),
+         "scoring.component: unknown field (found 3)"),
+        (lambda s: s.update(scoring={"cells": "many"}), "scoring.cells: Input should be a valid integer"),
+        (lambda s: s.update(scoring={"cells": 0}), "(found 0)"),
+        (lambda s: s.update(scoring={"preset": "papr"}), "'default', 'meehan' or 'paper' (found 'papr')"),
+        (lambda s: s.update(gate={"max_copy_rate": 1.5}), "gate.max_copy_rate"),
+        (lambda s: s["encoder"].update(pooling="max"), "encoder.pooling: Input should be 'mean' or 'cls'"),
+        (lambda s: s["encoder"].update(layers=[-1]), "layers are numbers from 0 up"),
+        (lambda s: s["encoder"].update(layers=[]), "at least one"),
+        (lambda s: s["encoder"].update(image_size=2), "encoder.image_size"),
+        (lambda s: s["reference"].update(held_out="train/"), "train and held_out are the same set"),
+        (lambda s: s.update(releases=[]), "releases: List should have at least 1 item"),
+        (lambda s: s["releases"].append(s["releases"][0]), "glow@80 stands there twice"),
+        (lambda s: s["releases"][0].update(name="a\nb"), "releases.0.name"),
+        (lambda s: s["releases"][0].pop("images"), "releases.0.images: missing"),
+    ],
+)  # fmt: skip
+def test_a_wrong_field_is_named_with_its_value(tmp_path: Path, change: Change, message: str) -> None:
+    with pytest.raises(InputError) as raised:
+        load_spec(written(tmp_path, change))
+    assert message in raised.value.found
+    assert raised.value.remedy
+
+
+def test_all_wrong_fields_are_named_at_once(tmp_path: Path) -> None:
+    def change(spec: dict[str, Any]) -> None:
+        spec["scoring"] = {"cells": 0, "seed": -1}
+        spec["encoder"]["image_size"] = "big"
+
+    with pytest.raises(InputError) as raised:
+        load_spec(written(tmp_path, change))
+    for field in ("scoring.cells", "scoring.seed", "encoder.image_size"):
+        assert field in raised.value.found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("", "holds nothing"), ("- a", "holds list"), ("a: [", "cannot be read")]
+)
+def test_a_file_that_is_no_spec(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_spec(path)
+
+
+def test_yaml_cannot_make_objects(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text("store: !!python/object/apply:os.system ['touch hacked']")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_spec(path)
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_a_release_is_found_by_name_or_version() -> None:
+    spec = AuditSpec.model_validate(
+        {**MINIMAL, "releases": [{"name": "glow", "version": v, "images": "x"} for v in (1, 2)]}
+    )
+    assert spec.release("glow@2").version == "2"
+    with pytest.raises(InputError, match="ambiguous"):
+        spec.release("glow")
+    with pytest.raises(InputError, match="not in the spec"):
+        spec.release("flow")

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scoring.nearest import abs_cosine
+from scoring.nearest.abs_cosine import in_cell_nearest, recompute_euclidean
+from scoring.presets import Metric
+from tests.scoring import oracle
+
+METRICS: list[Metric] = ["euclidean", "abs_cosine"]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("entries", [2_000_000, 7])
+def test_agrees_with_plain_loops_in_any_block_size(
+    metric: Metric, entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(abs_cosine, "_ENTRIES", entries)
+    rng = np.random.default_rng(0)
+    queries, train = rng.normal(size=(40, 5)).astype(np.float32), rng.normal(size=(90, 5)).astype(np.float32)
+    query_cells, train_cells = rng.integers(0, 4, 40), rng.integers(0, 3, 90)
+    near = in_cell_nearest(queries, query_cells, train, train_cells, metric)
+    for i, (x, cell) in enumerate(zip(queries.tolist(), query_cells.tolist(), strict=True)):
+        expected = oracle.nearest(x, cell, train.tolist(), train_cells.tolist(), metric)
+        assert near.distance[i] == pytest.approx(expected, rel=1e-12)
+        if cell == 3:
+            assert (near.distance[i], near.row[i]) == (np.inf, -1)
+        else:
+            assert train_cells[near.row[i]] == cell
+            found = oracle.distance(x, train[near.row[i]].tolist(), metric)
+            assert found == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_copies_are_at_zero_and_ties_go_to_the_lowest_row(metric: Metric) -> None:
+    train = np.repeat(np.random.default_rng(1).normal(size=(30, 16)).astype(np.float32), 3, axis=0)
+    near = in_cell_nearest(train[::3], np.zeros(30, int), train, np.zeros(90, int), metric)
+    assert near.distance.tolist() == [0.0] * 30
+    assert near.row.tolist() == list(range(0, 90, 3))
+
+
+def test_near_duplicates_keep_their_distance_far_from_the_origin() -> None:
+    train = (np.random.default_rng(2).normal(size=(200, 64)) + 1000).astype(np.float32)
+    queries = np.nextafter(train, np.float32(np.inf))
+    near = in_cell_nearest(queries, np.zeros(200, int), train, np.zeros(200, int), "euclidean")
+    assert near.row.tolist() == list(range(200))
+    exact = np.sqrt(((queries.astype(np.float64) - train.astype(np.float64)) ** 2).sum(axis=1))
+    np.testing.assert_allclose(near.distance, exact, rtol=1e-12)
+    np.testing.assert_array_equal(recompute_euclidean(queries, train), near.distance)
+
+
+def test_candidates_that_the_matrix_product_cannot_tell_apart_are_compared_directly() -> None:
+    base = np.random.default_rng(3).normal(size=(100, 64)) * np.repeat([[1000], [-1000]], 50, axis=0)
+    train = np.repeat(base.astype(np.float32), 2, axis=0)
+    train[::2, 0] = np.nextafter(train[::2, 0], np.float32(np.inf))
+    queries = train[1::2].copy()
+    queries[:, 1] = np.nextafter(queries[:, 1], np.float32(np.inf))
+    near = in_cell_nearest(queries, np.zeros(100, int), train, np.zeros(200, int), "euclidean")
+    assert near.row.tolist() == list(range(1, 200, 2))
+
+
+def test_abs_cosine_calls_the_opposite_a_copy_and_a_zero_vector_far() -> None:
+    train, cells = np.array([[1, 2], [2, -1]], np.float32), np.zeros(2, int)
+    near = in_cell_nearest(np.array([[-1, -2], [0, 0]], np.float32), cells, train, cells, "abs_cosine")
+    assert near.distance.tolist() == [0.0, 1.0]
+
+
+def test_bad_input_is_named() -> None:
+    x, cells = np.zeros((2, 3), np.float32), np.zeros(2, int)
+    with pytest.raises(ValueError, match="got 'cosine'"):
+        in_cell_nearest(x, cells, x, cells, "cosine")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"got \(2, 3\), \(2, 2\)"):
+        in_cell_nearest(x, cells, x[:, :2], cells, "euclidean")
+    with pytest.raises(ValueError, match="2 queries have cells"):
+        in_cell_nearest(x, cells[:1], x, cells, "euclidean")
+    with pytest.raises(ValueError, match="NaN"):
+        in_cell_nearest(x * np.float32(np.nan), cells, x, cells, "euclidean")
+    with pytest.raises(ValueError, match="same shape"):
+        recompute_euclidean(x, x[:1])

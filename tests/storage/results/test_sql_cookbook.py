@@ -1,0 +1,256 @@
+"""Every question of docs/sql.md, answered a second time in plain Python from the rows that the store was made of."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from storage.objects.open import open_store
+from storage.results.sql import connect, run_sql
+from tests.paths import ROOT
+from tests.storage.fleet import Row, fleet, latest, write_fleet
+
+PAGE = (ROOT / "docs" / "sql.md").read_text(encoding="utf-8")
+QUESTIONS: dict[str, str] = dict(re.findall(r"^### (.*?)\n.*?```sql\n(.*?)```", PAGE, re.MULTILINE | re.DOTALL))
+
+Rows = dict[str, list[Row]]
+Answer = list[tuple[Any, ...]]
+
+
+class Made(NamedTuple):
+    """A store and the rows it was made of."""
+
+    uri: str
+    rows: Rows
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    store = open_store(str(tmp_path_factory.mktemp("fleet")))
+    rows = fleet()
+    write_fleet(store, rows)
+    return Made(store.uri, rows)
+
+
+def pick(rows: list[Row], names: str) -> Answer:
+    """Some columns of some rows."""
+    return [tuple(one[name] for name in names.split()) for one in rows]
+
+
+def by_audit(rows: list[Row]) -> list[list[Row]]:
+    groups = defaultdict(list)
+    for one in rows:
+        groups[one["audit_id"]].append(one)
+    return list(groups.values())
+
+
+def who(one: Row) -> tuple[str, str]:
+    return one["release"], one["version"]
+
+
+def copying_this_month(rows: Rows) -> Answer:
+    begin = dt.datetime.now(dt.UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    found = [one for one in rows["audits"] if one["verdict"] == "copying" and one["created_at"] >= begin]
+    found.sort(key=lambda one: -one["copy_rate"])
+    return pick(found, "release version verdict copy_rate copying_layer created_at")
+
+
+def disagreeing(rows: Rows) -> Answer:
+    answer: Answer = []
+    for layers in by_audit(latest(rows, "scores")):
+        closer = [one["layer"] for one in layers if one["informative"] and one["a_high"] < 0.5]
+        farther = [one["layer"] for one in layers if one["informative"] and one["a_low"] > 0.5]
+        if closer and farther:
+            answer.append((*who(layers[0]), closer, farther))
+    return sorted(answer)
+
+
+def copied_most(rows: Rows) -> Answer:
+    found = [one for one in latest(rows, "evidence") if one["identical"] or one["near_duplicate"]]
+    keys = {one["train_key"] for one in found}
+    answer = [
+        (
+            key,
+            len({one["release"] for one in found if one["train_key"] == key}),
+            min(one["distance"] for one in found if one["train_key"] == key),
+        )
+        for key in keys
+    ]
+    return sorted(answer, key=lambda one: (-one[1], one[0]))
+
+
+def identical(rows: Rows) -> Answer:
+    found = [one for one in latest(rows, "evidence") if one["identical"]]
+    return sorted(set(pick(found, "release version image_key train_key")))
+
+
+def near_the_threshold(rows: Rows) -> Answer:
+    found = [one for one in latest(rows) if one["copy_rate_low"] <= one["max_copy_rate"] <= one["copy_rate_high"]]
+    found.sort(key=lambda one: -one["copy_rate"])
+    return pick(found, "release version verdict copy_rate_low copy_rate copy_rate_high max_copy_rate images")
+
+
+def another_gate(rows: Rows) -> Answer:
+    found = [
+        one
+        for one in latest(rows)
+        if (one["verdict"] == "copying" and one["copy_rate_low"] <= 0.05)
+        or (one["verdict"] == "no copying seen" and one["copy_rate_low"] > 0.05)
+    ]
+    return sorted(pick(found, "release version verdict copy_rate_low max_copy_rate"))
+
+
+def changed(rows: Rows) -> Answer:
+    audits = sorted(rows["audits"], key=lambda one: (*who(one), one["created_at"]))
+    found = [
+        (*who(b), a["verdict"], b["verdict"], b["created_at"])
+        for a, b in pairwise(audits)
+        if who(a) == who(b) and a["verdict"] != b["verdict"]
+    ]
+    return sorted(found, key=lambda one: one[-1])
+
+
+def trend(rows: Rows) -> Answer:
+    audits = sorted(latest(rows), key=lambda one: (one["release"], one["created_at"]))
+    answer: Answer = []
+    for one in audits:
+        a_hats = [score["a_hat"] for score in rows["scores"] if score["audit_id"] == one["audit_id"]]
+        mean = sum(a_hats) / len(a_hats)
+        same = bool(answer) and answer[-1][0] == one["release"]
+        answer.append((*who(one), one["created_at"], mean, mean - answer[-1][3] if same else None))
+    return answer
+
+
+def nearest(rows: Rows) -> Answer:
+    ids = {one["profile_id"] for one in latest(rows)}
+    curves: dict[str, list[Row]] = defaultdict(list)
+    for one in rows["profiles"]:
+        if one["profile_id"] in ids and one["part"] == 0:
+            curves[f"{one['release']}@{one['version']}"].append(one)
+    answer: Answer = []
+    for a, first in curves.items():
+        distances = {
+            b: sum(
+                (x["logit_a"] - y["logit_a"]) ** 2 / (x["variance"] + y["variance"])
+                for x, y in zip(first, second, strict=True)
+            )
+            for b, second in curves.items()
+            if b != a
+        }
+        other = min(distances, key=lambda b: distances[b])
+        answer.append((a, other, distances[other]))
+    return sorted(answer)
+
+
+def undecided(rows: Rows) -> Answer:
+    newest = {one["images_uri"]: one for one in sorted(rows["attributions"], key=lambda one: one["created_at"])}
+    ids = {one["attribution_id"] for one in newest.values()}
+    found = [
+        one
+        for one in rows["attributions"]
+        if one["attribution_id"] in ids and one["verdict"] == "undecided" and one["rank"] == 1
+    ]
+    return sorted(pick(found, "images_uri images needed maker posterior"))
+
+
+def invalid(rows: Rows) -> Answer:
+    found = [one for one in latest(rows, "checks") if not one["passed"] and one["severity"] == "invalid"]
+    return sorted(pick(found, "release version name sentence remedy"))
+
+
+def stale(rows: Rows) -> Answer:
+    newest = max(latest(rows), key=lambda one: one["created_at"])["encoder_digest"]
+    found = [one for one in latest(rows) if one["encoder_digest"] != newest]
+    found.sort(key=lambda one: one["created_at"])
+    return pick(found, "release version encoder_model encoder_digest created_at")
+
+
+def rejected(rows: Rows) -> Answer:
+    keys: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for one in latest(rows, "rejects"):
+        keys[*who(one), one["role"], one["reason"]].append(one["key"])
+    answer = [(*group, len(found), min(found)) for group, found in keys.items()]
+    return sorted(answer, key=lambda one: (-one[4], *one[:4]))
+
+
+def unsure_search(rows: Rows) -> Answer:
+    found = [one for one in latest(rows, "scores") if one["search_bound"] > one["se"] / 4]
+    found.sort(key=lambda one: -one["search_bound"] / one["se"])
+    return pick(found, "release version layer recall search_bound se")
+
+
+def cost(rows: Rows) -> Answer:
+    months: dict[dt.datetime, list[Row]] = defaultdict(list)
+    for one in rows["audits"]:
+        months[one["created_at"].replace(day=1, hour=0, minute=0, second=0)].append(one)
+    return [
+        (month, len(found), sum(one["seconds"] for one in found), sum(one["forward_images"] for one in found))
+        for month, found in sorted(months.items())
+    ]
+
+
+def settings(rows: Rows) -> Answer:
+    answer = []
+    for one in latest(rows):
+        encoder = json.loads(one["settings"])["encoder"]
+        answer.append((*who(one), one["preset"], one["seed"], encoder["model"], encoder["image_size"]))
+    return sorted(answer)
+
+
+ANSWERS: dict[str, Callable[[Rows], Answer]] = {
+    "Which releases were found to copy this month?": copying_this_month,
+    "Which layers disagree?": disagreeing,
+    "Which training images are copied by most releases?": copied_most,
+    "Which pairs are the same image, byte for byte?": identical,
+    "Which releases are near the threshold?": near_the_threshold,
+    "Which verdicts would change at another gate?": another_gate,
+    "Which verdicts changed from one audit of a release to the next?": changed,
+    "How does Â develop from version to version?": trend,
+    "Who is nearest to whom?": nearest,
+    "Which suspects stayed undecided, and how many images would settle it?": undecided,
+    "Which audits are invalid, and what mends them?": invalid,
+    "Which releases are stale: not audited with the newest encoder?": stale,
+    "What was rejected, and why?": rejected,
+    "Where was the search for the nearest train image not sure enough?": unsure_search,
+    "What did the audits of each month cost?": cost,
+    "With which settings was a release audited?": settings,
+}
+
+
+def test_every_question_has_an_answer() -> None:
+    assert set(QUESTIONS) == set(ANSWERS)
+    assert PAGE.count("```sql") == len(QUESTIONS) >= 12
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_the_answer_is_right(made: Made, question: str) -> None:
+    found = run_sql(made.uri, QUESTIONS[question])
+    expected = ANSWERS[question](made.rows)
+    assert expected, "the made-up store must have something to find"
+    assert found.num_rows == len(expected)
+    for one, wanted in zip(found.to_pylist(), expected, strict=True):
+        values = [value if isinstance(value, float) else None for value in one.values()]
+        assert values == pytest.approx([value if isinstance(value, float) else None for value in wanted])
+        assert [value for value in one.values() if not isinstance(value, float)] == [
+            value for value in wanted if not isinstance(value, float)
+        ]
+
+
+def test_the_python_of_the_page_runs(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    Path(made.uri).joinpath("here").mkdir(exist_ok=True)
+    monkeypatch.chdir(Path(made.uri) / "here")
+    Path("audits").symlink_to(made.uri)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["frame"].num_rows == 4
+    with connect(made.uri) as connection:
+        assert connection.sql("SELECT count(*) FROM latest_audits").fetchall() == [(12,)]
