@@ -125,7 +125,7 @@ FLOW = """
 import sys
 from actors.ray_job.client import JobCluster
 from storage.objects.open import open_store
-from tests.actors.test_job_cluster import Squares
+from tests.actors.ray_job.test_client import Squares
 from actors.ray_job.signed import get_sealed, put_sealed
 from tests.ray_head import RayHead
 import json, ray, signal
