@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from prefect import flow
 
-from actors.stages.context import layer_key
 from actors.workers.contamination import contaminated_rows
 from actors.workers.nearest_table import NearestTable
 from actors.workers.partition import StoredPartition
@@ -27,6 +26,7 @@ from scoring.attribution.mean_placement import mean_placement
 from scoring.attribution.profile import Profile
 from scoring.partition.fit import Partition
 from scoring.partition.moments import Moments
+from storage.layout import layer_key
 from storage.objects.open import open_store
 from storage.vectors.tables import VectorStore, layer_column
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import typer
 from numpy.typing import NDArray
 
-from actors.stages.context import Workbench, layer_key
+from actors.stages.context import Workbench
 from actors.stages.profile import profile
 from actors.stages.reference import PartitionSettings, ReferenceTables, check_reference, finish_reference
 from actors.stages.score import Scored, score
@@ -30,6 +30,7 @@ from actors.workers.search import Metric
 from benchmarks.line import line
 from benchmarks.published import CELLS, COMPONENTS, Cells, Sets, published_score, published_statistic
 from flows.runtime.runtime import running
+from storage.layout import layer_key
 from storage.objects.open import open_store
 from storage.vectors.tables import EmbeddingTable, Receipt, VectorStore, embedding_schema, layer_column, vector_array
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from prefect import flow
 
-from actors.stages.context import layer_key
 from actors.workers.linear_probe import Probe, Prober
 from actors.workers.profile import SetProfile
 from flows.audit import known_reference
@@ -25,6 +24,7 @@ from scoring.attribution.baselines import frechet_rule, mean_rule, published_rul
 from scoring.attribution.enrolment import Enrolment, enrol
 from storage.digest import digest, short
 from storage.errors import InputError
+from storage.layout import layer_key
 from storage.objects.open import ObjectStore
 from storage.results.tables import write_result
 from storage.vectors.tables import EmbeddingTable

@@ -26,6 +26,7 @@ from typing import Any
 import lance
 
 from flows.registry.live_tables import needed_tables
+from storage import layout
 from storage.objects.open import ObjectStore, open_store
 from storage.vectors.tables import VectorStore
 
@@ -90,15 +91,15 @@ def maintain(store_uri: str, keep_days: float, dry_run: bool = False) -> Upkeep:
     """
     store = open_store(store_uri)
     work = _Work(store, time.time() - keep_days * DAY_S, dt.timedelta(days=keep_days), Upkeep(dry_run))
-    markers = {info.key.removeprefix("tables/").removesuffix(".json") for info in store.list("tables/")}
-    receipts = _by_table(store.list("receipts/"))
+    markers = VectorStore(store).finished()
+    receipts = _by_table(store.list(layout.RECEIPTS))
     needed = needed_tables(store, markers, work.since)
     for table in sorted(markers):
         work.committed(table, receipts.get(table, []), needed=table in needed)
-    written = {name.removesuffix(".lance") for name in store.folders("vectors/") if name.startswith("images-")}
+    written = {layout.name_of(folder) for folder in store.folders(layout.VECTORS) if layout.is_embedding_table(folder)}
     for table in sorted({*receipts, *written} - markers):
         work.begun(table, receipts.get(table, []))
-    for key in [info.key for prefix in ("claims/", "failures/", "jobs/") for info in store.list(prefix)]:
+    for key in [info.key for prefix in (layout.CLAIMS, layout.FAILURES, layout.JOBS) for info in store.list(prefix)]:
         work.note(key)
     return work.done
 
@@ -114,7 +115,7 @@ class _Work:
 
     def committed(self, table: str, receipts: list[str], *, needed: bool) -> None:
         """A table with a marker."""
-        marker = f"tables/{table}.json"
+        marker = layout.marker_key(table)
         if self.store.modified(marker) >= self.since:
             return
         if not needed:
@@ -156,7 +157,7 @@ class _Work:
         self.done.bytes_freed += stats.bytes_removed
 
     def _files(self, table: str) -> list[str]:
-        return [info.key for info in self.store.list(f"vectors/{table}.lance/")]
+        return [info.key for info in self.store.list(f"{layout.table_folder(table)}/")]
 
     def _remove(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -168,5 +169,5 @@ class _Work:
 def _by_table(receipts: Iterator[Any]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for info in receipts:
-        found.setdefault(info.key.split("/")[1], []).append(info.key)
+        found.setdefault(layout.table_of_receipt(info.key), []).append(info.key)
     return found

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 from prefect import flow
 
-from actors.stages.context import layer_key
 from actors.stages.reference import ReferenceTables
 from actors.stages.score import score_layers
 from actors.stages.transform_images import perturb
@@ -29,8 +28,8 @@ from flows.tasks import embed_set, search_set
 from scoring.checks.power import POWER, smallest_detectable_rate
 from scoring.score.cells import MIN_HELD_OUT
 from scoring.verdict.copying import CopyingVerdict, copying_verdict
-from storage.digest import digest, short
 from storage.errors import InputError
+from storage.layout import layer_key, name_of, selfcheck_prefix
 from storage.vectors.tables import VectorStore
 
 PLANTED_SHARES = (0.01, 0.05)
@@ -104,7 +103,7 @@ def selfcheck(spec: AuditSpec) -> SelfCheck:
         reference = known_reference(spec)
         tables = reference.tables
         halves = _split(spec, runtime, tables)
-        prefix = f"selfcheck/{short(digest(reference=reference.digest, scoring=scoring_digest(spec)))}"
+        prefix = selfcheck_prefix(reference.digest, scoring_digest(spec))
         unseen = f"{prefix}/unseen"
         _compose(runtime, spec, tables, unseen, [(tables.nearest, halves.unseen)])
         planted_most = math.ceil(max(PLANTED_SHARES) * len(halves.release))
@@ -166,7 +165,7 @@ def _compose(
         )
         for layer in tables.layers
     ]
-    runtime.bench(spec).run("layers", Composer(), tasks, f"compose {prefix.rpartition('/')[2]}")
+    runtime.bench(spec).run("layers", Composer(), tasks, f"compose {name_of(prefix)}")
 
 
 def _try(
@@ -180,7 +179,7 @@ def _try(
     m: int,
 ) -> Trial:
     _compose(runtime, spec, tables, prefix, parts)
-    name = prefix.rpartition("/")[2]
+    name = name_of(prefix)
     half = replace(tables, nearest=unseen)
     results = score_layers(runtime.bench(spec), half, prefix, m, f"selfcheck {name}")
     scores = [result.score for result in results.values()]

@@ -24,6 +24,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from storage.errors import StoreError
+from storage.layout import claim_folder, claim_key
 from storage.objects.base import ObjectMissingError, ObjectStore
 
 LEASE_S = 120.0
@@ -79,7 +80,7 @@ class Claims:
         if claim is None:
             yield False
             return
-        key, ended = _key(name, generation), threading.Event()
+        key, ended = claim_key(name, generation), threading.Event()
         renewing = threading.Thread(target=self._renew, args=(key, claim, ended), daemon=True, name=f"claim-{name}")
         renewing.start()
         try:
@@ -95,14 +96,14 @@ class Claims:
         if current is not None and current.lives(now):
             return before, None
         mine = Claim(uuid.uuid4().hex, platform.node(), process_space(), os.getpid(), now, now + self._lease_s)
-        if not self._store.put_if_absent(_key(name, before + 1), _to_json(mine)):
+        if not self._store.put_if_absent(claim_key(name, before + 1), _to_json(mine)):
             return before, None
         generations = self._generations(name)
         if generations[-1] != before + 1:  # we looked before others took, gave back and cleaned up
-            self._store.delete(_key(name, before + 1))
+            self._store.delete(claim_key(name, before + 1))
             return before, None
         for old in generations[:-1]:
-            self._store.delete(_key(name, old))
+            self._store.delete(claim_key(name, old))
         return before + 1, mine
 
     def _renew(self, key: str, claim: Claim, ended: threading.Event) -> None:
@@ -116,19 +117,15 @@ class Claims:
         """The highest generation (0: none yet), and its claim."""
         for generation in reversed(self._generations(name)):
             try:
-                return generation, Claim(**json.loads(self._store.get(_key(name, generation))))
+                return generation, Claim(**json.loads(self._store.get(claim_key(name, generation))))
             except ObjectMissingError:  # taken and cleaned up since it was listed: a higher one is there
                 continue
         return 0, None
 
     def _generations(self, name: str) -> list[int]:
-        prefix = f"claims/{name}/"
+        prefix = claim_folder(name)
         found = (info.key.removeprefix(prefix).removesuffix(".json") for info in self._store.list(prefix))
         return sorted(int(one) for one in found if one.isdecimal())
-
-
-def _key(name: str, generation: int) -> str:
-    return f"claims/{name}/{generation:08d}.json"
 
 
 def _to_json(claim: Claim) -> bytes:

@@ -37,6 +37,7 @@ from actors.ray_job.server import (
 from actors.ray_job.signed import get_sealed, put_sealed
 from storage.digest import digest, short
 from storage.errors import LayerprintError, StageError
+from storage.layout import job_folder
 from storage.objects.open import ObjectMissingError, ObjectStore
 
 Task = TypeVar("Task")
@@ -79,7 +80,7 @@ class RunningJob(NamedTuple):
 
     @property
     def folder(self) -> str:
-        return f"jobs/{self.name}"
+        return job_folder(self.name)
 
 
 class JobCluster:
@@ -141,7 +142,7 @@ class JobCluster:
             info = self.jobs.info(name)
             if info is None and (secret := self._submitted(name)):
                 return RunningJob(name, secret)
-            if info is not None and info.status in GOING_ON and not self.store.exists(close_key(f"jobs/{name}")):
+            if info is not None and info.status in GOING_ON and not self.store.exists(close_key(job_folder(name))):
                 return RunningJob(name, str((info.runtime_env or {})["env_vars"][SECRET]))
             attempt += info is not None
 
@@ -149,7 +150,7 @@ class JobCluster:
         """Submit a job; its secret, or None when another flow was first."""
         secret, environment = secrets.token_hex(32), json.loads(self.settings.runtime_env)
         environment = {**environment, "env_vars": {**environment.get("env_vars", {}), SECRET: secret}}
-        words = [self.store.uri, f"jobs/{name}", self.settings.namespace or "", version("layerprint")]
+        words = [self.store.uri, job_folder(name), self.settings.namespace or "", version("layerprint")]
         labels = {"store": self.store.uri, **self.settings.labels}
         entrypoint = shlex.join(["python", "-m", "actors.ray_job.server", *words])
         return secret if self.jobs.submit(name, entrypoint, environment, labels) else None

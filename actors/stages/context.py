@@ -92,17 +92,3 @@ class Workbench:
     def run_one(self, worker: Worker[T, R], task: T) -> R:
         """Run one task on the pool of the layers."""
         return self.run_all(worker, [task])[0]
-
-
-def layer_key(prefix: str, layer: int, suffix: str) -> str:
-    """The object of one layer under a prefix.
-
-    >>> layer_key("nearest/ab", 3, "parquet")
-    'nearest/ab/layer_03.parquet'
-    """
-    return f"{prefix}/layer_{layer:02d}.{suffix}"
-
-
-def keys_under(store: ObjectStore, prefix: str) -> set[str]:
-    """The keys of all objects under a prefix: what need not be made again."""
-    return {info.key for info in store.list(prefix + "/")}

@@ -16,7 +16,8 @@ from actors.encoder.weights import weights_identity
 from actors.stages.bisect_shard import KILLED, embed_shards, killers
 from actors.stages.context import Progress, Workbench
 from actors.workers.embed import Embedder, EmbedShard, EncoderResolver
-from storage.digest import digest, short
+from storage import layout
+from storage.digest import digest
 from storage.image_sets.manifest import Manifest
 from storage.objects.open import ObjectStore
 from storage.vectors.reuse import EarlierTable, recall, remember
@@ -73,7 +74,7 @@ def _encoder_key(config: EncoderConfig) -> str:
         **unusual(config.precision),
         libraries=[version("timm"), version("torch")],
     )
-    return f"encoders/{short(request)}.json"
+    return layout.encoder_key(request)
 
 
 # -- embed ---------------------------------------------------------------------------------------------------
@@ -92,17 +93,7 @@ def shard_size(images: int) -> int:
 
 def table_name(facts: EncoderFacts, manifest: Manifest) -> str:
     """The embedding table of an image set under an encoder."""
-    return table_of(facts.digest, manifest.digest)
-
-
-def table_of(encoder: str, images: str) -> str:
-    """The same from the digests of both."""
-    return f"images-{short(digest(encoder=encoder, images=images))}"
-
-
-def manifest_key(manifest: Manifest) -> str:
-    """Where a manifest lies in the store."""
-    return f"manifests/{short(manifest.digest)}.parquet"
+    return layout.embedding_table(facts.digest, manifest.digest)
 
 
 def plan_shards(
@@ -110,13 +101,13 @@ def plan_shards(
 ) -> tuple[str, list[EmbedShard]]:
     """All shards of a set, and the prefix of their receipts."""
     size = shard_size(len(manifest))
-    receipts = f"receipts/{table}/{size}"
+    receipts = layout.receipts_prefix(table, size)
     shards = [
         EmbedShard(
             store=store.uri,
             table=table,
             receipts=receipts,
-            manifest_key=manifest_key(manifest),
+            manifest_key=layout.manifest_key(manifest.digest),
             set_uri=manifest.uri,
             kind=manifest.kind,
             index=shard.index,
@@ -162,7 +153,7 @@ def embed(
             config, facts.digest, settings.device, settings.threads, settings.readers, settings.batch_size
         )
         embedded = _embed_missing(bench, worker, facts, manifest, stage)
-    latest = EarlierTable(manifest_key(manifest), embedded.table.name, embedded.table.version)
+    latest = EarlierTable(layout.manifest_key(manifest.digest), embedded.table.name, embedded.table.version)
     remember(bench.store, facts.digest, manifest.uri, latest)  # a found one too: upkeep sees that it is in use
     return embedded
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from actors.stages.context import Workbench, layer_key
+from actors.stages.context import Workbench
 from actors.stages.reference import ReferenceTables
 from actors.workers.profile import JoinProfile, LayerProfiler, ProfileJoiner, ProfileLayer, SetProfile
-from storage.digest import digest, short
+from storage.layout import layer_key, profile_prefix
 from storage.vectors.tables import EmbeddingTable
 
 
@@ -23,14 +23,10 @@ def profile(
         nearest: Prefix of the set's nearest distances.
         label: What progress calls the set.
     """
-    code = digest(
-        held_out=reference.nearest,
-        release=nearest,
-        contaminated=reference.contaminated,
-        table=[table.name, table.version],
-        seed=reference.seed,
+    prefix = profile_prefix(
+        reference.nearest, nearest, reference.contaminated, table.name, table.version, reference.seed
     )
-    keys = {layer: layer_key(f"profiles/{short(code)}", layer, "npz") for layer in reference.layers}
+    keys = {layer: layer_key(prefix, layer, "npz") for layer in reference.layers}
     tasks = [
         ProfileLayer(
             store=bench.store.uri,

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from actors.stages.context import Workbench, keys_under, layer_key
+from actors.stages.context import Workbench
 from actors.stages.search import plan_search, run_search, search
 from actors.workers.contamination import Decontaminator, FindContamination, load_contaminated
 from actors.workers.partition import FitLayer, Partitioner
@@ -20,7 +20,8 @@ from actors.workers.reference_checks import CheckName, CheckReference, Reference
 from actors.workers.search import Metric
 from scoring.checks.check import Check
 from scoring.nearest.search_plan import SearchMode, search_mode
-from storage.digest import digest, short
+from storage import layout
+from storage.layout import keys_under, layer_key
 from storage.objects.open import ObjectStore
 from storage.vectors.tables import EmbeddingTable
 
@@ -83,15 +84,7 @@ class ReferenceTables:
 
 def partition_prefix(train: EmbeddingTable, settings: PartitionSettings) -> str:
     """Where the partition of a train table lives."""
-    code = digest(
-        train=train.name,
-        components=settings.components,
-        cells=settings.cells,
-        seed=settings.seed,
-        search=settings.search,
-        fit=CELLS_FIT,
-    )
-    return f"partitions/{short(code)}"
+    return layout.partition_prefix(train.name, **asdict(settings), fit=CELLS_FIT)
 
 
 def settled_search(
@@ -110,7 +103,7 @@ def settled_search(
     chosen = search_mode(asked, preset, train.rows, held_out.rows, components, cells)
     if asked != "auto" or preset != "default":
         return chosen
-    key = f"searches/{short(digest(train=train.name, components=components, cells=cells))}.json"
+    key = layout.search_mode_key(train.name, components, cells)
     if not store.exists(key):
         store.put_if_absent(
             key, json.dumps({"search": chosen, "train_images": train.rows, "held_out_images": held_out.rows}).encode()
@@ -131,7 +124,7 @@ def fit_partitions(bench: Workbench, train: EmbeddingTable, layers: Sequence[int
             cells=settings.cells,
             seed=settings.seed,
             key=layer_key(prefix, layer, "npz"),
-            index_table=f"train-{prefix.rpartition('/')[2]}-layer_{layer:02d}",
+            index_table=layout.index_table(prefix, layer),
             search=settings.search,
         )
         for layer in layers
@@ -156,7 +149,7 @@ def finish_reference(
     train, held_out = tables
     partition = fit_partitions(bench, train, layers, settings)
     nearest = search(bench, held_out, layers, partition, metric, settings.search, "held-out")
-    key = f"contaminated/{nearest.rpartition('/')[2]}.json"
+    key = layout.contaminated_key(nearest)
     task = FindContamination(
         store=bench.store.uri,
         train=train.name,
@@ -185,7 +178,7 @@ def finish_reference(
 
 def check_reference(bench: Workbench, reference: ReferenceTables) -> list[Check]:
     """Whether the held-out images can stand for unseen ones (METHOD §3); computed once per reference."""
-    key = f"checks/{short(digest(nearest=reference.nearest, seed=reference.seed))}.json"
+    key = layout.checks_key(reference.nearest, reference.seed)
     if not bench.store.exists(key):
         left_out = _search_left_out(bench, reference) if reference.metric == "euclidean" else None
         names: list[CheckName] = ["random halves", "ordered halves"]
@@ -213,12 +206,11 @@ def _search_left_out(bench: Workbench, reference: ReferenceTables) -> str:
     train = reference.train
     size = min(LEFT_OUT_IMAGES, train.rows // LEFT_OUT_SHARE)
     sample = np.random.default_rng(reference.seed).choice(train.rows + len(train.rejects), size, replace=False)
-    code = digest(train=train.name, partition=reference.partition, left_out=size, seed=reference.seed)
     plan = plan_search(bench.store, train, reference.layers, reference.partition, reference.metric, reference.search)
     held_out = plan_search(
         bench.store, reference.held_out, reference.layers, reference.partition, reference.metric, reference.search
     )
-    prefix = f"nearest/{short(code)}"
+    prefix = layout.left_out_prefix(train.name, reference.partition, size, reference.seed)
     tasks = [
         replace(
             task,

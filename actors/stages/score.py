@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from actors.stages.context import Workbench, layer_key
+from actors.stages.context import Workbench
 from actors.stages.reference import ReferenceTables
 from actors.workers.compare_releases import CompareLayers, Comparer
 from actors.workers.release_tests import PERMUTATION_PARTS, FitLastLayer, Joined, Joiner, PermuteLayers, joined
 from actors.workers.score import LayerResult, ScoreLayer, Scorer
 from scoring.attribution.paired import Comparison
-from storage.digest import digest, short
+from storage import layout
+from storage.layout import layer_key
 from storage.vectors.tables import EmbeddingTable
 
 
@@ -33,8 +34,7 @@ class Scored(NamedTuple):
 
 def influence_prefix(reference: ReferenceTables, nearest: str) -> str:
     """Where the influences of a scored release live."""
-    code = digest(held_out=reference.nearest, release=nearest, contaminated=reference.contaminated)
-    return f"influence/{short(code)}"
+    return layout.influence_prefix(reference.nearest, nearest, reference.contaminated)
 
 
 def score(bench: Workbench, reference: ReferenceTables, table: EmbeddingTable, nearest: str, label: str) -> Scored:

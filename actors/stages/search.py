@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from actors.stages.context import Workbench, keys_under, layer_key
+from actors.stages.context import Workbench
 from actors.workers.nearest_table import MergeBlocks, Merger
 from actors.workers.search import Metric, Searcher, SearchLayer
 from actors.workers.search_sample import Sampler, SampleSearch
 from scoring.nearest.search_plan import SearchMode
-from storage.digest import digest, short
+from storage.layout import block_key, keys_under, layer_key, nearest_prefix, samples_prefix
 from storage.objects.open import ObjectStore
 from storage.vectors.tables import EmbeddingTable
 
@@ -31,7 +31,7 @@ def plan_search(
     mode: SearchMode,
 ) -> list[SearchLayer]:
     """One search per layer, of all images."""
-    prefix = f"nearest/{short(digest(table=table.name, partition=partition, metric=metric))}"
+    prefix = nearest_prefix(table.name, partition, metric)
     return [
         SearchLayer(
             store=store.uri,
@@ -41,7 +41,7 @@ def plan_search(
             partition_key=layer_key(partition, layer, "npz"),
             metric=metric,
             key=layer_key(prefix, layer, "parquet"),
-            sample_key=layer_key(f"{prefix}/samples", layer, "npz") if mode == "global" else None,
+            sample_key=layer_key(samples_prefix(prefix), layer, "npz") if mode == "global" else None,
         )
         for layer in layers
     ]
@@ -57,9 +57,8 @@ def in_blocks(task: SearchLayer, images: int, most: int) -> list[SearchLayer]:
     if task.left_out or images <= most:
         return [task]
     size = -(-images // -(-images // most))
-    prefix = task.key.removesuffix(".parquet")
     parts = [slice(start, min(start + size, images)) for start in range(0, images, size)]
-    return [replace(task, key=f"{prefix}/{one.start:09d}-{one.stop:09d}.parquet", part=one) for one in parts]
+    return [replace(task, key=block_key(task.key, part.start, part.stop), part=part) for part in parts]
 
 
 def search(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from actors.stages.context import Workbench
 from actors.workers.transform_images import CONSTANTS, Perturb, Perturber
-from storage.digest import digest, short
 from storage.image_sets.manifest import Manifest
+from storage.layout import done_key, perturbed_prefix
 
 BLOCK = 200
 """Images of one task."""
@@ -27,13 +27,12 @@ def perturb(bench: Workbench, manifest: Manifest, change: str, label: str, rows:
         The URI of the new set.
     """
     images = [manifest.image(row) for row in (range(len(manifest)) if rows is None else rows)]
-    code = digest(images=[image.etag for image in images], uri=manifest.uri, change=change, constants=CONSTANTS)
-    prefix = f"perturbed/{short(code)}"
-    if not bench.store.exists(f"{prefix}.done"):
+    prefix = perturbed_prefix([image.etag for image in images], manifest.uri, change, CONSTANTS)
+    if not bench.store.exists(done_key(prefix)):
         tasks = [
             Perturb(bench.store.uri, prefix, change, manifest.uri, manifest.kind, i, tuple(images[i : i + BLOCK]))
             for i in range(0, len(images), BLOCK)
         ]
         bench.run("layers", Perturber(), tasks, f"{change} {label}", unit="blocks")
-        bench.store.put_if_absent(f"{prefix}.done", b"")
+        bench.store.put_if_absent(done_key(prefix), b"")
     return f"{bench.store.child_uri(prefix)}/"

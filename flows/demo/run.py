@@ -25,6 +25,7 @@ from flows.demo.data import SCORING, DemoMaterial, build_demo_material, write_pn
 from flows.report.figures.gallery import save_curves, save_pairs
 from flows.results.outcome import AuditOutcome
 from flows.spec.spec import AuditSpec
+from storage.layout import OWNER_KEY, PICTURES, RESULTS
 from storage.objects.embedded_s3 import EmbeddedS3
 from storage.objects.open import LocalStore, ObjectStore, open_store
 
@@ -175,7 +176,7 @@ def _demo_spec(root: str, weights: Path, material: DemoMaterial) -> AuditSpec:
 def _download(store: ObjectStore, folder: Path) -> Path:
     """Copy results and pictures to a folder, so that they can be asked when the S3 server is gone."""
     local = LocalStore(str(folder))
-    for prefix in ("results/", "pictures/", "layerprint.json"):
+    for prefix in (RESULTS, PICTURES, OWNER_KEY):
         for info in store.list(prefix):
             local.put(info.key, store.get(info.key))
     return folder

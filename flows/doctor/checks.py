@@ -36,6 +36,7 @@ from flows.runtime import machine
 from flows.text import shown
 from storage.errors import InputError, StoreError
 from storage.image_sets.open import counted, list_images
+from storage.layout import DOCTOR
 from storage.objects.base import ObjectStore
 from storage.objects.open import LocalStore, open_store
 from storage.objects.s3_client import connection
@@ -148,8 +149,8 @@ def check_store(uri: str) -> Iterator[Finding]:
     if isinstance(store, LocalStore):
         remedy = "free space there, or move the store"
         yield amount("disk for store", machine.disk_at(Path(store.uri)).free, LEAST_DISK, ENOUGH_DISK, remedy)
-    key = f"doctor/{uuid.uuid4().hex}"
-    next(iter(store.list("doctor/")), None)  # SeaweedFS would make a missing bucket on a write, not on a read
+    key = f"{DOCTOR}{uuid.uuid4().hex}"
+    next(iter(store.list(DOCTOR)), None)  # SeaweedFS would make a missing bucket on a write, not on a read
     first = store.put_if_absent(key, b"layerprint")
     try:
         broken = "" if first else "a new object counts as present"
@@ -170,7 +171,7 @@ def _broken_promise(store: ObjectStore, key: str) -> str:
         return "a second put-if-absent was let through"
     if store.get(key) != b"layerprint":
         return "other bytes came back than were written"
-    return "" if key in {info.key for info in store.list("doctor/")} else "a written object is not listed"
+    return "" if key in {info.key for info in store.list(DOCTOR)} else "a written object is not listed"
 
 
 def check_images(uri: str) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from prefect.events import emit_event
 
 from flows.orchestration.settings import configured_url
 from flows.results.outcome import COPYING, INVALID, AuditOutcome
+from storage.layout import ANNOUNCED, announced_key
 from storage.objects.open import ObjectStore
 from storage.results.tables import result_key
 
@@ -35,12 +36,12 @@ def announce(store: ObjectStore, outcome: AuditOutcome) -> None:
             payload=_payload(store, outcome),
             id=uuid.uuid5(uuid.NAMESPACE_URL, f"{name}/{outcome.audit_id}"),
         )
-    store.put_if_absent(f"announced/{outcome.audit_id}", b"")
+    store.put_if_absent(announced_key(outcome.audit_id), b"")
 
 
 def announced(store: ObjectStore) -> set[str]:
     """The audits that were announced."""
-    return {info.key.removeprefix("announced/") for info in store.list("announced/")}
+    return {info.key.removeprefix(ANNOUNCED) for info in store.list(ANNOUNCED)}
 
 
 def kinds(verdict: str) -> list[str]:

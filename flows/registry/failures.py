@@ -17,6 +17,7 @@ from flows.inputs import reference_key
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from storage.digest import digest, short
 from storage.errors import InputError, LayerprintError
+from storage.layout import FAILURES, failure_key
 from storage.objects.open import ObjectStore
 
 FIRST_WAIT_S = 15 * 60.0
@@ -85,13 +86,13 @@ def seen(spec: AuditSpec, release: ReleaseSpec, images: str) -> str:
 
 def load_failure(store: ObjectStore, name: str) -> Failure | None:
     """The failure of this work, if it failed last."""
-    key = _key(name)
+    key = failure_key(name)
     return Failure(**json.loads(store.get(key))) if store.exists(key) else None
 
 
 def all_failures(store: ObjectStore) -> Iterator[Failure]:
     """Every failure of the store."""
-    for info in store.list("failures/"):
+    for info in store.list(FAILURES):
         yield Failure(**json.loads(store.get(info.key)))
 
 
@@ -103,14 +104,10 @@ def save_failure(store: ObjectStore, name: str, label: str, error: Exception, sa
     if isinstance(error, LayerprintError):
         found, remedy = error.found, error.remedy
     failure = Failure(label, found, remedy, isinstance(error, InputError), saw, attempts, now)
-    store.put(_key(name), json.dumps(asdict(failure)).encode())
+    store.put(failure_key(name), json.dumps(asdict(failure)).encode())
     return failure
 
 
 def forget_failure(store: ObjectStore, name: str) -> None:
     """The work was done."""
-    store.delete(_key(name))
-
-
-def _key(name: str) -> str:
-    return f"failures/{name}.json"
+    store.delete(failure_key(name))

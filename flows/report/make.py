@@ -13,10 +13,10 @@ from flows.report.modelcard import model_card
 from flows.report.pages import fleet_page, release_page
 from flows.report.serve import FLEET_FILE
 from flows.report.tail import read_tail
-from flows.results.store_owner import OWNER_KEY
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.text import file_name
 from storage.errors import InputError
+from storage.layout import OWNER_KEY, report_key
 from storage.objects.open import ObjectMissingError, ObjectStore, open_store
 
 Format = Literal["html", "modelcard"]
@@ -43,11 +43,6 @@ class Reports(NamedTuple):
         """All of it as plain values."""
         reports = [{**one._asdict(), "path": str(one.path)} for one in self.written]
         return {"reports": reports, "fleet": self.fleet and str(self.fleet), "missing": self.missing}
-
-
-def report_key(audit_id: str) -> str:
-    """Where the report of an audit lies in the store, once it is published."""
-    return f"reports/{audit_id}.html"
 
 
 def save_report(spec: AuditSpec, release: ReleaseSpec, audit_id: str) -> str:

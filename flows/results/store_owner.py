@@ -7,9 +7,8 @@ import json
 from flows.spec.spec import AuditSpec
 from storage.errors import InputError
 from storage.image_sets.manifest import Manifest
+from storage.layout import OWNER_KEY
 from storage.objects.open import ObjectStore
-
-OWNER_KEY = "layerprint.json"
 
 
 def claim_store(store: ObjectStore, spec: AuditSpec, train: Manifest, held_out: Manifest) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import duckdb
 
 from storage.errors import InputError
+from storage.layout import results_folder
 from storage.objects.open import LocalStore, ObjectStore, open_store
 from storage.results.files import ResultFiles, ResultTable
 from storage.results.tables import SCHEMAS, result_keys
@@ -74,7 +75,7 @@ def _write(connection: duckdb.DuckDBPyConnection, store: ObjectStore, files: Res
         connection.execute(f"CREATE VIEW {table} AS {empty_table(table)}")
         return False
     if isinstance(store, LocalStore):
-        paths = literal(f"{no_glob(str(store.root))}/results/{table}/*.parquet")
+        paths = literal(f"{no_glob(str(store.root))}/{results_folder(table)}*.parquet")
         connection.execute(f"CREATE VIEW {table} AS SELECT * FROM {read_parquet(table, paths)}")
         return True
     connection.register("rows_of_s3", ResultTable(files, table))

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from storage.errors import InputError, LayerprintError, StoreError
+from storage.layout import results_folder
 from storage.objects.open import LocalStore, ObjectInfo, arrow_filesystem, open_store
 from storage.results.tables import SCHEMAS
 from storage.results.views import VIEWS, no_glob, read_parquet
@@ -101,7 +102,7 @@ class ResultFiles:
             raise
         except (pa.ArrowException, OSError, duckdb.Error) as error:
             self.error = StoreError(
-                f"{self._store.child_uri(f'results/{table}')}: {error}",
+                f"{self._store.child_uri(results_folder(table))}: {error}",
                 "check that the store can be read; move a file that is no result of layerprint out of it",
             )
             raise self.error from error
@@ -110,7 +111,7 @@ class ResultFiles:
         with self._lock:
             if table not in self._listed:
                 filesystem, root = arrow_filesystem(self._store.uri)
-                found = sorted(self._store.list(f"results/{table}/"))
+                found = sorted(self._store.list(results_folder(table)))
                 infos = {f"{root}/{info.key}": info for info in found if info.key.endswith(".parquet")}
                 fragments = [
                     _PARQUET.make_fragment(path, filesystem, _guarantee(table, path), file_size=info.size)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from lance.commit import CommitConflictError
 
 from storage.errors import StoreError, StoreUnavailableError
+from storage.layout import marker_key, partition_of_index, receipts_prefix, table_folder
 from storage.objects.base import ObjectStore
 
 _DAMAGED = re.compile(
@@ -51,14 +52,14 @@ def lance_errors(store: ObjectStore, table: str) -> Iterator[None]:
 
 
 def _meaning(store: ObjectStore, table: str, text: str) -> StoreError | None:
-    where = store.child_uri(f"vectors/{table}.lance")
+    where = store.child_uri(table_folder(table))
     system = _SYSTEM.search(text)
     if system and system["number"] != _NO_SUCH_FILE:
         reason = system["words"].rpartition(")")[2].strip()
         return StoreError(f"{where}: {reason}", "check the path, its permissions and the free space there")
     if _PASSING.search(text) or "privileges" in text or "Status {" in text or "ListRequest" in text:
         try:
-            store.exists(f"tables/{table}.json")
+            store.exists(marker_key(table))
         except StoreError as error:
             return error
         return StoreUnavailableError(f"{where}: S3 failed for a while ({text[:200]})", "run the command again")
@@ -74,7 +75,7 @@ def repair(store: ObjectStore, table: str) -> str:
         store: The audit's store.
         table: ``images-<digest>`` (embeddings) or ``train-<partition>-layer_<k>-<attempt>`` (an index).
     """
-    index = re.match(r"train-([0-9a-f]+)-(layer_\d+)", table)
-    made_of = [f"partitions/{index[1]}/{index[2]}.npz"] if index else [f"tables/{table}.json", f"receipts/{table}"]
+    partition = partition_of_index(table)
+    made_of = [partition] if partition else [marker_key(table), receipts_prefix(table)]
     names = " and ".join(store.child_uri(key) for key in made_of)
     return f"delete {names}, then run the command again: only this table is made anew"

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from storage.digest import digest, short
 from storage.image_sets.manifest import Manifest
+from storage.layout import latest_table_key
 from storage.objects.open import ObjectStore, open_store
 from storage.vectors.tables import VectorStore
 
@@ -32,21 +32,17 @@ class EarlierTable:
 
 def remember(store: ObjectStore, encoder: str, uri: str, latest: EarlierTable) -> None:
     """Note which table is the last one of an image set under an encoder (its digest)."""
-    store.put(_key(encoder, uri), json.dumps(asdict(latest)).encode())
+    store.put(latest_table_key(encoder, uri), json.dumps(asdict(latest)).encode())
 
 
 def recall(store: ObjectStore, encoder: str, uri: str) -> EarlierTable | None:
     """The last table of an image set, if it is still there."""
-    key = _key(encoder, uri)
+    key = latest_table_key(encoder, uri)
     if not store.exists(key):
         return None
     latest = EarlierTable(**json.loads(store.get(key)))
     there = store.exists(latest.manifest_key) and VectorStore(store).committed(latest.table) is not None
     return latest if there else None
-
-
-def _key(encoder: str, uri: str) -> str:
-    return f"sets/{short(digest(encoder=encoder, uri=uri))}.json"
 
 
 def unchanged_rows(

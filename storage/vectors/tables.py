@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from storage.errors import StageError, StoreError, StoreUnavailableError
+from storage.layout import MARKERS, VECTORS, marker_key, name_of, receipt_key, table_folder
 from storage.objects.open import ObjectStore, lance_storage_options
 from storage.vectors.lance_errors import lance_errors
 
@@ -158,7 +159,7 @@ class VectorStore:
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
-        self.uri = store.child_uri("vectors")
+        self.uri = store.child_uri(VECTORS.removesuffix("/"))
 
     @property
     def options(self) -> dict[str, str] | None:
@@ -170,7 +171,7 @@ class VectorStore:
         return lance_errors(self.store, name)
 
     def table_uri(self, name: str) -> str:
-        return f"{self.uri}/{name}.lance"
+        return self.store.child_uri(table_folder(name))
 
     def database(self) -> lancedb.DBConnection:
         import lancedb  # takes a second, and whoever only reads results needs none
@@ -253,7 +254,7 @@ class VectorStore:
             StoreError: One is not.
         """
         for file in (file for fragment in fragments for file in fragment.files):
-            key = f"vectors/{name}.lance/data/{file.path}"
+            key = f"{table_folder(name)}/data/{file.path}"
             size = self.store.info(key).size
             if size != file.file_size_bytes:
                 raise StoreError(
@@ -263,8 +264,7 @@ class VectorStore:
 
     def leave_receipt(self, prefix: str, receipt: Receipt) -> bool:
         """Publish a shard's receipt; False when another worker was first (then its rows count, not ours)."""
-        key = f"{prefix}/shard-{receipt.shard:06d}.json"
-        return self.store.put_if_absent(key, json.dumps(asdict(receipt)).encode())
+        return self.store.put_if_absent(receipt_key(prefix, receipt.shard), json.dumps(asdict(receipt)).encode())
 
     def receipts(self, prefix: str) -> dict[int, Receipt]:
         """All receipts under a prefix by shard index."""
@@ -277,10 +277,14 @@ class VectorStore:
 
     def committed(self, name: str) -> EmbeddingTable | None:
         """The marker of a finished table, or None."""
-        key = f"tables/{name}.json"
+        key = marker_key(name)
         if not self.store.exists(key):
             return None
         return EmbeddingTable(**json.loads(self.store.get(key)))
+
+    def finished(self) -> set[str]:
+        """The names of all committed tables."""
+        return {name_of(info.key) for info in self.store.list(MARKERS)}
 
     def commit(self, name: str, schema: pa.Schema, receipts: Sequence[Receipt]) -> EmbeddingTable:
         """Commit all shards of a table at once, then publish its marker.
@@ -308,7 +312,7 @@ class VectorStore:
             sizes=_total(r.sizes for r in ordered),
             seconds=sum(r.seconds for r in ordered),
         )
-        self.store.put_if_absent(f"tables/{name}.json", json.dumps(asdict(table)).encode())
+        self.store.put_if_absent(marker_key(name), json.dumps(asdict(table)).encode())
         return self.committed(name) or table
 
     @_again

@@ -9,7 +9,6 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import roc_auc_score
 
 from actors.stages import embed as embed_stage
-from actors.stages.context import layer_key
 from actors.workers.partition import StoredPartition
 from flows.attribute import attribute_images
 from flows.audit import audit, known_reference
@@ -22,6 +21,7 @@ from scoring.checks.search_error import Recall, SearchError, search_check
 from scoring.score.cells import merge_small_cells
 from scoring.verdict.copying import CopyingVerdict
 from storage.errors import InputError
+from storage.layout import layer_key
 from storage.objects.open import open_store
 from storage.vectors.tables import VectorStore, layer_column, vector_matrix
 from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, UNSEEN, Write

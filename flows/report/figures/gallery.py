@@ -14,10 +14,10 @@ from flows.results.outcome import COPYING, AuditOutcome
 from flows.runtime.runtime import running
 from flows.spec.spec import AuditSpec
 from flows.text import file_name
-from storage.digest import digest, short
 from storage.image_sets.image_ref import ImageReader
 from storage.image_sets.manifest import Manifest
 from storage.image_sets.open import open_reader
+from storage.layout import curves_key, pairs_key
 from storage.objects.open import ObjectStore
 from storage.results.tables import read_result
 
@@ -26,7 +26,7 @@ PAIRS_PER_LAYER = 8
 
 def save_curves(store: ObjectStore, outcomes: Sequence[AuditOutcome]) -> str:
     """Draw the curves of Â over layers of some audits into one picture; returns its URI."""
-    key = f"pictures/curves-{short(digest(audits=[outcome.audit_id for outcome in outcomes]))}.png"
+    key = curves_key([outcome.audit_id for outcome in outcomes])
     if not store.exists(key):
         title = f"Closer to train than unseen real images? Reference {outcomes[0].audit['reference']}"
         store.put(key, draw_curves([curve_of(outcome) for outcome in outcomes], title))
@@ -52,7 +52,7 @@ def save_pairs(store: ObjectStore, spec: AuditSpec, outcome: AuditOutcome) -> st
     Returns:
         The picture's URI.
     """
-    key = f"pictures/pairs-{file_name(outcome.label)}-{outcome.audit_id}.png"
+    key = pairs_key(file_name(outcome.label), outcome.audit_id)
     if not store.exists(key):
         evidence = read_result(store, "evidence", outcome.audit_id).to_pylist()
         release = _ListedSet.of(str(outcome.audit["images_uri"]))

@@ -15,10 +15,10 @@ from PIL import Image, ImageChops
 
 from actors.encoder.decode import UnreadableImageError, decode
 from flows.report.facts import ReleaseFacts, Row
-from storage.digest import short
 from storage.errors import LayerprintError
 from storage.image_sets.manifest import Manifest
 from storage.image_sets.open import list_images, open_reader
+from storage.layout import manifest_key
 from storage.objects.base import ObjectMissingError
 from storage.objects.open import ObjectStore
 
@@ -116,7 +116,7 @@ def _stored(store: ObjectStore, digest: str | None) -> Manifest | None:
     if not digest:
         return None
     try:
-        return Manifest.from_bytes(store.get(f"manifests/{short(digest)}.parquet"))
+        return Manifest.from_bytes(store.get(manifest_key(digest)))
     except ObjectMissingError:
         return None
 

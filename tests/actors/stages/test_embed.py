@@ -20,7 +20,7 @@ from actors.stages import (
     score as score_stage,
     search as search_stage,
 )
-from actors.stages.context import Progress, Workbench, layer_key
+from actors.stages.context import Progress, Workbench
 from actors.stages.embed import EmbedSettings
 from actors.stages.reference import PartitionSettings, ReferenceTables
 from actors.stages.score import Scored
@@ -28,6 +28,7 @@ from actors.workers.embed import Embedder
 from storage.errors import InputError
 from storage.image_sets.manifest import Manifest
 from storage.image_sets.open import list_images
+from storage.layout import layer_key
 from storage.objects.open import ObjectInfo, ObjectStore, open_store
 from storage.vectors.tables import EmbeddingTable, VectorStore, embedding_schema, vector_matrix
 from tests.actors.conftest import TINY, pictures, png

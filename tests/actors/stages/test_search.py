@@ -9,10 +9,11 @@ import pytest
 
 from actors.ray_cluster.local import Cluster
 from actors.stages import reference as reference_stage, search as search_stage
-from actors.stages.context import Progress, Workbench, keys_under, layer_key
+from actors.stages.context import Progress, Workbench
 from actors.stages.reference import PartitionSettings, settled_search
 from actors.workers.nearest_table import read_nearest, search_facts, write_nearest
 from scoring.nearest import search_plan
+from storage.layout import keys_under, layer_key
 from storage.objects.open import ObjectStore, open_store
 from storage.vectors.tables import EmbeddingTable
 from tests.actors.conftest import embedding_table
