@@ -246,7 +246,7 @@ def _audit(reference: Reference, setting: Setting, p: list[Distances], q: list[D
 
 
 def _holds(score: LayerScore, a_hat: float) -> bool:
-    return score.a_low is not None and score.a_high is not None and score.a_low <= a_hat <= score.a_high
+    return score.effect is not None and score.effect.low <= a_hat <= score.effect.high
 
 
 class Row(NamedTuple):

@@ -198,7 +198,7 @@ def _try(
         copy_rate=verdict.rate,
         copy_rate_low=verdict.low,
         copy_rate_high=verdict.high,
-        a_hats={score.layer: score.a_hat for score in scores if score.a_hat is not None},
+        a_hats={score.layer: score.effect.a_hat for score in scores if score.effect is not None},
         wanted=_wanted(share, seen(CERTAIN)),
         sentence=_sentence(verdict, share, seen(POWER)),
     )

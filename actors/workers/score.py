@@ -16,7 +16,7 @@ from scoring.nearest.near_duplicates import MIN_IMAGES, duplicate_threshold
 from scoring.score.authenticity import Authenticity, authentic_share, compare_authenticity
 from scoring.score.conformal import conformal_p
 from scoring.score.false_discovery import discoveries
-from scoring.score.layer_score import LayerScore, ScoredLayer, score_layer, uninformative_layer
+from scoring.score.layer_score import LayerScore, ScoredLayer, score_layer
 from storage.objects.open import ObjectStore, open_store
 
 EVIDENCE_PAIRS = 20
@@ -121,14 +121,14 @@ class Scorer:
         stored = StoredPartition.load(store, task.partition_key)
         partition = stored.partition
         if not partition.informative:
-            return LayerResult(uninformative_layer(task.layer, task.held_out_images, task.release_images), [])
+            return LayerResult(LayerScore(task.layer, task.held_out_images, task.release_images), [])
         held_out = NearestTable.load(store, task.held_out_key).without(contaminated_rows(store, task.contaminated_key))
         release = NearestTable.load(store, task.release_key)
         scored = score_layer(
             task.layer, held_out.distance, held_out.cell, release.distance, release.cell, partition.centroids
         )
-        LayerInfluence(scored.influence_p, scored.influence_q, scored.groups).save(store, task.influence_key)
-        result = layer_result(scored.score, held_out, release, scored.conformal_p)
+        LayerInfluence(*scored.influence, scored.groups).save(store, task.influence_key)
+        result = layer_result(scored.score, held_out, release, conformal_p(held_out.distance, release.distance))
         if stored.search == "in_cell":
             return result
         return replace(result, search=_index_search(stored, held_out, release, scored))
@@ -141,7 +141,7 @@ def _index_search(
     stored: StoredPartition, held_out: NearestTable, release: NearestTable, scored: ScoredLayer
 ) -> IndexSearch:
     p, q = (Searched(one.distance, scored.groups[one.cell], one.exact, one.second) for one in (held_out, release))
-    error = search_error(p, q, scored.score.se or 0.0)
+    error = search_error(p, q, scored.score.effect.se if scored.score.effect else 0.0)
     return IndexSearch(stored.index_table, stored.index_version, held_out.probes, release.probes, error)
 
 

@@ -21,6 +21,7 @@ from scoring.checks.power import power_check
 from scoring.checks.search_error import search_check
 from scoring.score.authenticity import Authenticity
 from scoring.score.copy_rate import CopyRate
+from scoring.score.effect import Effect
 from scoring.score.layer_score import LayerScore
 from scoring.verdict.copying import CopyingVerdict, copying_verdict, fit_verdict
 from storage.digest import digest
@@ -185,13 +186,13 @@ def _fit_columns(scores: Sequence[LayerScore], joined: Joined | None) -> dict[st
 
 def _score_row(done: FinishedAudit, result: LayerResult) -> dict[str, Any]:
     score = result.score
-    names = ("layer", "informative", "n", "m", "cells", "cells_kept", "c_t", "z_s", "a_hat", "delta", "se",
-             "a_low", "a_high", "p_value", "coverage")  # fmt: skip
+    names = ("layer", "informative", "n", "m", "cells", "cells_kept", "c_t")
     return {
         **done.who,
         "layer_name": done.reference.facts.names[score.layer],
         "preset": done.spec.scoring.preset,
         **{name: getattr(score, name) for name in names},
+        **_effect_columns(score.effect),
         **_tail_columns(score.copy, score.copy_001),
         "p_adjusted": done.p_adjusted.get(score.layer),
         "discoveries": result.discoveries,
@@ -199,6 +200,13 @@ def _score_row(done: FinishedAudit, result: LayerResult) -> dict[str, Any]:
         **_authentic_columns(result.authentic),
         **_search_columns(result.search),
     }
+
+
+def _effect_columns(effect: Effect | None) -> dict[str, Any]:
+    if effect is None:
+        return {}
+    columns = asdict(effect)
+    return columns | {"a_low": columns.pop("low"), "a_high": columns.pop("high")}
 
 
 def _search_columns(found: IndexSearch | None) -> dict[str, Any]:

@@ -55,8 +55,7 @@ def copying_verdict(scores: Sequence[LayerScore], max_copy_rate: float) -> Copyi
         scores: The release's layers.
         max_copy_rate: Largest copy rate allowed.
 
-    >>> from scoring.score.layer_score import uninformative_layer
-    >>> copying_verdict([uninformative_layer(0, 500, 500)], 0.01).sentence
+    >>> copying_verdict([LayerScore(0, 500, 500)], 0.01).sentence
     'copying cannot be judged: no layer can measure the 1 % tail (it needs an informative layer and ...'
     """
     if not 0 <= max_copy_rate < 1:

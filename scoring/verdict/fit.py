@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from scoring.score.effect import Effect
 from scoring.score.frechet import FrechetFit
 from scoring.score.layer_score import LayerScore
 from scoring.score.permutation import PermutationResult
@@ -36,19 +37,15 @@ class FitVerdict:
 
     Attributes:
         verdict: The verdict.
-        layer: The layer that says most (largest |Z_S|); None when no layer is informative.
-        a_hat: Its Â; below ½ = closer to train than unseen images.
-        low: Lower end of its own interval.
-        high: Upper end.
+        layer: The layer with the strongest evidence (largest |Z_S|); None when no layer is informative.
+        effect: Its Â with an interval for this layer alone; below ½ = closer to the training images than unseen ones.
         p: Its p-value, adjusted for all layers.
         sentence: The verdict in words, with its numbers.
     """
 
     verdict: Fit
     layer: int | None
-    a_hat: float | None
-    low: float | None
-    high: float | None
+    effect: Effect | None
     p: float | None
     sentence: str
 
@@ -71,13 +68,12 @@ def fit_verdict(
     Raises:
         ValueError: The test is not of these layers.
 
-    >>> from scoring.score.layer_score import uninformative_layer
-    >>> fit_verdict([uninformative_layer(0, 500, 500)], None).verdict
+    >>> fit_verdict([LayerScore(0, 500, 500)], None).verdict
     'cannot be judged'
     """
-    informative = [score for score in scores if score.informative]
+    informative = [(score.layer, score.effect) for score in scores if score.effect is not None]
     if not informative:
-        return FitVerdict(NOT_JUDGED, None, None, None, None, None, "fit cannot be judged: no layer is informative")
+        return FitVerdict(NOT_JUDGED, None, None, None, "fit cannot be judged: no layer is informative")
     if permutation is None or len(permutation.z) != len(informative):
         tested = 0 if permutation is None else len(permutation.z)
         raise ValueError(f"{len(informative)} informative layers, but the test is of {tested}")
@@ -85,34 +81,26 @@ def fit_verdict(
     signs = set(np.sign(permutation.z[different]).tolist())
     verdict: Fit = ALIKE if not signs else MIXED if len(signs) > 1 else CLOSER if signs == {-1.0} else FARTHER
     strongest = int(np.abs(permutation.z).argmax())
-    score, p = informative[strongest], float(permutation.p_adjusted[strongest])
-    sentence = _sentence(verdict, informative, different.tolist(), permutation, score, p) + _beside(frechet)
-    return FitVerdict(verdict, score.layer, score.a_hat, score.a_low, score.a_high, p, sentence)
-
-
-def _sentence(
-    verdict: Fit,
-    informative: Sequence[LayerScore],
-    different: Sequence[bool],
-    permutation: PermutationResult,
-    score: LayerScore,
-    p: float,
-) -> str:
+    (layer, effect), p = informative[strongest], float(permutation.p_adjusted[strongest])
     facts = (
-        f"at layer {score.layer} a generated image is farther from train than an unseen real one with chance "
-        f"{score.a_hat:.3f} (95 % interval {score.a_low:.3f}–{score.a_high:.3f}; .5 = alike), p = {p:.2g} over "
+        f"at layer {layer} a generated image is farther from train than an unseen real one with chance "
+        f"{effect.a_hat:.3f} (95 % interval {effect.low:.3f}–{effect.high:.3f}; .5 = alike), p = {p:.2g} over "
         f"{len(informative)} layers"
     )
+    z_of = {informative[i][0]: float(permutation.z[i]) for i in np.flatnonzero(different)}
+    sentence = f"{_where(verdict, layer, z_of, len(informative))}; {facts}{_beside(frechet)}"
+    return FitVerdict(verdict, layer, effect, p, sentence)
+
+
+def _where(verdict: Fit, layer: int, different: Mapping[int, float], layers: int) -> str:
+    """The verdict and its layers; ``different`` gives Z_S of the layers that differ."""
     if verdict == ALIKE:
-        return f"{ALIKE}: most at layer {score.layer}; {facts}"
-    layers = [
-        (one.layer, float(z)) for one, z, is_so in zip(informative, permutation.z, different, strict=True) if is_so
-    ]
+        return f"{ALIKE}: most at layer {layer}"
     if verdict == MIXED:
-        closer = ", ".join(str(layer) for layer, z in layers if z < 0)
-        farther = ", ".join(str(layer) for layer, z in layers if z > 0)
-        return f"{MIXED}: closer to train than unseen images in {closer}, farther in {farther}; {facts}"
-    return f"{verdict} in {len(layers)} of {len(informative)} layers; {facts}"
+        closer = ", ".join(str(number) for number, z in different.items() if z < 0)
+        farther = ", ".join(str(number) for number, z in different.items() if z > 0)
+        return f"{MIXED}: closer to train than unseen images in {closer}, farther in {farther}"
+    return f"{verdict} in {len(different)} of {layers} layers"
 
 
 def _beside(frechet: FrechetFit | None) -> str:

@@ -154,8 +154,8 @@ class TestFirstRun:
         assert list(audit.scored.layers) == list(range(7))
         for result in audit.scored.layers.values():
             assert (result.score.n, result.score.m) == (SIZES["held_out"], SIZES["release"])
-            assert result.score.a_high is not None
-            assert result.score.a_high < 0.5
+            assert result.score.effect is not None
+            assert result.score.effect.high < 0.5
             assert all(pair.image_row == pair.train_row < COPIES for pair in result.pairs)
             assert len(result.pairs) == 20
         assert audit.scored.informative == list(range(7))

@@ -14,7 +14,8 @@ from scoring.nearest.abs_cosine import in_cell_nearest
 from scoring.partition.fit import fit_partition
 from scoring.partition.moments import Moments
 from scoring.presets import PRESETS
-from scoring.score.layer_score import LayerScore, ScoredLayer, score_layer, uninformative_layer
+from scoring.score.conformal import conformal_p
+from scoring.score.layer_score import LayerScore, ScoredLayer, score_layer
 from storage.vectors.tables import VectorStore, vector_matrix
 from tests.actors.conftest import Lab
 from tests.scoring import oracle
@@ -63,7 +64,7 @@ def _plain(lab: Lab, layer: int, metric: Metric) -> ScoredLayer:
 def _close(found: LayerScore, expected: LayerScore) -> bool:
     def numbers(score: LayerScore) -> dict[str, Any]:
         fields = asdict(score)
-        for name in ("copy", "copy_001"):
+        for name in ("effect", "copy", "copy_001"):
             fields |= {f"{name}.{key}": value for key, value in (fields.pop(name) or {}).items()}
         return fields
 
@@ -75,11 +76,11 @@ def _close(found: LayerScore, expected: LayerScore) -> bool:
 def test_through_files_it_is_the_plain_computation(lab: Lab, layer: int, metric: Metric) -> None:
     result, expected = _score(lab, layer, metric), _plain(lab, layer, metric)
     assert _close(result.score, expected.score)
-    assert result.score.a_hat is not None
-    assert result.score.a_hat < 0.45  # the release has copies
+    assert result.score.effect is not None
+    assert result.score.effect.a_hat < 0.45  # the release has copies
     with np.load(f"{lab.store.uri}/{_influence(layer, metric)}") as influence:
-        assert np.allclose(influence["held_out"], expected.influence_p, atol=1e-12)
-        assert np.allclose(influence["release"], expected.influence_q, atol=1e-12)
+        assert np.allclose(influence["held_out"], expected.influence.p, atol=1e-12)
+        assert np.allclose(influence["release"], expected.influence.q, atol=1e-12)
 
 
 @pytest.mark.parametrize("layer", [1, 2])
@@ -100,7 +101,7 @@ def test_a_constant_layer_says_nothing(lab: Lab) -> None:
     result = _score(lab, 0, "euclidean")
     assert result.pairs == []
     assert (result.score.informative, result.score.n, result.score.m) == (False, 120, 110)
-    assert result.score.a_hat is result.score.c_t is None
+    assert result.score.effect is result.score.c_t is None
     assert not lab.store.exists(_influence(0, "euclidean"))
 
 
@@ -112,7 +113,9 @@ def test_pairs_are_the_closest_first(lab: Lab) -> None:
     assert [pair.image_row for pair in result.pairs[:5]] == [0, 1, 2, 3, 4]  # copies, in the order of the manifest
     assert all(pair.train_row == pair.image_row for pair in result.pairs)
     assert result.pairs[0].p_value == pytest.approx(1 / 121)  # no held-out image is as close
-    assert all(pair.p_value == _plain(lab, 1, "euclidean").conformal_p[pair.image_row] for pair in result.pairs)
+    unseen = NearestTable.load(lab.store, "scorer/held_out-1-euclidean.parquet").distance
+    expected = conformal_p(unseen, found.distance)[np.argsort(found.row)]
+    assert all(pair.p_value == expected[pair.image_row] for pair in result.pairs)
 
 
 def test_equal_distances_are_in_the_order_of_the_manifest() -> None:
@@ -120,7 +123,7 @@ def test_equal_distances_are_in_the_order_of_the_manifest() -> None:
     table = NearestTable(
         row, np.zeros(4, np.int32), np.array([0.5, 0.5, 0.1, 0.5]), row * 10, nothing, nothing, nothing, nothing
     )
-    pairs = layer_result(uninformative_layer(0, 4, 4), table, table, np.arange(1, 5) / 10).pairs
+    pairs = layer_result(LayerScore(0, 4, 4), table, table, np.arange(1, 5) / 10).pairs
     assert [(pair.rank, pair.image_row, pair.train_row, pair.p_value) for pair in pairs] == [
         (1, 9, 90, 0.3), (2, 1, 10, 0.4), (3, 3, 30, 0.2), (4, 7, 70, 0.1),
     ]  # fmt: skip
@@ -152,7 +155,7 @@ def test_layers_are_tested_together(lab: Lab) -> None:
     tasks: list[PermuteLayers | FitLastLayer] = [*permutations, last]
     permutation, frechet = joined([Joiner().process(task) for task in tasks])
     assert permutation.permutations == PERMUTATIONS
-    z_s = [scored.score.z_s for scored in expected]
+    z_s = [scored.score.effect.z_s for scored in expected if scored.score.effect]
     assert permutation.z == pytest.approx(np.array(z_s))
     assert (permutation.p_adjusted < 0.01).all()
     assert frechet.low <= max(0.0, frechet.distance) <= frechet.high
