@@ -25,7 +25,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT, temporary
 from prefect.types.entrypoint import EntrypointType
 
 from flows.deployments import sweep_releases
-from flows.orchestration.local_server import OwnServer
+from flows.orchestration.local_server import LocalServer
 from flows.orchestration.schedules import spec_parameter, sweeps
 from flows.orchestration.settings import healthy_within, is_healthy, server_url
 from flows.spec.live_spec import load_catalogue
@@ -139,7 +139,7 @@ def _server(say: Say) -> Iterator[str]:
         yield url
         return
     say("starting a Prefect server")
-    server = OwnServer(PREFECT_SERVER_API_PORT.value(), schedules=True)
+    server = LocalServer(PREFECT_SERVER_API_PORT.value(), schedules=True)
     try:
         server.wait(SERVER_START_S)
         yield server.url
