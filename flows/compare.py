@@ -8,10 +8,10 @@ from typing import Any
 from prefect import flow
 
 from actors.stages.score import compare_releases
-from flows.audit import audit_release, known_reference
+from flows.audit import audit_release, built_reference
 from flows.inputs import list_set
 from flows.results.outcome import AuditOutcome
-from flows.runtime.runtime import running
+from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.tasks import embed_set, profile_set, search_set
 from scoring.attribution.drift import Drift, drift
@@ -76,26 +76,25 @@ class ReleaseComparison:
 
 
 @flow(name="compare", persist_result=False, validate_parameters=False)
-def compare(spec: AuditSpec, first: ReleaseSpec, second: ReleaseSpec) -> ReleaseComparison:
+def compare(runtime: Runtime, spec: AuditSpec, first: ReleaseSpec, second: ReleaseSpec) -> ReleaseComparison:
     """Audit both releases (found in the store when they were audited before) and compare them.
 
     Raises:
         InputError: one of them cannot be audited, or no layer carries information.
     """
-    with running() as runtime:
-        outcomes = [audit_release(spec, release) for release in (first, second)]
-        reference = known_reference(spec)
-        bench = runtime.bench(spec)
-        prefixes, profiles = [], []
-        for release in (first, second):
-            manifest = list_set(runtime, release.images)
-            table = embed_set(spec, reference.facts, manifest, release.label)
-            prefixes.append(search_set(spec, reference, table, release.label))
-            profiles.append(profile_set(spec, reference, table, prefixes[-1], release.label))
-        a_hats = [{row["layer"]: row["a_hat"] for row in outcome.informative} for outcome in outcomes]
-        layers = [layer for layer in a_hats[0] if layer in a_hats[1]]
-        if not layers or profiles[0] is None or profiles[1] is None:
-            raise InputError("no layer of this encoder carries information", "set encoder.pooling: mean")
-        found = compare_releases(bench, reference.tables, layers, (prefixes[0], prefixes[1]), (a_hats[0], a_hats[1]))
-        apart = drift(profiles[0].whole, profiles[1].whole)
-        return ReleaseComparison(outcomes[0], outcomes[1], layers, found, apart)
+    outcomes = [audit_release(runtime, spec, release) for release in (first, second)]
+    reference = built_reference(runtime, spec)
+    bench = runtime.bench(spec)
+    prefixes, profiles = [], []
+    for release in (first, second):
+        manifest = list_set(runtime, release.images)
+        table = embed_set(runtime, spec, reference.facts, manifest, release.label)
+        prefixes.append(search_set(runtime, spec, reference, table, release.label))
+        profiles.append(profile_set(runtime, spec, reference, table, prefixes[-1], release.label))
+    a_hats = [{row["layer"]: row["a_hat"] for row in outcome.informative} for outcome in outcomes]
+    layers = [layer for layer in a_hats[0] if layer in a_hats[1]]
+    if not layers or profiles[0] is None or profiles[1] is None:
+        raise InputError("no layer of this encoder carries information", "set encoder.pooling: mean")
+    found = compare_releases(bench, reference.tables, layers, (prefixes[0], prefixes[1]), (a_hats[0], a_hats[1]))
+    apart = drift(profiles[0].whole, profiles[1].whole)
+    return ReleaseComparison(outcomes[0], outcomes[1], layers, found, apart)

@@ -20,10 +20,10 @@ from actors.stages.score import score_layers
 from actors.stages.transform_images import perturb
 from actors.workers.contamination import contaminated_rows
 from actors.workers.nearest_table import Compose, Composer, Part
-from flows.audit import known_reference
+from flows.audit import built_reference
 from flows.inputs import list_set, open_reference
 from flows.results.identity import Reference, scoring_digest
-from flows.runtime.runtime import Runtime, running
+from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec
 from flows.tasks import embed_set, search_set
 from scoring.checks.power import POWER, smallest_detectable_rate
@@ -94,34 +94,33 @@ class _Halves(NamedTuple):
 
 
 @flow(name="selfcheck", persist_result=False, validate_parameters=False)
-def selfcheck(spec: AuditSpec) -> SelfCheck:
+def selfcheck(runtime: Runtime, spec: AuditSpec) -> SelfCheck:
     """Try the spec's reference and encoder on placebos and planted copies.
 
     Raises:
         InputError: too few held-out images to split.
     """
-    with running() as runtime:
-        reference = known_reference(spec)
-        tables = reference.tables
-        halves = _split(spec, runtime, tables)
-        prefix = f"selfcheck/{short(digest(reference=reference.digest, scoring=scoring_digest(spec)))}"
-        unseen = f"{prefix}/unseen"
-        _compose(runtime, spec, tables, unseen, [(tables.nearest, halves.unseen)])
-        planted_most = math.ceil(max(PLANTED_SHARES) * len(halves.release))
-        placebo, copies = _reencoded(spec, runtime, reference, halves, planted_most)
-        m = len(halves.release)
-        trials = [_try(spec, runtime, tables, unseen, f"{prefix}/half", [(tables.nearest, halves.release)], 0.0, m)]
-        for share in (0.0, *PLANTED_SHARES):
-            k = math.ceil(share * m)
-            parts = [(placebo, tuple(range(k, m))), (copies, tuple(range(k)))]
-            trials.append(_try(spec, runtime, tables, unseen, f"{prefix}/planted-{share:g}", parts, share, m))
-        measured = len(trials[0].a_hats)
-        n = tables.held_out_images
-        rates = {size: smallest_detectable_rate(n, size, measured, spec.gate.max_copy_rate) for size in TYPICAL_SIZES}
-        return SelfCheck(trials, rates, n, measured)
+    reference = built_reference(runtime, spec)
+    tables = reference.tables
+    halves = _split(runtime, spec, tables)
+    prefix = f"selfcheck/{short(digest(reference=reference.digest, scoring=scoring_digest(spec)))}"
+    unseen = f"{prefix}/unseen"
+    _compose(runtime, spec, tables, unseen, [(tables.nearest, halves.unseen)])
+    planted_most = math.ceil(max(PLANTED_SHARES) * len(halves.release))
+    placebo, copies = _reencoded(runtime, spec, reference, halves, planted_most)
+    m = len(halves.release)
+    trials = [_try(runtime, spec, tables, unseen, f"{prefix}/half", [(tables.nearest, halves.release)], 0.0, m)]
+    for share in (0.0, *PLANTED_SHARES):
+        k = math.ceil(share * m)
+        parts = [(placebo, tuple(range(k, m))), (copies, tuple(range(k)))]
+        trials.append(_try(runtime, spec, tables, unseen, f"{prefix}/planted-{share:g}", parts, share, m))
+    measured = len(trials[0].a_hats)
+    n = tables.held_out_images
+    rates = {size: smallest_detectable_rate(n, size, measured, spec.gate.max_copy_rate) for size in TYPICAL_SIZES}
+    return SelfCheck(trials, rates, n, measured)
 
 
-def _split(spec: AuditSpec, runtime: Runtime, tables: ReferenceTables) -> _Halves:
+def _split(runtime: Runtime, spec: AuditSpec, tables: ReferenceTables) -> _Halves:
     store = runtime.bench(spec).store
     held_out = VectorStore(store).read(tables.held_out.name, tables.held_out.version, ["row"])
     rows = held_out["row"].to_numpy()
@@ -136,17 +135,17 @@ def _split(spec: AuditSpec, runtime: Runtime, tables: ReferenceTables) -> _Halve
 
 
 def _reencoded(
-    spec: AuditSpec, runtime: Runtime, reference: Reference, halves: _Halves, planted: int
+    runtime: Runtime, spec: AuditSpec, reference: Reference, halves: _Halves, planted: int
 ) -> tuple[str, str]:
     """Re-encode, embed and search the release half and some train images; prefixes of their nearest distances."""
-    _, train, held_out = open_reference(spec)
+    _, train, held_out = open_reference(runtime, spec)
     rng = np.random.default_rng(spec.scoring.seed)
     chosen = np.sort(rng.choice(len(train), planted, replace=False)).tolist()
     found = []
     for name, manifest, rows in (("placebo", held_out, halves.release), ("copies", train, chosen)):
         images = list_set(runtime, perturb(runtime.bench(spec), manifest, "reencode", name, rows))
-        table = embed_set(spec, reference.facts, images, f"selfcheck {name}")
-        found.append(search_set(spec, reference, table, f"selfcheck {name}"))
+        table = embed_set(runtime, spec, reference.facts, images, f"selfcheck {name}")
+        found.append(search_set(runtime, spec, reference, table, f"selfcheck {name}"))
     return found[0], found[1]
 
 
@@ -170,8 +169,8 @@ def _compose(
 
 
 def _try(
-    spec: AuditSpec,
     runtime: Runtime,
+    spec: AuditSpec,
     tables: ReferenceTables,
     unseen: str,
     prefix: str,

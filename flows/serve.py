@@ -28,7 +28,7 @@ from flows.deployments import sweep_releases
 from flows.orchestration.local_server import LocalServer
 from flows.orchestration.schedules import spec_parameter, sweeps
 from flows.orchestration.settings import healthy_within, is_healthy, server_url
-from flows.spec.live_spec import load_catalogue
+from flows.spec.live_spec import load_live_spec
 from storage.digest import digest
 from storage.errors import InputError, StageError
 
@@ -78,7 +78,7 @@ def serve_sweeps(spec: str, schedule: Schedule, settle_s: float, say: Say) -> No
         InputError: the spec cannot be used.
         StageError: no Prefect server can be reached or started.
     """
-    load_catalogue(spec)  # a mistake in it is said now, not by the first sweep
+    load_live_spec(spec)  # a mistake in it is said now, not by the first sweep
     place = spec_parameter(spec)
     with _server(say) as url, temporary_settings({PREFECT_API_URL: url}), _watched(place, say):
         deployment = sweep_releases.to_deployment(

@@ -11,7 +11,7 @@ from actors.stages.transform_images import perturb
 from actors.workers.transform_images import PERTURBATIONS
 from flows.attribute import AttributedImages, answer, embed_suspect, open_attribution
 from flows.inputs import list_set
-from flows.runtime.runtime import running
+from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec
 from flows.tasks import embed_set
 from scoring.attribution.attribute import REJECT, UNKNOWN
@@ -47,19 +47,24 @@ class StressedAttribution:
 
 @flow(name="stress_attribution", persist_result=False, validate_parameters=False)
 def stress_attribution(
-    spec: AuditSpec, images: str, label: str = "images", *, reject: float = REJECT, unknown: float = UNKNOWN
+    runtime: Runtime,
+    spec: AuditSpec,
+    images: str,
+    label: str = "images",
+    *,
+    reject: float = REJECT,
+    unknown: float = UNKNOWN,
 ) -> StressedAttribution:
     """Attribute a set as it is, and after each change in `actors.workers.transform_images.PERTURBATIONS`.
 
     Raises:
         InputError: see `flows.attribute.attribute_images`.
     """
-    with running() as runtime:
-        opened = open_attribution(runtime, spec, reject, unknown)
-        plain = answer(runtime, opened, images, embed_suspect(runtime, opened, images, label), label)
-        perturbed = {}
-        for name in PERTURBATIONS:
-            changed = perturb(runtime.bench(spec), list_set(runtime, images), name, label)
-            table = embed_set(spec, opened.reference.facts, list_set(runtime, changed), f"{label} ({name})")
-            perturbed[name] = answer(runtime, opened, images, table, f"{label} ({name})", perturbation=name)
-        return StressedAttribution(plain, perturbed)
+    opened = open_attribution(runtime, spec, reject, unknown)
+    plain = answer(runtime, opened, images, embed_suspect(runtime, opened, images, label), label)
+    perturbed = {}
+    for name in PERTURBATIONS:
+        changed = perturb(runtime.bench(spec), list_set(runtime, images), name, label)
+        table = embed_set(runtime, spec, opened.reference.facts, list_set(runtime, changed), f"{label} ({name})")
+        perturbed[name] = answer(runtime, opened, images, table, f"{label} ({name})", perturbation=name)
+    return StressedAttribution(plain, perturbed)

@@ -14,7 +14,7 @@ from tests.flows.conftest import Write
 
 
 def test_the_memorizer_lies_closer(runtime: Runtime, spec: AuditSpec) -> None:
-    found = compare(spec, spec.release("copies"), spec.release("unseen"))
+    found = compare(runtime, spec, spec.release("copies"), spec.release("unseen"))
     first = {row["layer"]: row["a_hat"] for row in found.first.scores}
     second = {row["layer"]: row["a_hat"] for row in found.second.scores}
     assert found.layers == list(range(7))
