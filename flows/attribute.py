@@ -1,4 +1,4 @@
-"""The flow `attribute_images`: which enrolled release made an unlabelled set of images, if any?"""
+"""The flow `attribute_images`: finds which enrolled release made an unlabelled set of images, if any."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The flow `stress_attribution`: which change of the images breaks their attribution?"""
+"""The flow `stress_attribution`: tests which changes of the images break their attribution."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from scoring.attribution.attribute import REJECT, UNKNOWN
 
 @dataclass(frozen=True)
 class StressedAttribution:
-    """The answer for the images as they are, and for each perturbation of them, by name."""
+    """The answer for the images as they are, and for each perturbation by its name."""
 
     plain: AttributedImages
     perturbed: dict[str, AttributedImages]
 
     def same(self, name: str) -> bool:
-        """Whether a perturbation left verdict and first candidate as they were."""
+        """Whether verdict and first candidate are the same after a perturbation."""
         changed, plain = self.perturbed[name].answer, self.plain.answer
         return (changed.verdict, changed.candidates[0].maker) == (plain.verdict, plain.candidates[0].maker)
 
     @property
     def sentence(self) -> str:
-        """What breaks the attribution, in words."""
+        """The perturbations that break the attribution, in words."""
         broken = [name for name in self.perturbed if not self.same(name)]
         if not broken:
             return f"none of {', '.join(self.perturbed)} changes the answer"
@@ -40,7 +40,7 @@ class StressedAttribution:
     def to_json(self) -> dict[str, Any]:
         """All answers as plain values."""
         perturbed = {
-            name: {**found.to_json(), "same_answer": self.same(name)} for name, found in self.perturbed.items()
+            name: {**answered.to_json(), "same_answer": self.same(name)} for name, answered in self.perturbed.items()
         }
         return {**self.plain.to_json(), "perturbed": perturbed, "stress_sentence": self.sentence}
 

@@ -1,4 +1,4 @@
-"""What makes two references, or two audits, the same."""
+"""Identity of references, audits and profiles, by digest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from storage.digest import digest, short
 from storage.image_sets.manifest import Manifest
 
 METHOD_VERSION = 3
-"""Raised when a change of the method changes numbers: audits by different methods are different audits."""
+"""Increased when a change of the method changes numbers: audits by different methods are different audits."""
 
 
 class OpenedReference(NamedTuple):
