@@ -32,7 +32,7 @@ def show_sweep(report: SweepReport, forward: int) -> None:
         out.print(outcome_table(report.audited))
     for outcome in report.audited:
         show_verdicts(out, outcome)
-    for label, verdict in report.standing.items():
+    for label, verdict in report.current.items():
         out.print(f"[dim]current[/] {safe(label)}: [{VERDICT_STYLE.get(verdict, 'green')}]{safe(verdict)}[/]")
     for label, reason in report.left.items():
         out.print(f"[cyan]left alone[/] {safe(label)}: {safe(reason)}")
@@ -51,12 +51,12 @@ def show_registry(entries: Sequence[Entry], next_sweep: str) -> None:
     for name in ("release", "state", "copy rate %", "audited (UTC)"):
         table.add_column(name, overflow="fold", justify="right" if name.endswith("%") else "left")
     for entry in entries:
-        state, row = entry.standing.state, entry.audit
+        state, row = entry.state.name, entry.audit
         shown = f"[{STATE_STYLE.get(state, 'default')}]{state}[/]"
         audited = ["", ""] if row is None else [rate_text(dict(row)), f"{row['created_at']:%Y-%m-%d %H:%M}"]
         table.add_row(safe(entry.label), shown, *audited)
     out.print(table if entries else "no release")
     for entry in entries:
-        if entry.standing.reason and entry.standing.state not in ("current", "flagged"):
-            out.print(f"[{STATE_STYLE[entry.standing.state]}]{safe(entry.label)}[/]: {safe(entry.standing.reason)}")
+        if entry.state.reason and entry.state.name not in ("current", "flagged"):
+            out.print(f"[{STATE_STYLE[entry.state.name]}]{safe(entry.label)}[/]: {safe(entry.state.reason)}")
     out.print(f"\nnext sweep: {safe(next_sweep)}")

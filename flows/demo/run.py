@@ -24,6 +24,7 @@ from flows.audit import audit
 from flows.demo.data import SCORING, DemoMaterial, build_demo_material, write_png_set
 from flows.report.figures.gallery import save_curves, save_pairs
 from flows.results.outcome import AuditOutcome
+from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec
 from storage.layout import OWNER_KEY, PICTURES, RESULTS
 from storage.objects.embedded_s3 import EmbeddedS3
@@ -56,10 +57,11 @@ class DemoResult:
         return {"audits": audits, "pictures": self.pictures, "next_commands": self.next_commands}
 
 
-def run_demo(folder: Path, *, local: bool, seed: int, say: Callable[[str], None]) -> DemoResult:
+def run_demo(runtime: Runtime, folder: Path, *, local: bool, seed: int, say: Callable[[str], None]) -> DemoResult:
     """Make the material (once), audit every release, attribute a fresh batch of every generator.
 
     Args:
+        runtime: The runtime of the command.
         folder: Images, store, spec and pictures go here.
         local: Folders instead of the embedded S3 server.
         seed: Of everything random.
@@ -74,9 +76,11 @@ def run_demo(folder: Path, *, local: bool, seed: int, say: Callable[[str], None]
         spec = _demo_spec(root, weights, material)
         spec_path = folder / ("spec-local.yaml" if local else "spec.yaml")
         spec_path.write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
-        outcomes = audit(spec).outcomes
+        outcomes = audit(runtime, spec).outcomes
         attributed = [
-            attribute_images(spec, f"{root}/fresh/{release.name}/", f"fresh {release.name}").answer.candidates[0].maker
+            attribute_images(runtime, spec, f"{root}/fresh/{release.name}/", f"fresh {release.name}")
+            .answer.candidates[0]
+            .maker
             for release in spec.releases
         ]
         store = open_store(spec.store)

@@ -1,9 +1,9 @@
 """Events of finished audits for Prefect's automations: ``layerprint.audit.completed``, ``.flagged``, ``.invalid``.
 
 The release is the resource, ``layerprint.release.<name>.<version>.<run>``; the reference and the store are related, and
-Prefect adds the flow run. They go to the Prefect server that is configured; without one nobody could listen. A marker
-in the store says which audits were announced, so that a sweep announces those of which nobody was told: audits made
-before there was a server, or by a process that died. An event's id follows from its audit: sent twice, it is the same.
+Prefect adds the flow run. Events go to the configured Prefect server; without one none are sent. A marker in the store
+says which audits were announced, so that a sweep announces the others: audits made before there was a server, or by a
+process that died. An event's id is derived from its audit: one that is sent twice counts once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MOST_TEXT = 500
 
 
 def announce(store: ObjectStore, outcome: AuditOutcome) -> None:
-    """Emit the events of an audit in the background; that the server is out of reach stops nothing."""
+    """Emit the events of an audit in the background; a server out of reach stops nothing."""
     if configured_url() is None:
         return
     for kind in kinds(outcome.verdict):

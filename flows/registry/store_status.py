@@ -1,4 +1,4 @@
-"""What a store holds."""
+"""The contents of a store."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ ORDER BY release, version, run
 
 
 class StoreStatus(NamedTuple):
-    """A store at a glance.
+    """The contents of a store.
 
     Attributes:
         releases: The latest audit of each release.
         not_audited: Releases of the spec without any audit.
-        unfinished: Embedding tables that have receipts but are not committed.
-        left_out: Images that killed the process which embedded them, and their tables.
+        unfinished: Embedding tables with receipts that are not committed.
+        left_out: Images that killed the process embedding them, and their tables.
     """
 
     releases: list[dict[str, Any]]

@@ -1,4 +1,4 @@
-"""From a finished audit to its Parquet rows."""
+"""The Parquet rows of a finished audit."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def save_outcome(store: ObjectStore, done: FinishedAudit) -> None:
 
 
 def contamination_check(count: int, images: int) -> Check:
-    """Held-out images that are (nearly) train images were left out; many of them say that the split is not one.
+    """Whether few held-out images are (nearly) training images; those are left out.
 
     >>> contamination_check(2, 1000).passed, contamination_check(200, 1000).passed
     (True, False)
@@ -102,17 +102,17 @@ def contamination_check(count: int, images: int) -> Check:
         share <= MOST_CONTAMINATED,
         share,
         MOST_CONTAMINATED,
-        f"{count} of {images} held-out images are (nearly) train images; they were left out",
-        "" if share <= MOST_CONTAMINATED else "draw held-out images again, from images that are not in train",
+        f"{count} of {images} held-out images are (nearly) training images; they were left out",
+        "" if share <= MOST_CONTAMINATED else "draw held-out images again, from images outside the training set",
     )
 
 
 MOST_CONTAMINATED = 0.1
-"""Share of (nearly) train images from which on the rest of the held-out images is not trusted either."""
+"""With a larger share of (nearly) training images the other held-out images are not trusted either."""
 
 
 def judge(verdict: CopyingVerdict, checks: Sequence[Check]) -> str:
-    """The copying verdict in a word: a failed check makes it invalid, a lack of power only one that saw nothing."""
+    """The copying verdict: invalid when a check failed, inconclusive when nothing was seen with too little power."""
     if any(not check.passed and check.severity == "invalid" for check in checks):
         return INVALID
     if verdict.layer is None:

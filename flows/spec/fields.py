@@ -1,4 +1,4 @@
-"""What the parts of a spec have in common: their base, the types of their fields, and how a wrong one is explained."""
+"""Base class and field types of the parts of a spec, and the explanation of wrong fields."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ IMAGE_SET = "folder or s3:// prefix of images or .tar shards, file.tar, file.par
 
 
 class SpecPart(BaseModel):
-    """A part of a spec: frozen, without unknown fields."""
+    """A part of a spec: frozen; unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def explain(error: ValidationError, part: str = "") -> str:
-    """A line for each wrong field: its name, what is allowed, the value found.
+    """One line per wrong field: its name, what is allowed, the value found.
 
     Args:
-        error: What pydantic found.
-        part: The part of the spec that was checked, when it was not the whole.
+        error: The error of pydantic.
+        part: The part of the spec that was checked; empty = all of it.
     """
     return "\n".join(_explain_one(item, part) for item in error.errors())
 

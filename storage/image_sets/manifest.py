@@ -53,12 +53,14 @@ class Manifest:
             image or holds it (and the column, of a Parquet file).
         left_out: How many files of each kind lay beside the images when they were listed, ``{".tif": 3}``; no part of
             the set, and not kept with it.
+        fingerprint: `storage.image_sets.open.fingerprint` of its place when it was listed; not kept with it either.
     """
 
     uri: str
     kind: Kind
     table: pa.Table
     left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
+    fingerprint: str = field(default="", compare=False)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)

@@ -36,10 +36,10 @@ def enrol(
     loaded = load(spec, harmonise)
     chosen = _to_enrol(loaded, release, images, run)
 
-    with working(as_json):
+    with working(as_json) as (_, runtime):
         from flows.enrol import enrol_releases
 
-        found = enrol_releases(loaded, chosen)
+        found = enrol_releases(runtime, loaded, chosen)
     if as_json:
         screen.print_json({"enrolled": [asdict(one) for one in found]})
         return
@@ -73,15 +73,15 @@ def attribute(
         raise InputError(f"--reject {reject:g} is no level", "give a number between 0 and 1, such as 0.05")
 
     uri = absolute_uri(images, Path.cwd())
-    with working(as_json):
+    with working(as_json) as (_, runtime):
         from flows.attribute import attribute_images
         from flows.stress import stress_attribution
 
         if stress:
-            stressed = stress_attribution(loaded, uri, reject=reject, unknown=unknown)
+            stressed = stress_attribution(runtime, loaded, uri, reject=reject, unknown=unknown)
             found, document = stressed.plain, stressed.to_json()
         else:
-            found = attribute_images(loaded, uri, reject=reject, unknown=unknown)
+            found = attribute_images(runtime, loaded, uri, reject=reject, unknown=unknown)
             document = found.to_json()
     if as_json:
         screen.print_json(document)

@@ -54,7 +54,7 @@ def audit(
         from flows.results.outcome import NO_COPYING
         from storage.objects.open import open_store
 
-        report = audit_flow(loaded, chosen)
+        report = audit_flow(runtime, loaded, chosen)
         store = open_store(loaded.store)
         pictures = [save_curves(store, report.outcomes)]
         pictures += [save_pairs(store, loaded, outcome) for outcome in report.outcomes]
@@ -89,7 +89,7 @@ def reference(spec: Spec, harmonise: Harmonise = None, as_json: Json = False) ->
     with working(as_json) as (_, runtime):
         from flows.audit import build_reference
 
-        built = build_reference(loaded)
+        built = build_reference(runtime, loaded)
         forward = runtime.forward_images
     facts = {
         "reference": loaded.reference.name,
@@ -117,10 +117,10 @@ def selfcheck(spec: Spec, harmonise: Harmonise = None, as_json: Json = False) ->
     """
     loaded = load(spec, harmonise)
 
-    with working(as_json):
+    with working(as_json) as (_, runtime):
         from flows.selfcheck import selfcheck as selfcheck_flow
 
-        found = selfcheck_flow(loaded)
+        found = selfcheck_flow(runtime, loaded)
     if as_json:
         screen.print_json({**asdict(found), "passed": found.passed})
     else:
@@ -140,10 +140,10 @@ def compare(
     loaded = load(spec, harmonise)
     releases = loaded.release(first), loaded.release(second)
 
-    with working(as_json):
+    with working(as_json) as (_, runtime):
         from flows.compare import compare as compare_flow
 
-        found = compare_flow(loaded, *releases)
+        found = compare_flow(runtime, loaded, *releases)
     if as_json:
         screen.print_json(found.to_json())
     else:

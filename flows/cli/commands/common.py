@@ -7,15 +7,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.console import ProgressBoard
-from flows.orchestration.local_server import prefect_server
 from storage.errors import InputError
 
 if TYPE_CHECKING:
+    from flows.runtime.runtime import Runtime
     from flows.spec.spec import AuditSpec
 
 EXIT_BAD_INPUT = 2
@@ -30,22 +30,28 @@ Json = Annotated[bool, typer.Option("--json", help="print one JSON document on s
 
 
 @contextmanager
-def working(as_json: bool) -> Iterator[tuple[ProgressBoard, Any]]:
+def working(as_json: bool) -> Iterator[tuple[ProgressBoard, Runtime]]:
     """Progress on the screen, a Prefect server, and a runtime that ends with the command.
 
-    Import the flows within its block: the server starts in that time.
+    Import the flows within its block: they are loaded while the server starts.
 
     What libraries print on stdout in the meantime (Ray, when a process dies) goes to stderr with ``--verbose``, else
     nowhere: stdout is for the command's result.
     """
+    from flows.orchestration.local_server import prefect_server
+
     with ExitStack() as stack:
-        stack.enter_context(prefect_server())
+        stack.enter_context(prefect_server(meanwhile=_import_flows))
         from flows.runtime.runtime import running
 
         board = stack.enter_context(ProgressBoard(quiet=as_json))
         verbose = os.environ.get("LAYERPRINT_VERBOSE")
         stack.enter_context(redirect_stdout(sys.stderr if verbose else stack.enter_context(open(os.devnull, "w"))))
         yield board, stack.enter_context(running(board.report))
+
+
+def _import_flows() -> None:
+    import flows.audit  # noqa: F401 (takes seconds, as the server's start does)
 
 
 def load(path: Path, harmonise: str | None) -> AuditSpec:

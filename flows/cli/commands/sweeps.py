@@ -33,10 +33,9 @@ def sweep(
     release.yaml of a release last: then it is whole when a sweep sees it.
     """
     with working(as_json) as (_, runtime):
-        from flows.deployments import sweep_releases
-        from flows.sweep import SweepReport
+        from flows.sweep import SweepReport, sweep_releases
 
-        report = cast(SweepReport, sweep_releases(spec, settle))  # a flow that ends with a state gives its data
+        report = cast(SweepReport, sweep_releases(runtime, spec, settle))  # the data of the flow's final state
         forward = runtime.forward_images
     if as_json:
         screen.print_json({**report.to_json(), "forward_images": forward})
@@ -62,10 +61,15 @@ def releases(
     """
     from flows.orchestration.schedules import sweeps
     from flows.registry.registry import registry_of, registry_of_store
-    from flows.spec.live_spec import load_catalogue
+    from flows.runtime.runtime import running
+    from flows.spec.live_spec import load_live_spec
     from storage.objects.open import open_store
 
-    entries = registry_of(load_catalogue(spec)) if spec else registry_of_store(open_store(store_of(store, None)))
+    if spec:
+        with running() as runtime:
+            entries = registry_of(runtime, load_live_spec(spec))
+    else:
+        entries = registry_of_store(open_store(store_of(store, None)))
     coming = sweeps(spec).coming if spec else None
     if as_json:
         screen.print_json({"releases": [entry.to_json() for entry in entries], "next_sweep": coming})

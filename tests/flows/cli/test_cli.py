@@ -34,7 +34,6 @@ def test_an_audit_from_spec_to_sql(runtime: Runtime, write_spec: Write, capsys: 
     assert f"{TRAIN + HELD_OUT + COPIES + UNSEEN} images went through the encoder" in shown.out
     assert "embed copies@1: 80 images" in shown.err
 
-    runtime.forget()
     repeated = as_json(capsys, "audit", path, "--release", "copies")
     assert repeated["forward_images"] == 0
     (audit,) = repeated["audits"]

@@ -26,7 +26,7 @@ from actors.ray_job.client import JobCluster
 from flows.audit import audit
 from flows.orchestration.ray_jobs import job_settings, reap_jobs
 from flows.results.identity import scoring_digest
-from flows.runtime.runtime import Runtime
+from flows.runtime.runtime import Runtime, running
 from flows.spec.cluster import ClusterSpec
 from flows.spec.spec import load_spec
 from storage.errors import InputError
@@ -56,15 +56,15 @@ def test_jobs_give_what_a_ray_of_our_own_gives(
     runtime: Runtime, write_spec: Write, head: RayHead, lab: str, s3_prefix: str
 ) -> None:
     spec = load_spec(_one(write_spec, head, lab))
-    (there,) = audit(spec).outcomes
+    (there,) = audit(runtime, spec).outcomes
     assert runtime.forward_images == TRAIN + HELD_OUT + COPIES
     assert len(head.jobs().going_on()) == 1, "the whole audit is one job"
     runtime.close()
     _wait_for(lambda: not head.jobs().going_on(), 15)
     assert list(open_store(spec.store).list("jobs/")) == []
-    runtime.forget()
     local = spec.model_copy(update={"cluster": None, "store": f"{s3_prefix}/local"})
-    (here,) = audit(local).outcomes
+    with running() as fresh:
+        (here,) = audit(fresh, local).outcomes
     assert there.audit_id == here.audit_id, "the cluster is no part of an audit's identity"
     assert there.audit["spec_digest"] != here.audit["spec_digest"], "the store is part of the spec"
     assert there.scores == here.scores
