@@ -78,7 +78,7 @@ class StoreFacts:
 
 
 @dataclass(frozen=True)
-class ReleaseFacts:
+class AuditFacts:
     """All that the report of one audit says.
 
     Attributes:
@@ -135,7 +135,7 @@ def read_store(uri: str) -> StoreFacts:
     return StoreFacts(uri, *tables)
 
 
-def release_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> ReleaseFacts:
+def audit_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> AuditFacts:
     """Read what the report of one audit says.
 
     Raises:
@@ -149,7 +149,7 @@ def release_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> Rele
     others = _comparable(shared.curves, outcome)
     evidence = read_result(store, "evidence", audit_id).to_pylist()
     asked, named = _attributions(shared.attributions, outcome)
-    return ReleaseFacts(
+    return AuditFacts(
         outcome=outcome,
         own=own,
         others=_nearest(own, others),

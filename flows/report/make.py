@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from flows.report.facts import ReleaseFacts, Row, label_of, read_store, release_facts
+from flows.report.facts import AuditFacts, Row, audit_facts, label_of, read_store
 from flows.report.figures.pairs import ImageSet, pair_groups
 from flows.report.modelcard import model_card
 from flows.report.pages import fleet_page, release_page
@@ -61,7 +61,7 @@ def save_report(spec: AuditSpec, release: ReleaseSpec, audit_id: str) -> str:
     """
     store = open_store(spec.store)
     train = ImageSet(store, spec.reference.train, _train_digest(store))
-    return _publish(store, release_facts(store, read_store(spec.store), audit_id), release, train)
+    return _publish(store, audit_facts(store, read_store(spec.store), audit_id), release, train)
 
 
 def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Format, publish: bool = False) -> Reports:
@@ -94,7 +94,7 @@ def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Forma
     for one in wanted:
         row = audits[one.label]
         if row is not None:
-            facts = release_facts(store, shared, row["audit_id"])
+            facts = audit_facts(store, shared, row["audit_id"])
             page = model_card(facts) if kind == "modelcard" else _html(store, facts, one, train, with_fleet)
             path = _write(folder, _report_name(row, kind), page)
             published = _publish(store, facts, one, train) if publish else None
@@ -105,13 +105,13 @@ def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Forma
     return Reports(written, _write(folder, FLEET_FILE, fleet_page(shared, hrefs, missing)), missing)
 
 
-def _publish(store: ObjectStore, facts: ReleaseFacts, release: ReleaseSpec, train: ImageSet) -> str:
+def _publish(store: ObjectStore, facts: AuditFacts, release: ReleaseSpec, train: ImageSet) -> str:
     key = report_key(facts.outcome.audit_id)
     store.put(key, _html(store, facts, release, train, with_fleet=False).encode())
     return store.child_uri(key)
 
 
-def _html(store: ObjectStore, facts: ReleaseFacts, release: ReleaseSpec, train: ImageSet, with_fleet: bool) -> str:
+def _html(store: ObjectStore, facts: AuditFacts, release: ReleaseSpec, train: ImageSet, with_fleet: bool) -> str:
     images = ImageSet(store, release.images, facts.audit["images_digest"])
     return release_page(facts, pair_groups(facts, images, train), read_tail(store, facts), fleet=with_fleet)
 

@@ -20,7 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flows.report import words
-from flows.report.facts import ReleaseFacts, Row, StoreFacts, label_of
+from flows.report.facts import AuditFacts, Row, StoreFacts, label_of
 from flows.report.figures.charts import Chart, curve_chart, fleet_chart, library, rates_chart, tail_chart
 from flows.report.figures.pairs import PairGroup
 from flows.report.tail import Tail
@@ -42,7 +42,7 @@ FLEET_COLUMNS = (
 )
 
 
-def release_page(facts: ReleaseFacts, groups: Sequence[PairGroup], tail: Tail | None, *, fleet: bool) -> str:
+def release_page(facts: AuditFacts, groups: Sequence[PairGroup], tail: Tail | None, *, fleet: bool) -> str:
     """The report of one audit.
 
     Args:

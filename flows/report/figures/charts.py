@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import vl_convert
 from markupsafe import Markup
 
-from flows.report.facts import LayerCurve, ReleaseFacts, Row, StoreFacts, label_of
+from flows.report.facts import AuditFacts, LayerCurve, Row, StoreFacts, label_of
 from flows.report.tail import Tail
 from flows.report.words import percent
 from flows.results.outcome import COPYING, NO_COPYING
@@ -88,7 +88,7 @@ def library() -> str:
     return str(vl_convert.javascript_bundle(script, vl_version=VEGA_LITE))
 
 
-def curve_chart(facts: ReleaseFacts) -> Chart | None:
+def curve_chart(facts: AuditFacts) -> Chart | None:
     """Â over layers with its interval, beside the enrolled releases; None where no layer carries information."""
     curves = [facts.own, *facts.others]
     names = _distinct(curves)
@@ -164,11 +164,11 @@ def _domain(ends: Sequence[float]) -> list[float]:
     return [max(0.0, min(0.4, *ends) - 0.02), min(1.0, max(0.6, *ends) + 0.02)]
 
 
-def _colour(facts: ReleaseFacts) -> str:
+def _colour(facts: AuditFacts) -> str:
     return VERDICT_COLOURS.get(facts.outcome.verdict, "var(--open)")
 
 
-def tail_chart(facts: ReleaseFacts, tail: Tail) -> Chart:
+def tail_chart(facts: AuditFacts, tail: Tail) -> Chart:
     """How near images come to the training images: the generated beside unseen real ones."""
     sides = {"unseen real images": tail.unseen, "generated images": tail.generated}
     rows = [
@@ -208,7 +208,7 @@ def tail_chart(facts: ReleaseFacts, tail: Tail) -> Chart:
     return _chart("tail-chart", alt, {"height": 240, "data": {"values": rows}, "layer": [steps, edge]})
 
 
-def rates_chart(facts: ReleaseFacts) -> Chart | None:
+def rates_chart(facts: AuditFacts) -> Chart | None:
     """Copy rate by layer with its interval and the allowed rate; None where no layer measures it."""
     names = {"rate": "copy_rate", "low": "copy_rate_low", "high": "copy_rate_high"}
     rows = [{"layer": row["layer"], **{k: row[name] for k, name in names.items()}} for row in facts.outcome.scores]

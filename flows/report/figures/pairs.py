@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from actors.encoder.decode import UnreadableImageError, decode
-from flows.report.facts import ReleaseFacts, Row
+from flows.report.facts import AuditFacts, Row
 from storage.digest import short
 from storage.errors import LayerprintError
 from storage.image_sets.manifest import Manifest
@@ -125,7 +125,7 @@ def _found(error: Exception) -> str:
     return error.found if isinstance(error, LayerprintError) else str(error)
 
 
-def pair_groups(facts: ReleaseFacts, release: ImageSet, train: ImageSet) -> list[PairGroup]:
+def pair_groups(facts: AuditFacts, release: ImageSet, train: ImageSet) -> list[PairGroup]:
     """The pairs of the layer that decides, then those of an early and a late layer that were not shown yet."""
     layers = [int(row["layer"]) for row in facts.outcome.informative]
     if not layers or facts.decisive is None:
