@@ -1,21 +1,26 @@
-"""Writes the reports of a spec's releases: into a folder, the page of all releases beside them, or into the store."""
+"""Writes reports into a folder or the store, and pictures of audits into the store."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from flows.report.facts import AuditFacts, Row, audit_facts, label_of, read_store
+from flows.report.facts import AuditFacts, Row, audit_facts, label_of, read_evidence, read_store
+from flows.report.figures.layer_curves import curves_picture
 from flows.report.figures.pairs import ImageSet, pair_groups
+from flows.report.figures.pairs_sheet import pairs_picture
 from flows.report.modelcard import model_card
 from flows.report.pages import fleet_page, release_page
 from flows.report.serve import FLEET_FILE
 from flows.report.tail import read_tail
+from flows.results.outcome import AuditOutcome
 from flows.results.store_owner import OWNER_KEY
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.text import file_name
+from storage.digest import digest, short
 from storage.errors import InputError
 from storage.objects.open import ObjectMissingError, ObjectStore, open_store
 
@@ -62,6 +67,34 @@ def save_report(spec: AuditSpec, release: ReleaseSpec, audit_id: str) -> str:
     store = open_store(spec.store)
     train = ImageSet(store, spec.reference.train, _train_digest(store))
     return _publish(store, audit_facts(store, read_store(spec.store), audit_id), release, train)
+
+
+def save_curves(store: ObjectStore, outcomes: Sequence[AuditOutcome]) -> str:
+    """Write the curves of Â over layers of some audits into the store, as one PNG, once.
+
+    Returns:
+        Its URI.
+    """
+    key = f"pictures/curves-{short(digest(audits=[outcome.audit_id for outcome in outcomes]))}.png"
+    if not store.exists(key):
+        store.put(key, curves_picture(outcomes))
+    return store.child_uri(key)
+
+
+def save_pairs(spec: AuditSpec, release: ReleaseSpec, outcome: AuditOutcome) -> str:
+    """Write the closest pairs of an audit, those that its report shows, into the store, as one PNG, once.
+
+    Returns:
+        Its URI.
+    """
+    store = open_store(spec.store)
+    key = f"pictures/pairs-{file_name(outcome.label)}-{outcome.audit_id}.png"
+    if not store.exists(key):
+        images = ImageSet(store, release.images, outcome.audit["images_digest"])
+        train = ImageSet(store, spec.reference.train, _train_digest(store))
+        groups = pair_groups(outcome, read_evidence(store, outcome.audit_id), images, train)
+        store.put(key, pairs_picture(outcome.label, groups))
+    return store.child_uri(key)
 
 
 def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Format, publish: bool = False) -> Reports:
@@ -113,7 +146,9 @@ def _publish(store: ObjectStore, facts: AuditFacts, release: ReleaseSpec, train:
 
 def _html(store: ObjectStore, facts: AuditFacts, release: ReleaseSpec, train: ImageSet, with_fleet: bool) -> str:
     images = ImageSet(store, release.images, facts.audit["images_digest"])
-    return release_page(facts, pair_groups(facts, images, train), read_tail(store, facts), fleet=with_fleet)
+    return release_page(
+        facts, pair_groups(facts.outcome, facts.evidence, images, train), read_tail(store, facts), fleet=with_fleet
+    )
 
 
 def _report_name(row: Row, kind: Format) -> str:

@@ -34,7 +34,7 @@ def facts_of(reported: Reported, release: str) -> AuditFacts:
 def groups_of(reported: Reported, facts: AuditFacts, images: str) -> list[PairGroup]:
     store = open_store(reported.spec.store)
     release = ImageSet(store, images, facts.audit["images_digest"])
-    return pair_groups(facts, release, ImageSet(store, reported.spec.reference.train, None))
+    return pair_groups(facts.outcome, facts.evidence, release, ImageSet(store, reported.spec.reference.train, None))
 
 
 def test_the_facts_are_those_of_the_store(reported: Reported) -> None:
@@ -160,9 +160,8 @@ def test_an_old_audit_without_anything_is_still_a_page(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     write_audit(store, "old", "old", 1, 0.0, profile_id=None, run=None, search=None)
     facts = audit_facts(store, read_store(store.uri), "old")
-    page = release_page(
-        facts, pair_groups(facts, ImageSet(store, "x", None), ImageSet(store, "x", None)), None, fleet=False
-    )
+    nowhere = ImageSet(store, "x", None)
+    page = release_page(facts, pair_groups(facts.outcome, facts.evidence, nowhere, nowhere), None, fleet=False)
     for said in ("No validity checks are stored", "No other release is enrolled", "No pairs are stored",
                  "Nobody asked", "All images of all sets were read"):  # fmt: skip
         assert said in page

@@ -44,7 +44,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     nowhere = ImageSet(store, str(folder / "none"), None)
     for audit in audits:
         facts = audit_facts(store, shared, audit["audit_id"])
-        page = release_page(facts, pair_groups(facts, nowhere, nowhere), read_tail(store, facts), fleet=True)
+        groups = pair_groups(facts.outcome, facts.evidence, nowhere, nowhere)
+        page = release_page(facts, groups, read_tail(store, facts), fleet=True)
         (folder / f"{audit['audit_id']}.html").write_text(page, encoding="utf-8")
         (folder / f"{audit['audit_id']}.md").write_text(model_card(facts), encoding="utf-8")
     hrefs = {audit["audit_id"]: f"{audit['audit_id']}.html" for audit in audits}
