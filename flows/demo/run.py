@@ -22,7 +22,7 @@ from rich.markup import escape
 from flows.attribute import attribute_images
 from flows.audit import audit
 from flows.demo.data import SCORING, DemoMaterial, build_demo_material, write_png_set
-from flows.report.figures.gallery import save_curves, save_pairs
+from flows.report.make import save_curves, save_pairs
 from flows.results.outcome import AuditOutcome
 from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec
@@ -85,8 +85,8 @@ def run_demo(runtime: Runtime, folder: Path, *, local: bool, seed: int, say: Cal
         ]
         store = open_store(spec.store)
         save_curves(store, outcomes)
-        for outcome in outcomes:
-            save_pairs(store, spec, outcome)
+        for release, outcome in zip(spec.releases, outcomes, strict=True):
+            save_pairs(spec, release, outcome)
         results = Path(spec.store) if local else _download(store, folder / f"results-{seed}")
     pictures = sorted(str(path) for path in (results / "pictures").glob("*.png"))
     return DemoResult(outcomes, attributed, pictures, _next_commands(results))

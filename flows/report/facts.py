@@ -78,7 +78,7 @@ class StoreFacts:
 
 
 @dataclass(frozen=True)
-class ReleaseFacts:
+class AuditFacts:
     """All that the report of one audit says.
 
     Attributes:
@@ -107,12 +107,8 @@ class ReleaseFacts:
 
     @property
     def decisive(self) -> int | None:
-        """The layer that the verdict rests on, else the middle informative one; None when there is none."""
-        layers = [int(row["layer"]) for row in self.outcome.informative]
-        chosen = self.audit["copying_layer"]
-        if chosen in layers:
-            return int(chosen)
-        return layers[len(layers) // 2] if layers else None
+        """The layer that the verdict rests on; see `decisive_layer`."""
+        return decisive_layer(self.outcome)
 
 
 def label_of(row: Row) -> str:
@@ -135,7 +131,7 @@ def read_store(uri: str) -> StoreFacts:
     return StoreFacts(uri, *tables)
 
 
-def release_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> ReleaseFacts:
+def audit_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> AuditFacts:
     """Read what the report of one audit says.
 
     Raises:
@@ -145,26 +141,40 @@ def release_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> Rele
     outcome = load_outcome(store, audit_id)
     if outcome is None:
         raise InputError(f"no audit {audit_id!r} in {store.uri}", "layerprint status --store STORE lists them")
-    own = _own_curve(outcome)
+    own = curve_of(outcome)
     others = _comparable(shared.curves, outcome)
-    evidence = read_result(store, "evidence", audit_id).to_pylist()
     asked, named = _attributions(shared.attributions, outcome)
-    return ReleaseFacts(
+    return AuditFacts(
         outcome=outcome,
         own=own,
         others=_nearest(own, others),
         enrolled=len(others),
-        evidence=sorted(evidence, key=lambda row: (row["layer"], row["rank"])),
+        evidence=read_evidence(store, audit_id),
         rejects=read_result(store, "rejects", audit_id).to_pylist(),
         asked=asked,
         named=named,
     )
 
 
-def _own_curve(outcome: AuditOutcome) -> LayerCurve:
-    rows = outcome.scores
-    columns = ([row[name] for row in rows] for name in ("layer", "a_hat", "a_low", "a_high"))
+def read_evidence(store: ObjectStore, audit_id: str) -> list[Row]:
+    """The closest pairs of an audit, by layer and rank."""
+    rows = read_result(store, "evidence", audit_id).to_pylist()
+    return sorted(rows, key=lambda row: (row["layer"], row["rank"]))
+
+
+def curve_of(outcome: AuditOutcome) -> LayerCurve:
+    """The curve of an audited release."""
+    columns = ([row[name] for row in outcome.scores] for name in ("layer", "a_hat", "a_low", "a_high"))
     return LayerCurve(outcome.label, *columns)
+
+
+def decisive_layer(outcome: AuditOutcome) -> int | None:
+    """The layer that the verdict rests on, else the middle informative one; None when there is none."""
+    layers = [int(row["layer"]) for row in outcome.informative]
+    chosen = outcome.audit["copying_layer"]
+    if chosen in layers:
+        return int(chosen)
+    return layers[len(layers) // 2] if layers else None
 
 
 def _comparable(rows: Sequence[Row], outcome: AuditOutcome) -> list[LayerCurve]:

@@ -1,20 +1,25 @@
-"""Writes the reports of a spec's releases: into a folder, the page of all releases beside them, or into the store."""
+"""Writes reports into a folder or the store, and pictures of audits into the store."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from flows.report.facts import ReleaseFacts, Row, label_of, read_store, release_facts
+from flows.report.facts import AuditFacts, Row, audit_facts, label_of, read_evidence, read_store
+from flows.report.figures.layer_curves import curves_picture
 from flows.report.figures.pairs import ImageSet, pair_groups
+from flows.report.figures.pairs_sheet import pairs_picture
 from flows.report.modelcard import model_card
 from flows.report.pages import fleet_page, release_page
 from flows.report.serve import FLEET_FILE
 from flows.report.tail import read_tail
+from flows.results.outcome import AuditOutcome
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.text import file_name
+from storage.digest import digest, short
 from storage.errors import InputError
 from storage.layout import OWNER_KEY, report_key
 from storage.objects.open import ObjectMissingError, ObjectStore, open_store
@@ -56,7 +61,35 @@ def save_report(spec: AuditSpec, release: ReleaseSpec, audit_id: str) -> str:
     """
     store = open_store(spec.store)
     train = ImageSet(store, spec.reference.train, _train_digest(store))
-    return _publish(store, release_facts(store, read_store(spec.store), audit_id), release, train)
+    return _publish(store, audit_facts(store, read_store(spec.store), audit_id), release, train)
+
+
+def save_curves(store: ObjectStore, outcomes: Sequence[AuditOutcome]) -> str:
+    """Write the curves of Â over layers of some audits into the store, as one PNG, once.
+
+    Returns:
+        Its URI.
+    """
+    key = f"pictures/curves-{short(digest(audits=[outcome.audit_id for outcome in outcomes]))}.png"
+    if not store.exists(key):
+        store.put(key, curves_picture(outcomes))
+    return store.child_uri(key)
+
+
+def save_pairs(spec: AuditSpec, release: ReleaseSpec, outcome: AuditOutcome) -> str:
+    """Write the closest pairs of an audit, those that its report shows, into the store, as one PNG, once.
+
+    Returns:
+        Its URI.
+    """
+    store = open_store(spec.store)
+    key = f"pictures/pairs-{file_name(outcome.label)}-{outcome.audit_id}.png"
+    if not store.exists(key):
+        images = ImageSet(store, release.images, outcome.audit["images_digest"])
+        train = ImageSet(store, spec.reference.train, _train_digest(store))
+        groups = pair_groups(outcome, read_evidence(store, outcome.audit_id), images, train)
+        store.put(key, pairs_picture(outcome.label, groups))
+    return store.child_uri(key)
 
 
 def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Format, publish: bool = False) -> Reports:
@@ -89,7 +122,7 @@ def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Forma
     for one in wanted:
         row = audits[one.label]
         if row is not None:
-            facts = release_facts(store, shared, row["audit_id"])
+            facts = audit_facts(store, shared, row["audit_id"])
             page = model_card(facts) if kind == "modelcard" else _html(store, facts, one, train, with_fleet)
             path = _write(folder, _report_name(row, kind), page)
             published = _publish(store, facts, one, train) if publish else None
@@ -100,15 +133,17 @@ def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Forma
     return Reports(written, _write(folder, FLEET_FILE, fleet_page(shared, hrefs, missing)), missing)
 
 
-def _publish(store: ObjectStore, facts: ReleaseFacts, release: ReleaseSpec, train: ImageSet) -> str:
+def _publish(store: ObjectStore, facts: AuditFacts, release: ReleaseSpec, train: ImageSet) -> str:
     key = report_key(facts.outcome.audit_id)
     store.put(key, _html(store, facts, release, train, with_fleet=False).encode())
     return store.child_uri(key)
 
 
-def _html(store: ObjectStore, facts: ReleaseFacts, release: ReleaseSpec, train: ImageSet, with_fleet: bool) -> str:
+def _html(store: ObjectStore, facts: AuditFacts, release: ReleaseSpec, train: ImageSet, with_fleet: bool) -> str:
     images = ImageSet(store, release.images, facts.audit["images_digest"])
-    return release_page(facts, pair_groups(facts, images, train), read_tail(store, facts), fleet=with_fleet)
+    return release_page(
+        facts, pair_groups(facts.outcome, facts.evidence, images, train), read_tail(store, facts), fleet=with_fleet
+    )
 
 
 def _report_name(row: Row, kind: Format) -> str:

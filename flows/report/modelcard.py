@@ -7,17 +7,17 @@ from typing import Any
 import yaml
 
 from flows.report import words
-from flows.report.facts import ReleaseFacts
+from flows.report.facts import AuditFacts
 from flows.text import cut, escaped
 
 
-def model_card(facts: ReleaseFacts) -> str:
+def model_card(facts: AuditFacts) -> str:
     """Front matter and text in Markdown: merge the first into the card's own, put the second where it belongs."""
     front = yaml.safe_dump(_metadata(facts), sort_keys=False, allow_unicode=True, width=100)
     return f"---\n{front}---\n\n{_text(facts)}"
 
 
-def _metadata(facts: ReleaseFacts) -> dict[str, Any]:
+def _metadata(facts: AuditFacts) -> dict[str, Any]:
     audit = facts.audit
     metrics = [
         ("copy_rate", "copy rate (share of copies of training images)", audit["copy_rate"]),
@@ -37,7 +37,7 @@ def _metadata(facts: ReleaseFacts) -> dict[str, Any]:
     return {"tags": ["layerprint", "memorization-audit"], "model-index": [index]}
 
 
-def _text(facts: ReleaseFacts) -> str:
+def _text(facts: AuditFacts) -> str:
     audit, said = facts.audit, words.answer(facts.outcome)
     first, last = _ends(facts) or ("–", "–")
     numbers = [
@@ -63,6 +63,6 @@ def _text(facts: ReleaseFacts) -> str:
     )
 
 
-def _ends(facts: ReleaseFacts) -> tuple[str, str] | None:
+def _ends(facts: AuditFacts) -> tuple[str, str] | None:
     known = facts.outcome.informative
     return (f"{known[0]['a_hat']:.2f}", f"{known[-1]['a_hat']:.2f}") if known else None

@@ -12,7 +12,6 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
-from importlib.resources import files
 from typing import Any
 
 import yaml
@@ -20,9 +19,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flows.report import words
-from flows.report.facts import ReleaseFacts, Row, StoreFacts, label_of
-from flows.report.figures.charts import Chart, curve_chart, fleet_chart, library, rates_chart, tail_chart
+from flows.report.facts import AuditFacts, Row, StoreFacts, label_of
+from flows.report.figures.charts import fleet_chart, rates_chart, tail_chart
+from flows.report.figures.layer_curves import curve_chart
 from flows.report.figures.pairs import PairGroup
+from flows.report.figures.vega import Chart, library, template
 from flows.report.tail import Tail
 from flows.text import cut, printable
 
@@ -42,7 +43,7 @@ FLEET_COLUMNS = (
 )
 
 
-def release_page(facts: ReleaseFacts, groups: Sequence[PairGroup], tail: Tail | None, *, fleet: bool) -> str:
+def release_page(facts: AuditFacts, groups: Sequence[PairGroup], tail: Tail | None, *, fleet: bool) -> str:
     """The report of one audit.
 
     Args:
@@ -86,7 +87,7 @@ def fleet_page(shared: StoreFacts, hrefs: dict[str, str], missing: Sequence[str]
             **row,
             "label": label_of(row),
             "href": hrefs.get(row["audit_id"]),
-            "tone": words.TONES.get(row["verdict"], "open"),
+            "tone": words.tone(row["verdict"]),
             "interval": words.interval(row["copy_rate_low"], row["copy_rate_high"]),
         }
         for row in shared.latest()
@@ -99,7 +100,6 @@ def fleet_page(shared: StoreFacts, hrefs: dict[str, str], missing: Sequence[str]
         rows=rows,
         over_time=over_time,
         verdicts=Counter(row["verdict"] for row in rows).most_common(),
-        tones=words.TONES,
         columns=FLEET_COLUMNS,
         store=shared.uri,
         missing=missing,
@@ -135,18 +135,18 @@ def digests(audit: Row) -> list[tuple[str, str]]:
 # -- templates -------------------------------------------------------------------------------------------------
 
 
-def _page(template: str, charts: Sequence[Chart | None], scripts: Sequence[str], **context: Any) -> str:
+def _page(page: str, charts: Sequence[Chart | None], scripts: Sequence[str], **context: Any) -> str:
     drawn = [one for one in charts if one is not None]
-    style = _template("style.css")
-    code = [*map(_template, scripts), *([library()] if drawn else [])]
+    style = template("style.css")
+    code = [*map(template, scripts), *([library()] if drawn else [])]
     return (
         _environment()
-        .get_template(template)
+        .get_template(page)
         .render(
             **context,
             charts={one.name: one.spec for one in drawn},
-            style=_raw(style, "style"),
-            scripts=[_raw(script, "script") for script in code],
+            style=raw(style, "style"),
+            scripts=[raw(script, "script") for script in code],
             policy=_policy(style, code),
             meaning=words.MEANING,
             early_late=words.EARLY_LATE,
@@ -157,11 +157,7 @@ def _page(template: str, charts: Sequence[Chart | None], scripts: Sequence[str],
     )
 
 
-def _template(name: str) -> str:
-    return files("flows.report").joinpath(f"templates/{name}").read_text(encoding="utf-8")
-
-
-def _raw(text: str, tag: str) -> Markup:
+def raw(text: str, tag: str) -> Markup:
     """Our own script or style as it is.
 
     Raises:
@@ -199,10 +195,11 @@ def _environment() -> Environment:
         counted=_counted,
         day=_day,
         number=_number,
-        digits=_digits,
+        digits=words.digits,
         sortable=_sortable,
         percent=words.percent,
         certainty=words.certainty,
+        tone=words.tone,
     )
     made.globals.update(interval=words.interval)
     return made
@@ -221,10 +218,6 @@ def _counted(value: int | None) -> str:
 
 def _number(value: float | None, places: int) -> str:
     return "–" if value is None else f"{value:.{places}f}"
-
-
-def _digits(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2g}"
 
 
 def _sortable(value: float | None) -> str:

@@ -9,8 +9,7 @@ import logging
 from collections.abc import Callable
 
 from flows.orchestration.artifacts import show_outcome
-from flows.report.figures.gallery import save_curves, save_pairs
-from flows.report.make import save_report
+from flows.report.make import save_curves, save_pairs, save_report
 from flows.results.outcome import AuditOutcome
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from storage.errors import LayerprintError
@@ -29,7 +28,7 @@ def publish(spec: AuditSpec, release: ReleaseSpec, outcome: AuditOutcome) -> lis
     store = open_store(spec.store)
     makers: dict[str, Callable[[], str]] = {
         "curve": lambda: save_curves(store, [outcome]),
-        "pairs": lambda: save_pairs(store, spec, outcome),
+        "pairs": lambda: save_pairs(spec, release, outcome),
         "report": lambda: save_report(spec, release, outcome.audit_id),
     }
     made, missing = {"outcome": store.child_uri(result_key("audits", outcome.audit_id))}, []

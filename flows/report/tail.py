@@ -15,7 +15,7 @@ from actors.stages.reference import PartitionSettings, partition_prefix
 from actors.stages.search import plan_search
 from actors.workers.contamination import contaminated_rows
 from actors.workers.nearest_table import NearestTable
-from flows.report.facts import ReleaseFacts, Row
+from flows.report.facts import AuditFacts, Row
 from scoring.nearest.search_plan import SearchMode
 from scoring.presets import PRESETS
 from scoring.score.copy_rate import tail_rank
@@ -49,7 +49,7 @@ class Tail(NamedTuple):
     identical: int
 
 
-def read_tail(store: ObjectStore, facts: ReleaseFacts) -> Tail | None:
+def read_tail(store: ObjectStore, facts: AuditFacts) -> Tail | None:
     """The tail in the layer that decides; None where the distances are not in the store (any more)."""
     if facts.decisive is None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, NamedTuple
 
 from flows.results.outcome import COPYING, INCONCLUSIVE, INVALID, NO_COPYING, AuditOutcome
@@ -9,7 +10,7 @@ from flows.results.outcome import COPYING, INCONCLUSIVE, INVALID, NO_COPYING, Au
 Tone = Literal["bad", "good", "open"]
 
 TONES: dict[str, Tone] = {COPYING: "bad", NO_COPYING: "good"}
-"""Tone of a verdict; of all others "open": the audit gives no answer."""
+"""Tones of the verdicts that are an answer; all others are "open"."""
 
 MARKS: dict[Tone, str] = {"bad": "✕", "good": "✓", "open": "?"}
 
@@ -40,6 +41,20 @@ class Answer(NamedTuple):
     todo: list[str]
 
 
+def tone(verdict: str) -> Tone:
+    """The tone of a verdict, which is also its CSS class.
+
+    >>> tone("copying"), tone("invalid")
+    ('bad', 'open')
+    """
+    return TONES.get(verdict, "open")
+
+
+def colour(verdict: str) -> str:
+    """The colour of a verdict, a CSS variable of the page."""
+    return f"var(--{tone(verdict)})"
+
+
 def percent(share: float | None) -> str:
     """A share in per cent; two digits where it is small.
 
@@ -49,6 +64,15 @@ def percent(share: float | None) -> str:
     if share is None:
         return "unknown"
     return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.3g} %"
+
+
+def digits(value: float | None) -> str:
+    """A number with two significant digits.
+
+    >>> digits(0.00173), digits(None), digits(float("nan"))
+    ('0.0017', '–', '–')
+    """
+    return "–" if value is None or math.isnan(value) else f"{value:.2g}"
 
 
 def certainty(probability: float | None) -> str:

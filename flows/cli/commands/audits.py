@@ -50,14 +50,15 @@ def audit(
 
     with working(as_json) as (_, runtime):
         from flows.audit import audit as audit_flow  # takes seconds: after the spec is known to be good
-        from flows.report.figures.gallery import save_curves, save_pairs
+        from flows.report.make import save_curves, save_pairs
         from flows.results.outcome import NO_COPYING
         from storage.objects.open import open_store
 
         report = audit_flow(runtime, loaded, chosen)
         store = open_store(loaded.store)
+        releases = {one.label: one for one in chosen}
         pictures = [save_curves(store, report.outcomes)]
-        pictures += [save_pairs(store, loaded, outcome) for outcome in report.outcomes]
+        pictures += [save_pairs(loaded, releases[outcome.label], outcome) for outcome in report.outcomes]
         forward = runtime.forward_images
     if as_json:
         screen.print_json(

@@ -1,6 +1,6 @@
-"""The closest pairs as small pictures: drawn anew from the pixels, so that no byte of a stranger's file is passed on.
+"""The closest pairs as small pictures, re-encoded from their pixels, so that no byte of an untrusted file is passed on.
 
-A picture that cannot be had, since its image is gone, was changed or cannot be read, is a sentence instead.
+An image that is missing, has changed or cannot be read is replaced by a sentence.
 """
 
 from __future__ import annotations
@@ -8,13 +8,15 @@ from __future__ import annotations
 import base64
 import io
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageChops
 
 from actors.encoder.decode import UnreadableImageError, decode
-from flows.report.facts import ReleaseFacts, Row
+from flows.report.facts import Row, decisive_layer
+from flows.results.outcome import AuditOutcome
 from storage.errors import LayerprintError
 from storage.image_sets.manifest import Manifest
 from storage.image_sets.open import list_images, open_reader
@@ -30,6 +32,9 @@ KEPT = 500
 
 PAIRS, PAIRS_ELSEWHERE = 8, 4
 """Pairs shown of the layer that decides, and of an early and a late one."""
+
+ROLES = {"decides": "on which the verdict rests", "early": "early: pixels and texture", "late": "late: meaning"}
+"""Why a layer is shown."""
 
 
 class Picture(NamedTuple):
@@ -72,6 +77,11 @@ class PairGroup(NamedTuple):
     role: str
     layer: int
     pairs: list[PairView]
+
+    @property
+    def heading(self) -> str:
+        """The layer and why it is shown."""
+        return f"Layer {self.layer}, {ROLES[self.role]}"
 
 
 class ImageSet:
@@ -125,17 +135,25 @@ def _found(error: Exception) -> str:
     return error.found if isinstance(error, LayerprintError) else str(error)
 
 
-def pair_groups(facts: ReleaseFacts, release: ImageSet, train: ImageSet) -> list[PairGroup]:
-    """The pairs of the layer that decides, then those of an early and a late layer that were not shown yet."""
-    layers = [int(row["layer"]) for row in facts.outcome.informative]
-    if not layers or facts.decisive is None:
+def pair_groups(outcome: AuditOutcome, evidence: Sequence[Row], release: ImageSet, train: ImageSet) -> list[PairGroup]:
+    """The pairs of the layer that decides, then those of an early and a late layer that were not shown yet.
+
+    Args:
+        outcome: The audit.
+        evidence: Its closest pairs, by layer and rank.
+        release: The generated images.
+        train: The training images.
+    """
+    layers = [int(row["layer"]) for row in outcome.informative]
+    decisive = decisive_layer(outcome)
+    if decisive is None:
         return []
-    roles = {facts.decisive: "decides"}
+    roles = {decisive: "decides"}
     roles.setdefault(layers[0], "early")
     roles.setdefault(layers[-1], "late")
     ends = {"early": layers[0], "late": layers[-1]}
     by_layer: dict[int, dict[str, Row]] = defaultdict(dict)
-    for row in facts.evidence:
+    for row in evidence:
         by_layer[row["layer"]].setdefault(row["image_key"], row)
     shown: set[str] = set()
     groups = []
