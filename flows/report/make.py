@@ -19,9 +19,8 @@ from flows.report.tail import read_tail
 from flows.results.outcome import AuditOutcome
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.text import file_name
-from storage.digest import digest, short
 from storage.errors import InputError
-from storage.layout import OWNER_KEY, report_key
+from storage.layout import OWNER_KEY, curves_key, pairs_key, report_key
 from storage.objects.open import ObjectMissingError, ObjectStore, open_store
 
 Format = Literal["html", "modelcard"]
@@ -70,7 +69,7 @@ def save_curves(store: ObjectStore, outcomes: Sequence[AuditOutcome]) -> str:
     Returns:
         Its URI.
     """
-    key = f"pictures/curves-{short(digest(audits=[outcome.audit_id for outcome in outcomes]))}.png"
+    key = curves_key([outcome.audit_id for outcome in outcomes])
     if not store.exists(key):
         store.put(key, curves_picture(outcomes))
     return store.child_uri(key)
@@ -83,7 +82,7 @@ def save_pairs(spec: AuditSpec, release: ReleaseSpec, outcome: AuditOutcome) -> 
         Its URI.
     """
     store = open_store(spec.store)
-    key = f"pictures/pairs-{file_name(outcome.label)}-{outcome.audit_id}.png"
+    key = pairs_key(file_name(outcome.label), outcome.audit_id)
     if not store.exists(key):
         images = ImageSet(store, release.images, outcome.audit["images_digest"])
         train = ImageSet(store, spec.reference.train, _train_digest(store))
