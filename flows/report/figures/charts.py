@@ -18,7 +18,7 @@ from flows.report.facts import LayerCurve, ReleaseFacts, Row, StoreFacts, label_
 from flows.report.tail import Tail
 from flows.report.words import percent
 from flows.results.outcome import COPYING, NO_COPYING
-from flows.text import cut
+from flows.text import one_line
 
 VEGA_LITE = "6.4"
 WIDTH = 720
@@ -149,7 +149,7 @@ def _distinct(curves: Sequence[LayerCurve]) -> list[str]:
     """Short names of curves, told apart by a number where cutting made them equal."""
     names: list[str] = []
     for curve in curves:
-        name = cut(curve.label, 32)
+        name = one_line(curve.label, 32)
         names.append(f"{name} ({len(names)})" if name in names else name)
     return names
 
@@ -246,9 +246,9 @@ def fleet_chart(shared: StoreFacts) -> Chart | None:
         return None
     rows = [
         {
-            "release": cut(label_of(row)),
+            "release": one_line(label_of(row)),
             "when": row["created_at"].isoformat(),
-            "verdict": cut(row["verdict"]),
+            "verdict": one_line(row["verdict"]),
             "rate": row["copy_rate"],
         }
         for row in audits
