@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from flows.text import printable
+from flows.text import terminal_text
 from storage.errors import LayerprintError
 
 if TYPE_CHECKING:  # importing it would load Ray for --help
@@ -89,7 +89,7 @@ class _Warnings(logging.Handler):
         self._board = board
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._board.say(f"[yellow]![/] {escape(printable(record.getMessage()))}")
+        self._board.say(f"[yellow]![/] {escape(terminal_text(record.getMessage()))}")
 
 
 def _ended(now: StageProgress, seconds: float) -> str:
@@ -127,9 +127,9 @@ def print_error(error: LayerprintError, as_json: bool) -> None:
 def explain(out: Console, what: str, found: str, remedy: str) -> None:
     """What is wrong, and the remedy. On a terminal lines break between words: a URI stays whole."""
     width = out.width if out.is_terminal else 0
-    lines = wrapped(f"{what} {printable(found)}", width).removeprefix(what)
+    lines = wrapped(f"{what} {terminal_text(found)}", width).removeprefix(what)
     out.print(f"[bold red]{what}[/]{escape(lines)}", soft_wrap=True)
-    out.print(f"[bold]→[/]{escape(wrapped(f'→ {printable(remedy)}', width)[1:])}", soft_wrap=True)
+    out.print(f"[bold]→[/]{escape(wrapped(f'→ {terminal_text(remedy)}', width)[1:])}", soft_wrap=True)
 
 
 def wrapped(text: str, width: int) -> str:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.cli.console import explain
-from flows.text import printable
+from flows.text import terminal_text
 
 if TYPE_CHECKING:  # what is shown; importing it would load Ray and Prefect for --help
     from flows.attribute import AttributedImages
@@ -326,7 +326,7 @@ def forward_text(forward: int) -> str:
 
 def safe(text: str) -> str:
     """A stranger's text for the terminal: no control characters, no markup."""
-    return escape(printable(text))
+    return escape(terminal_text(text))
 
 
 def _attributed(outcome: AuditOutcome, name: str) -> str:

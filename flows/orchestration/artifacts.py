@@ -25,7 +25,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 
 from actors.stages.context import Progress
 from flows.results.outcome import AuditOutcome
-from flows.text import plain, slug
+from flows.text import artifact_key, markdown
 
 EVERY_S = 2.0
 
@@ -65,7 +65,7 @@ class ProgressArtifacts:
         percent, text = 100 * now.done / max(now.total, 1), progress_text(now, clock - shown.began)
         with _for_people():
             if shown.artifact is None:
-                made = create_progress_artifact(percent, key=slug("progress", now.stage), description=text)
+                made = create_progress_artifact(percent, key=artifact_key("progress", now.stage), description=text)
                 shown.artifact = cast(UUID, made)  # called synchronously
             else:
                 update_progress_artifact(shown.artifact, percent, description=text)
@@ -77,7 +77,7 @@ def progress_text(now: Progress, seconds: float) -> str:
     >>> progress_text(Progress("embed glow@80", "images", 300, 1000, 100), 20.0)
     '**embed glow@80**: 300 of 1,000 images, 100 found in the store, 10 images/s, 1 min 10 s left'
     """
-    parts = [f"**{plain(now.stage)}**: {now.done:,} of {now.total:,} {now.unit}"]
+    parts = [f"**{markdown(now.stage)}**: {now.done:,} of {now.total:,} {now.unit}"]
     fresh = now.done - now.skipped
     if now.skipped:
         parts.append(f"{now.skipped:,} found in the store")
@@ -100,15 +100,16 @@ def show_outcome(
         missing: Pictures and pages that could not be made, and why.
     """
     audit = outcome.audit
-    text = f"**{plain(outcome.label)}: {outcome.verdict}.** {plain(audit['invalid_reason'] or audit['sentence'])}"
-    text += "".join(f"\n\n{plain(sentence)}" for sentence in missing)
+    text = f"**{markdown(outcome.label)}: {outcome.verdict}.** {markdown(audit['invalid_reason'] or audit['sentence'])}"
+    text += "".join(f"\n\n{markdown(sentence)}" for sentence in missing)
     with _for_people():
-        create_table_artifact(score_rows(outcome), key=slug("scores", outcome.label), description=text)
+        create_table_artifact(score_rows(outcome), key=artifact_key("scores", outcome.label), description=text)
         if curve is not None:
             picture = f"data:image/png;base64,{base64.b64encode(curve).decode()}"
-            create_image_artifact(picture, key=slug("curve", outcome.label), description=text)
+            create_image_artifact(picture, key=artifact_key("curve", outcome.label), description=text)
         for name, uri in links.items():
-            create_link_artifact(uri, link_text=f"{name}: {uri}", key=slug(name, outcome.label), description=text)
+            key = artifact_key(name, outcome.label)
+            create_link_artifact(uri, link_text=f"{name}: {uri}", key=key, description=text)
 
 
 def score_rows(outcome: AuditOutcome) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import yaml
 
 from flows.report import words
 from flows.report.facts import AuditFacts
-from flows.text import cut, escaped
+from flows.text import markdown, one_line
 
 
 def model_card(facts: AuditFacts) -> str:
@@ -25,15 +25,17 @@ def _metadata(facts: AuditFacts) -> dict[str, Any]:
     ]
     result = {
         "task": {"type": "unconditional-image-generation", "name": "memorization audit"},
-        "dataset": {"type": cut(audit["reference"], 100), "name": cut(audit["reference"], 100)},
+        "dataset": {"type": one_line(audit["reference"], 100), "name": one_line(audit["reference"], 100)},
         "metrics": [
             {"type": kind, "name": name, "value": round(value, 5), "verified": False}
             for kind, name, value in metrics
             if value is not None
         ],
-        "source": {"name": f"layerprint {cut(audit['layerprint_version'], 20)}, audit {cut(audit['audit_id'], 40)}"},
+        "source": {
+            "name": f"layerprint {one_line(audit['layerprint_version'], 20)}, audit {one_line(audit['audit_id'], 40)}"
+        },
     }
-    index = {"name": cut(facts.outcome.label, 200), "results": [result]}
+    index = {"name": one_line(facts.outcome.label, 200), "results": [result]}
     return {"tags": ["layerprint", "memorization-audit"], "model-index": [index]}
 
 
@@ -54,11 +56,11 @@ def _text(facts: AuditFacts) -> str:
         ("images digest", audit["images_digest"]),
         ("settings digest", audit["spec_digest"]),
     ]  # fmt: skip
-    rows = "\n".join(f"| {name} | {escaped(str(value), 120)} |" for name, value in numbers)
-    sure = "\n".join(f"- {escaped(line, 600)}" for line in said.sure)
+    rows = "\n".join(f"| {name} | {markdown(str(value), 120)} |" for name, value in numbers)
+    sure = "\n".join(f"- {markdown(line, 600)}" for line in said.sure)
     limits = "\n".join(f"- {line}" for line in words.LIMITS[:4])
     return (
-        f"## Memorization audit\n\n**{escaped(said.headline, 300)}**\n\n{sure}\n\n| | |\n|---|---|\n{rows}\n\n"
+        f"## Memorization audit\n\n**{markdown(said.headline, 300)}**\n\n{sure}\n\n| | |\n|---|---|\n{rows}\n\n"
         f"Limits:\n\n{limits}\n"
     )
 

@@ -25,7 +25,7 @@ from flows.report.figures.layer_curves import curve_chart
 from flows.report.figures.pairs import PairGroup
 from flows.report.figures.vega import Chart, library, template
 from flows.report.tail import Tail
-from flows.text import cut, printable
+from flows.text import one_line, terminal_text
 
 MOST_SETTINGS = 20_000
 """Characters of the settings that a page shows."""
@@ -111,7 +111,7 @@ def settings_text(audit: Row) -> str:
     try:
         settings = json.loads(audit["settings"])
     except (ValueError, RecursionError):
-        return cut(audit["settings"], MOST_SETTINGS)
+        return one_line(audit["settings"], MOST_SETTINGS)
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
     return text if len(text) <= MOST_SETTINGS else f"{text[:MOST_SETTINGS]}…"
 
@@ -191,7 +191,7 @@ def _environment() -> Environment:
         finalize=_plain,
     )
     made.filters.update(
-        cut=cut,
+        cut=one_line,
         counted=_counted,
         day=_day,
         number=_number,
@@ -209,7 +209,7 @@ def _plain(value: object) -> object:
     """What a template writes: nothing for None, no control characters in a text."""
     if value is None:
         return ""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return terminal_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _counted(value: int | None) -> str:

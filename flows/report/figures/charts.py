@@ -11,7 +11,7 @@ from flows.report.figures.vega import Chart, chart
 from flows.report.tail import Tail
 from flows.report.words import colour, percent
 from flows.results.outcome import COPYING, NO_COPYING
-from flows.text import cut
+from flows.text import one_line
 
 VERDICT_SHAPES = {COPYING: "diamond", NO_COPYING: "circle"}
 
@@ -94,9 +94,9 @@ def fleet_chart(shared: StoreFacts) -> Chart | None:
         return None
     rows = [
         {
-            "release": cut(label_of(row)),
+            "release": one_line(label_of(row)),
             "when": row["created_at"].isoformat(),
-            "verdict": cut(row["verdict"]),
+            "verdict": one_line(row["verdict"]),
             "rate": row["copy_rate"],
         }
         for row in audits

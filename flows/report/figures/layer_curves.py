@@ -10,7 +10,7 @@ from flows.report.facts import AuditFacts, LayerCurve, Row, curve_of
 from flows.report.figures.vega import Chart, Spec, chart, png
 from flows.report.words import MEANING, colour
 from flows.results.outcome import COPYING, AuditOutcome
-from flows.text import cut
+from flows.text import one_line
 
 LAYER: Spec = {"field": "layer", "type": "ordinal", "axis": {"labelAngle": 0}}
 
@@ -39,7 +39,7 @@ def curve_chart(facts: AuditFacts) -> Chart | None:
         return None
     own = Stroke(colour(facts.outcome.verdict), "diamond", thick=True)
     strokes = [own, *(_stroke(i, copying=False) for i in range(len(facts.others)))]
-    names = _distinct([cut(curve.label, 32) for curve in (facts.own, *facts.others)])
+    names = _distinct([one_line(curve.label, 32) for curve in (facts.own, *facts.others)])
     alt = (
         f"Â of {names[0]} over {len(mine)} layers, between {min(mine):.2f} and {max(mine):.2f}, with 95 % intervals, "
         f"beside {len(facts.others)} enrolled releases. The table of layers holds the numbers."
@@ -60,14 +60,14 @@ def curves_picture(outcomes: Sequence[AuditOutcome]) -> bytes:
     for copying in (outcome.verdict == COPYING for outcome in shown):
         strokes.append(_stroke(places[copying], copying))
         places[copying] += 1
-    names = _distinct([f"{cut(outcome.label, 32)}: {cut(outcome.verdict, 20)}" for outcome in shown])
+    names = _distinct([f"{one_line(outcome.label, 32)}: {one_line(outcome.verdict, 20)}" for outcome in shown])
     legend = {"orient": "right", "direction": "vertical", "columns": -(-len(names) // LEGEND_ROWS), "labelLimit": 330,
               "symbolLimit": MOST_RELEASES, "symbolSize": 90, "rowPadding": 5}  # fmt: skip
     notes = "Bars: 95 % intervals. Thick: copying. Releases are listed in the order of their last layers."
     if len(outcomes) > len(shown):
         notes += f" {len(shown)} of {len(outcomes):,} are shown: copying ones, then those with the lowest Â."
     title = {
-        "text": f"Distance of generated images to the training images of {cut(outcomes[0].audit['reference'], 60)}",
+        "text": f"Distance of generated images to the training images of {one_line(outcomes[0].audit['reference'], 60)}",
         "subtitle": [*MEANING.replace(": ", ":\n", 1).split("\n"), notes],
     }
     spec = _layers([curve_of(outcome) for outcome in shown], names, strokes, legend)

@@ -8,7 +8,7 @@ from typing import Any
 from flows.report.figures.pairs import PairGroup, PairView
 from flows.report.figures.vega import Spec, png
 from flows.report.words import digits
-from flows.text import cut
+from flows.text import one_line
 
 TILE, GAP, COLUMNS = 128, 24, 4
 PAIR_WIDTH = 2 * TILE + 6
@@ -45,7 +45,7 @@ def pairs_picture(label: str, groups: Sequence[PairGroup]) -> bytes:
     if not groups:
         texts.append({"x": 0, "y": 12, "text": "No pairs are stored with this audit.", "style": "caption"})
     title = {
-        "text": f"{cut(label, 80)}: closest pairs",
+        "text": f"{one_line(label, 80)}: closest pairs",
         "subtitle": "Left: generated image; right: its nearest training image. "
         "p: how rarely an unseen real image comes as close.",
         "offset": 20,
@@ -77,8 +77,8 @@ def _texts(pair: PairView, left: int, top: int) -> list[Mark]:
         *missing,
         {"x": left, "y": top + 18, "text": numbers, "style": "caption"},
         {"x": left + PAIR_WIDTH, "y": top + 18, "text": tag, "style": "tag"},
-        {"x": left, "y": top + 36, "text": cut(row["image_key"], 60), "style": "key"},
-        {"x": left, "y": top + 53, "text": f"→ {cut(row['train_key'], 60)}", "style": "key"},
+        {"x": left, "y": top + 36, "text": one_line(row["image_key"], 60), "style": "key"},
+        {"x": left, "y": top + 53, "text": f"→ {one_line(row['train_key'], 60)}", "style": "key"},
     ]
 
 
