@@ -1,4 +1,4 @@
-"""Curves of Â over layers: one release beside enrolled ones on its page, or all releases of an audit in a picture."""
+"""Curves of Â over layers: one release beside enrolled ones on its page, or several audits in one picture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OTHER_SHAPES = ("circle", "square", "triangle-up", "cross")
 
 LEGEND_ROWS = 24
 MOST_RELEASES = 3 * LEGEND_ROWS
-"""Curves of a picture."""
+"""Curves in one picture."""
 
 
 class Stroke(NamedTuple):
@@ -33,7 +33,7 @@ class Stroke(NamedTuple):
 
 
 def curve_chart(facts: AuditFacts) -> Chart | None:
-    """Â over layers with its interval, beside the enrolled releases; None where no layer carries information."""
+    """Â over layers with its interval, beside the enrolled releases; None if no layer carries information."""
     mine = [a for a in facts.own.a_hat if a is not None]
     if not mine:
         return None
