@@ -27,7 +27,7 @@ Format = Literal["html", "modelcard"]
 
 
 class Written(NamedTuple):
-    """A report that was written: where its file is, and its URI in the store when it was published."""
+    """A written report: its file, and its URI in the store if it was published."""
 
     release: str
     verdict: str
@@ -37,26 +37,26 @@ class Written(NamedTuple):
 
 
 class Reports(NamedTuple):
-    """What was written: a file a release, the page of all (None when one release was asked for), who is missing."""
+    """The written files: one per release, the page of all (None for a single release); and releases without audit."""
 
     written: list[Written]
     fleet: Path | None
     missing: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain values."""
-        reports = [{**one._asdict(), "path": str(one.path)} for one in self.written]
+        """The files as plain values."""
+        reports = [{**report._asdict(), "path": str(report.path)} for report in self.written]
         return {"reports": reports, "fleet": self.fleet and str(self.fleet), "missing": self.missing}
 
 
 def save_report(spec: AuditSpec, release: ReleaseSpec, audit_id: str) -> str:
-    """Write the report of one audit, a page of its own, into the store.
+    """Write the report of one audit into the store, as a single page.
 
     Returns:
         Its URI.
 
     Raises:
-        LayerprintError: there is no such audit, or the store cannot be used.
+        LayerprintError: There is no such audit, or the store cannot be used.
     """
     store = open_store(spec.store)
     train = ImageSet(store, spec.reference.train, _train_digest(store))
@@ -92,18 +92,18 @@ def save_pairs(spec: AuditSpec, release: ReleaseSpec, outcome: AuditOutcome) -> 
 
 
 def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Format, publish: bool = False) -> Reports:
-    """Write the report of one release, or of all of the spec and, as HTML, the page of all releases.
+    """Write the report of one release, or of all releases of the spec with, as HTML, a page of all releases.
 
     Args:
         spec: Names the store, the image sets and the releases.
         release: NAME or NAME@VERSION; None = all.
-        folder: Where the files go; it is made.
-        kind: What is written.
-        publish: Put the pages into the store as well.
+        folder: Folder for the files; created if needed.
+        kind: Format of the files.
+        publish: Also put the pages into the store.
 
     Raises:
-        InputError: a release that is not in the spec or not audited, or a folder that cannot be written.
-        StoreError: the store cannot be read.
+        InputError: The release is not in the spec, no release has an audit, or the folder cannot be written.
+        StoreError: The store cannot be read.
     """
     wanted = spec.releases if release is None else [spec.release(release)]
     store, shared = open_store(spec.store), read_store(spec.store)
@@ -128,7 +128,7 @@ def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Forma
             written.append(Written(one.label, facts.outcome.verdict, row["audit_id"], path, published))
     if not with_fleet:
         return Reports(written, None, missing)
-    hrefs = {one.audit_id: one.path.name for one in written}
+    hrefs = {report.audit_id: report.path.name for report in written}
     return Reports(written, _write(folder, FLEET_FILE, fleet_page(shared, hrefs, missing)), missing)
 
 
@@ -146,7 +146,7 @@ def _html(store: ObjectStore, facts: AuditFacts, release: ReleaseSpec, train: Im
 
 
 def _report_name(row: Row, kind: Format) -> str:
-    """A file name that no stranger's text can turn into a path."""
+    """A file name that no untrusted text can turn into a path."""
     return f"{file_name(label_of(row))}-{file_name(row['audit_id'])}.{'md' if kind == 'modelcard' else 'html'}"
 
 
@@ -159,7 +159,7 @@ def _train_digest(store: ObjectStore) -> str | None:
 
 
 def _write(folder: Path, name: str, text: str) -> Path:
-    """Write a file under a temporary name and give it its own by one rename."""
+    """Write a file under a temporary name, then rename it."""
     path = folder / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -167,5 +167,5 @@ def _write(folder: Path, name: str, text: str) -> Path:
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}", "give --out FOLDER that can be") from error
+        raise InputError(f"{path} cannot be written: {error.strerror}", "give another --out FOLDER") from error
     return path

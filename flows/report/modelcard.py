@@ -1,4 +1,4 @@
-"""The block for a release's model card: metadata as Hugging Face reads it (`model-index`), and a few lines of text."""
+"""The block for a release's model card: metadata in Hugging Face's `model-index` form, and a short text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flows.text import markdown, one_line
 
 
 def model_card(facts: AuditFacts) -> str:
-    """Front matter and text in Markdown: merge the first into the card's own, put the second where it belongs."""
+    """Markdown: front matter to merge into the card's own, and a section of text."""
     front = yaml.safe_dump(_metadata(facts), sort_keys=False, allow_unicode=True, width=100)
     return f"---\n{front}---\n\n{_text(facts)}"
 
@@ -20,7 +20,7 @@ def model_card(facts: AuditFacts) -> str:
 def _metadata(facts: AuditFacts) -> dict[str, Any]:
     audit = facts.audit
     metrics = [
-        ("copy_rate", "copy rate (share of copies of training images)", audit["copy_rate"]),
+        ("copy_rate", "copy rate (share of generated images that copy training images)", audit["copy_rate"]),
         ("copy_rate_high", "copy rate, upper end of the 95 % interval", audit["copy_rate_high"]),
     ]
     result = {
@@ -47,7 +47,7 @@ def _text(facts: AuditFacts) -> str:
         ("copy rate (95 % interval)", f"{words.percent(audit['copy_rate'])} "
          f"({words.interval(audit['copy_rate_low'], audit['copy_rate_high'])})"),
         ("allowed copy rate", words.percent(audit["max_copy_rate"])),
-        ("smallest rate seen with 80 % probability", words.percent(audit["smallest_detectable_rate"])),
+        ("smallest rate detected with 80 % probability", words.percent(audit["smallest_detectable_rate"])),
         ("Â, first / last layer (0.5 = like unseen images)", f"{first} / {last}"),
         ("images: generated / training / held-out",
          f"{audit['images']:,} / {audit['train_images']:,} / {audit['held_out_images']:,}"),

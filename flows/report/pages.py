@@ -1,6 +1,6 @@
-"""From facts to HTML: one file that loads nothing, whose only scripts are ours, named by their hashes.
+"""Renders the facts of reports as HTML: self-contained pages that run only our own scripts, allowed by their hashes.
 
-Every text that goes through a template loses its control and direction characters and is escaped.
+Templates escape every text and replace its control and direction characters.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from flows.report.tail import Tail
 from flows.text import one_line, terminal_text
 
 MOST_SETTINGS = 20_000
-"""Characters of the settings that a page shows."""
+"""Characters of the settings shown on a page."""
 
 FLEET_COLUMNS = (
     ("release", "text"),
@@ -47,10 +47,10 @@ def release_page(facts: AuditFacts, groups: Sequence[PairGroup], tail: Tail | No
     """The report of one audit.
 
     Args:
-        facts: What it says.
+        facts: The contents.
         groups: The closest pairs.
-        tail: Distances in the layer that decides, if they are known.
-        fleet: Whether a page of all releases lies beside it.
+        tail: Distances at the decisive layer, if they are known.
+        fleet: Whether to link to a page of all releases beside it.
     """
     said = words.answer(facts.outcome)
     charts = {
@@ -80,7 +80,7 @@ def fleet_page(shared: StoreFacts, hrefs: dict[str, str], missing: Sequence[str]
     Args:
         shared: What the store holds.
         hrefs: Audit → file name of its report.
-        missing: Releases of the spec that are not audited.
+        missing: Releases of the spec without an audit.
     """
     rows = [
         {
@@ -107,7 +107,7 @@ def fleet_page(shared: StoreFacts, hrefs: dict[str, str], missing: Sequence[str]
 
 
 def settings_text(audit: Row) -> str:
-    """The resolved spec of an audit as YAML; as it stands where it is no JSON."""
+    """The resolved spec of an audit as YAML; unchanged if it is not JSON."""
     try:
         settings = json.loads(audit["settings"])
     except (ValueError, RecursionError):
@@ -117,7 +117,7 @@ def settings_text(audit: Row) -> str:
 
 
 def digests(audit: Row) -> list[tuple[str, str]]:
-    """What names an audit and all that went into it."""
+    """The identifiers of an audit and of its inputs."""
     names = {
         "audit": "audit_id",
         "profile": "profile_id",
@@ -136,7 +136,7 @@ def digests(audit: Row) -> list[tuple[str, str]]:
 
 
 def _page(page: str, charts: Sequence[Chart | None], scripts: Sequence[str], **context: Any) -> str:
-    drawn = [one for one in charts if one is not None]
+    drawn = [chart for chart in charts if chart is not None]
     style = template("style.css")
     code = [*map(template, scripts), *([library()] if drawn else [])]
     return (
@@ -144,7 +144,7 @@ def _page(page: str, charts: Sequence[Chart | None], scripts: Sequence[str], **c
         .get_template(page)
         .render(
             **context,
-            charts={one.name: one.spec for one in drawn},
+            charts={chart.name: chart.spec for chart in drawn},
             style=raw(style, "style"),
             scripts=[raw(script, "script") for script in code],
             policy=_policy(style, code),
@@ -158,18 +158,18 @@ def _page(page: str, charts: Sequence[Chart | None], scripts: Sequence[str], **c
 
 
 def raw(text: str, tag: str) -> Markup:
-    """Our own script or style as it is.
+    """One of our own scripts or styles, unescaped.
 
     Raises:
-        ValueError: it would end its element.
+        ValueError: The text would end its element.
     """
     if f"</{tag}" in text.lower() or "<!--" in text:
-        raise ValueError(f"a {tag} that holds </{tag} or <!--")
+        raise ValueError(f"{tag} contains </{tag} or <!--")
     return Markup(text)
 
 
 def _policy(style: str, scripts: Sequence[str]) -> str:
-    """A Content-Security-Policy: nothing is loaded, no script runs but these."""
+    """A Content-Security-Policy that loads nothing and runs only these scripts."""
 
     def source(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
@@ -182,7 +182,7 @@ def _policy(style: str, scripts: Sequence[str]) -> str:
 
 
 def _environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=PackageLoader("flows.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -190,7 +190,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_plain,
     )
-    made.filters.update(
+    environment.filters.update(
         cut=one_line,
         counted=_counted,
         day=_day,
@@ -201,12 +201,12 @@ def _environment() -> Environment:
         certainty=words.certainty,
         tone=words.tone,
     )
-    made.globals.update(interval=words.interval)
-    return made
+    environment.globals.update(interval=words.interval)
+    return environment
 
 
 def _plain(value: object) -> object:
-    """What a template writes: nothing for None, no control characters in a text."""
+    """Print None as nothing, and texts without control characters."""
     if value is None:
         return ""
     return terminal_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -17,7 +17,7 @@ VERDICT_SHAPES = {COPYING: "diamond", NO_COPYING: "circle"}
 
 
 def tail_chart(facts: AuditFacts, tail: Tail) -> Chart:
-    """How near images come to the training images: the generated beside unseen real ones."""
+    """Distances to the nearest training image: generated images beside unseen real ones."""
     sides = {"unseen real images": tail.unseen, "generated images": tail.generated}
     rows = [
         {"images": name, "from": start, "to": end, "share": share}
@@ -29,11 +29,11 @@ def tail_chart(facts: AuditFacts, tail: Tail) -> Chart:
         "mark": {"type": "bar", "binSpacing": 0.5},
         "encoding": {
             "x": {"field": "from", "bin": {"binned": True}, "type": "quantitative",
-                  "title": "distance to training (1 = the dashed line)",
+                  "title": "distance to the nearest training image (1 = dashed line)",
                   "axis": {"values": [0, 0.5, 1, 1.5, 2, 2.5, 3],
                            "labelExpr": "datum.value == 3 ? '3 and more' : datum.label"}},
             "x2": {"field": "to"},
-            "y": {"field": "share", "type": "quantitative", "stack": None, "title": "share of the images",
+            "y": {"field": "share", "type": "quantitative", "stack": None, "title": "share of images",
                   "axis": {"format": "~%"}},
             "color": {"field": "images", "type": "nominal", "sort": None,
                       "scale": {"domain": list(sides), "range": ["var(--soft)", colour(facts.outcome.verdict)]}},
@@ -50,14 +50,14 @@ def tail_chart(facts: AuditFacts, tail: Tail) -> Chart:
     }
     alt = (
         f"Distances to the nearest training image at layer {tail.layer}: {percent(float(tail.generated[below].sum()))} "
-        f"of the generated images lie left of the dashed line, {percent(float(tail.unseen[below].sum()))} of unseen "
-        "real images do."
+        f"of generated images lie left of the dashed line, and {percent(float(tail.unseen[below].sum()))} of unseen "
+        "real images."
     )
     return chart("tail-chart", alt, {"height": 240, "data": {"values": rows}, "layer": [steps, edge]})
 
 
 def rates_chart(facts: AuditFacts) -> Chart | None:
-    """Copy rate by layer with its interval and the allowed rate; None where no layer measures it."""
+    """Copy rate by layer with its interval and the limit; None if no layer measures it."""
     names = {"rate": "copy_rate", "low": "copy_rate_low", "high": "copy_rate_high"}
     rows = [{"layer": row["layer"], **{k: row[name] for k, name in names.items()}} for row in facts.outcome.scores]
     rows = [row for row in rows if None not in row.values()]
@@ -83,7 +83,7 @@ def rates_chart(facts: AuditFacts) -> Chart | None:
          "encoding": {"y": {**rate, "datum": limit}}},
     ]  # fmt: skip
     highest = percent(max(row["rate"] for row in rows))
-    alt = f"Copy rate by layer with 95 % intervals, at most {highest}; dashed: the allowed {percent(limit)}."
+    alt = f"Copy rate by layer with 95 % intervals, at most {highest}; dashed: the limit of {percent(limit)}."
     return chart("rates-chart", alt, {"height": 200, "data": {"values": rows}, "layer": layers})
 
 
@@ -103,7 +103,7 @@ def fleet_chart(shared: StoreFacts) -> Chart | None:
     ]
     times = [row["created_at"] for row in audits]
     axis: dict[str, Any] = {"grid": False}
-    if max(times) - min(times) < dt.timedelta(days=1):  # Vega's own labels leave out what ticks have in common
+    if max(times) - min(times) < dt.timedelta(days=1):  # Vega's own labels omit what all ticks share
         axis |= {"format": "%Y-%m-%d %H:%M", "tickCount": 4}
     verdicts = sorted({row["verdict"] for row in rows})
     colours = [colour(verdict) for verdict in verdicts]

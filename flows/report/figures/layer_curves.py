@@ -1,4 +1,4 @@
-"""Curves of Â over layers: one release beside enrolled ones on its page, or all releases of an audit in a picture."""
+"""Curves of Â over layers: one release beside enrolled ones on its page, or several audits in one picture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OTHER_SHAPES = ("circle", "square", "triangle-up", "cross")
 
 LEGEND_ROWS = 24
 MOST_RELEASES = 3 * LEGEND_ROWS
-"""Curves of a picture."""
+"""Curves in one picture."""
 
 
 class Stroke(NamedTuple):
@@ -33,7 +33,7 @@ class Stroke(NamedTuple):
 
 
 def curve_chart(facts: AuditFacts) -> Chart | None:
-    """Â over layers with its interval, beside the enrolled releases; None where no layer carries information."""
+    """Â over layers with its interval, beside the enrolled releases; None if no layer carries information."""
     mine = [a for a in facts.own.a_hat if a is not None]
     if not mine:
         return None
@@ -66,8 +66,9 @@ def curves_picture(outcomes: Sequence[AuditOutcome]) -> bytes:
     notes = "Bars: 95 % intervals. Thick: copying. Releases are listed in the order of their last layers."
     if len(outcomes) > len(shown):
         notes += f" {len(shown)} of {len(outcomes):,} are shown: copying ones, then those with the lowest Â."
+    reference = one_line(outcomes[0].audit["reference"], 60)
     title = {
-        "text": f"Distance of generated images to the training images of {one_line(outcomes[0].audit['reference'], 60)}",
+        "text": f"Distance of generated images to the training images of {reference}",
         "subtitle": [*MEANING.replace(": ", ":\n", 1).split("\n"), notes],
     }
     spec = _layers([curve_of(outcome) for outcome in shown], names, strokes, legend)

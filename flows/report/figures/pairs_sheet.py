@@ -47,7 +47,7 @@ def pairs_picture(label: str, groups: Sequence[PairGroup]) -> bytes:
     title = {
         "text": f"{one_line(label, 80)}: closest pairs",
         "subtitle": "Left: generated image; right: its nearest training image. "
-        "p: how rarely an unseen real image comes as close.",
+        "p: share of unseen real images that come at least as close, this image counted.",
         "offset": 20,
     }
     width = COLUMNS * (PAIR_WIDTH + GAP) - GAP

@@ -163,7 +163,7 @@ def test_an_old_audit_without_anything_is_still_a_page(tmp_path: Path) -> None:
     nowhere = ImageSet(store, "x", None)
     page = release_page(facts, pair_groups(facts.outcome, facts.evidence, nowhere, nowhere), None, fleet=False)
     for said in ("No validity checks are stored", "No other release is enrolled", "No pairs are stored",
-                 "Nobody asked", "All images of all sets were read"):  # fmt: skip
+                 "Attribution was not run", "All images of all sets were read"):  # fmt: skip
         assert said in page
 
 
