@@ -1,19 +1,20 @@
-"""What sweeps, the registry and upkeep show in a terminal, 80 columns or less."""
+"""The screens of `status`, `releases` and `sweep`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
+from flows.cli.console import output, print_marked, safe
+from flows.cli.screens.audits import outcome_table, show_failure, show_verdicts
+from flows.cli.screens.parts import forward_text, rate_text, table, verdict_text
 
-from flows.cli.screens import VERDICT_STYLE, forward_text, outcome_table, rate_text, safe, show_failure, show_verdicts
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # importing these would load Ray and Prefect for --help
     from flows.registry.registry import Entry
+    from flows.registry.store_status import StoreStatus
     from flows.sweep import SweepReport
 
+MOST_LEFT_OUT = 1000
 STATE_STYLE = {
     "current": "green",
     "flagged": "bold red",
@@ -24,39 +25,55 @@ STATE_STYLE = {
 }
 
 
+def show_status(status: StoreStatus) -> None:
+    """Print what `layerprint status` found."""
+    out = output()
+    shown = table("release", "verdict", "copy rate %|", "images|", "unreadable|", "audited (UTC)")
+    for row in status.releases:
+        name, when = safe(f"{row['release']}@{row['version']}"), row["created_at"].strftime("%Y-%m-%d %H:%M")
+        numbers = [rate_text(row), f"{row['images']:,}", str(row["rejected"])]
+        shown.add_row(name, verdict_text(row["verdict"]), *numbers, when)
+    out.print(shown if status.releases else "no finished audit in this store")
+    for name in status.not_audited:
+        print_marked(out, "not audited", "yellow", name)
+    for name in status.unfinished:
+        print_marked(out, "unfinished", "yellow", f"{name}; the next audit continues from there")
+    for name in status.left_out[:MOST_LEFT_OUT]:
+        reason = "it killed the process that embedded it; see the table rejects (layerprint sql)"
+        print_marked(out, "left out", "yellow", f"{name}: {reason}")
+
+
+def show_registry(entries: Sequence[Entry], next_sweep: str) -> None:
+    """Print the releases with the state of each."""
+    out = output()
+    shown = table("release", "state", "copy rate %|", "audited (UTC)")
+    for entry in entries:
+        state, row = entry.standing.state, entry.audit
+        audited = ["", ""] if row is None else [rate_text(row), f"{row['created_at']:%Y-%m-%d %H:%M}"]
+        shown.add_row(safe(entry.label), f"[{STATE_STYLE.get(state, 'default')}]{state}[/]", *audited)
+    out.print(shown if entries else "no releases")
+    for entry in entries:
+        if entry.standing.reason and entry.standing.state not in ("current", "flagged"):
+            text = f"{entry.label}: {entry.standing.reason}"
+            print_marked(out, entry.standing.state, STATE_STYLE[entry.standing.state], text)
+    out.print(f"\nnext sweep: {safe(next_sweep)}")
+
+
 def show_sweep(report: SweepReport, forward: int) -> None:
-    """What `layerprint sweep` did."""
-    out = Console(highlight=False)
+    """Print what `layerprint sweep` did."""
+    out = output()
     if report.audited:
         out.print()
         out.print(outcome_table(report.audited))
     for outcome in report.audited:
         show_verdicts(out, outcome)
     for label, verdict in report.standing.items():
-        out.print(f"[dim]current[/] {safe(label)}: [{VERDICT_STYLE.get(verdict, 'green')}]{safe(verdict)}[/]")
+        out.print(f"[dim]current[/] {safe(label)}: {verdict_text(verdict)}")
     for label, reason in report.left.items():
-        out.print(f"[cyan]left alone[/] {safe(label)}: {safe(reason)}")
+        print_marked(out, "left alone", "cyan", f"{label}: {reason}")
     for label, error in report.failures.items():
         show_failure(out, label, error)
     for label, missing in report.unpublished.items():
-        for one in missing:
-            out.print(f"[yellow]not shown[/] {safe(label)}: {safe(one)}")
+        for reason in missing:
+            print_marked(out, "not shown", "yellow", f"{label}: {reason}")
     out.print(f"\n[bold]{report.sentence}[/]\n{forward_text(forward)}")
-
-
-def show_registry(entries: Sequence[Entry], next_sweep: str) -> None:
-    """The releases and how each stands."""
-    out = Console(highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("release", "state", "copy rate %", "audited (UTC)"):
-        table.add_column(name, overflow="fold", justify="right" if name.endswith("%") else "left")
-    for entry in entries:
-        state, row = entry.standing.state, entry.audit
-        shown = f"[{STATE_STYLE.get(state, 'default')}]{state}[/]"
-        audited = ["", ""] if row is None else [rate_text(dict(row)), f"{row['created_at']:%Y-%m-%d %H:%M}"]
-        table.add_row(safe(entry.label), shown, *audited)
-    out.print(table if entries else "no release")
-    for entry in entries:
-        if entry.standing.reason and entry.standing.state not in ("current", "flagged"):
-            out.print(f"[{STATE_STYLE[entry.standing.state]}]{safe(entry.label)}[/]: {safe(entry.standing.reason)}")
-    out.print(f"\nnext sweep: {safe(next_sweep)}")

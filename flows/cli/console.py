@@ -1,0 +1,72 @@
+"""What the command line prints: JSON documents on stdout, errors on stderr, untrusted text made safe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from textwrap import TextWrapper
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from flows.text import printable
+from storage.errors import LayerprintError
+
+
+def output() -> Console:
+    """The console for results, on stdout."""
+    return Console(highlight=False)
+
+
+def safe(text: str) -> str:
+    """Untrusted text for the terminal: no control characters, no markup."""
+    return escape(printable(text))
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document on stdout; times as ISO text."""
+    sys.stdout.write(json_text(document))
+
+
+def json_text(document: Any) -> str:
+    r"""A JSON document. Characters that could control a terminal are escaped, which changes no value.
+
+    >>> json_text("a\u202eb\x9b")
+    '"a\\u202eb\\u009b"\n'
+    """
+    text = json.dumps(document, default=str, ensure_ascii=False, indent=2)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text) + "\n"
+
+
+def print_error(error: LayerprintError, as_json: bool) -> None:
+    """Print what was found and the remedy, without a traceback."""
+    if as_json:
+        print_json({"error": error.found, "remedy": error.remedy, "exit_code": error.exit_code})
+        return
+    explain(Console(stderr=True, highlight=False), "error", error.found, error.remedy)
+
+
+def explain(out: Console, what: str, found: str, remedy: str) -> None:
+    """Print what is wrong and the remedy."""
+    print_marked(out, what, "bold red", found)
+    print_marked(out, "→", "bold", remedy)
+
+
+def print_marked(out: Console, mark: str, style: str, text: str, indent: int = 2) -> None:
+    """Print a coloured mark and untrusted text. On a terminal lines break between words: a URI stays whole."""
+    lines = wrapped(f"{mark} {printable(text)}", out.width if out.is_terminal else 0, indent).removeprefix(mark)
+    out.print(f"[{style}]{mark}[/]{escape(lines)}", soft_wrap=True)
+
+
+def wrapped(text: str, width: int, indent: int = 2) -> str:
+    r"""Lines of at most `width` characters, broken between words only; a width of 0 breaks nothing.
+
+    >>> wrapped("error s3://bucket/prefix: cannot be read", 20)
+    'error\n  s3://bucket/prefix:\n  cannot be read'
+    """
+    lines = text.splitlines()
+    if width:
+        wrapper = TextWrapper(width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+        lines = [wrapper.fill(line) for line in lines]
+    return "\n".join(lines)
