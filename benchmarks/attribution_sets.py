@@ -17,7 +17,7 @@ from actors.workers.partition import StoredPartition
 from actors.workers.profile import held_out_groups, merged_ct
 from benchmarks.mnist_generators import encoder_part, generator_spec
 from flows.audit import built_reference
-from flows.cli.console import ProgressBoard
+from flows.cli.progress import ProgressBoard
 from flows.inputs import list_set
 from flows.runtime.runtime import running
 from flows.spec.spec import AuditSpec

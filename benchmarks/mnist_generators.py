@@ -19,7 +19,7 @@ import typer
 from scipy.stats import spearmanr
 
 from flows.audit import audit
-from flows.cli.console import ProgressBoard
+from flows.cli.progress import ProgressBoard
 from flows.demo.data import split_digits
 from flows.demo.encoder import encoder_spec, train_encoder
 from flows.results.outcome import AuditOutcome

@@ -1,6 +1,6 @@
 """The command line.
 
-Exit codes: 0 passed · 1 something broke · 2 bad input or storage · 3 the gate failed · 130 interrupted.
+Exit codes: 0 passed · 1 unexpected error · 2 bad input or storage · 3 gate failed · 130 interrupted.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from flows.cli import console as screen
 from flows.cli.commands import attribution, audits, machine, report, results, sql, stack, sweeps
+from flows.cli.console import print_error
 from storage.errors import LayerprintError
 
 EXIT_INTERRUPTED = 130
@@ -26,28 +27,30 @@ EXIT_INTERRUPTED = 130
 app = typer.Typer(
     name="layerprint",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Does a release of an image-generation model copy its training images, at which level, and which known "
-    "model made a set of images?\n\n"
-    "Start with [bold]layerprint demo[/]; then write a spec ([bold]layerprint init[/]) and run [bold]layerprint audit "
-    "SPEC[/].\n\n"
-    "Exit codes: 0 passed · 1 something broke · 2 bad input or storage · 3 the gate failed · 130 interrupted.",
+    help="Audit releases of image-generation models: does a release copy its training images, at which level, and "
+    "which known release made a set of images?\n\n"
+    "Start with `layerprint demo`; then write a spec (`layerprint init`) and run `layerprint audit SPEC`.\n\n"
+    "Exit codes: 0 passed · 1 unexpected error · 2 bad input or storage · 3 gate failed · 130 interrupted.",
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(asked: bool) -> None:
+    if asked:
         sys.stdout.write(f"layerprint {version('layerprint')}\n")
         raise typer.Exit
 
 
 @app.callback()
 def _options(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="show logs, and tracebacks of faults")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", metavar="", help="Show logs, and tracebacks of errors.")
+    ] = False,
     show_version: Annotated[
-        bool, typer.Option("--version", help="show the version and end", callback=_show_version, is_eager=True)
+        bool,
+        typer.Option("--version", metavar="", help="Show the version and exit.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
     if verbose:
@@ -55,37 +58,39 @@ def _options(
     _quiet_libraries(verbose)
 
 
-for command in (
-    audits.init,
-    audits.audit,
-    audits.reference,
-    attribution.enrol,
-    attribution.attribute,
-    audits.selfcheck,
-    audits.compare,
-    sql.sql,
-    report.report,
-    results.status,
-    sweeps.sweep,
-    sweeps.releases,
-    sweeps.serve,
-    sweeps.maintain,
-    machine.doctor,
-    machine.demo,
-):
-    app.command()(command)
-app.add_typer(stack.app)
-app.command("open")(report.open_reports)
+_COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "Start": {"demo": machine.demo, "doctor": machine.doctor, "init": audits.init},
+    "Audit": {
+        "audit": audits.audit,
+        "reference": audits.reference,
+        "selfcheck": audits.selfcheck,
+        "compare": audits.compare,
+    },
+    "Attribution": {"enrol": attribution.enrol, "attribute": attribution.attribute},
+    "Results": {"status": results.status, "report": report.report, "open": report.open_reports, "sql": sql.sql},
+    "Operations": {
+        "sweep": sweeps.sweep,
+        "releases": sweeps.releases,
+        "serve": sweeps.serve,
+        "maintain": sweeps.maintain,
+    },
+}
+"""The commands by the panel of `--help` that lists them."""
+
+for panel, commands in _COMMANDS.items():
+    for name, command in commands.items():
+        app.command(name, rich_help_panel=panel)(command)
+app.add_typer(stack.app, rich_help_panel="Operations")
 
 
 def _quiet_libraries(verbose: bool) -> None:
-    """Users see our lines; the libraries' logs come with --verbose. Nothing is sent to anyone."""
+    """Hide the logs of libraries unless --verbose is given, and turn their telemetry off."""
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     for library in ("lance is not fork-safe", "lancedb fork support"):
-        warnings.filterwarnings("ignore", message=library)  # a fork that becomes Ray at once is harmless
+        warnings.filterwarnings("ignore", message=library)  # harmless: the fork becomes Ray at once
     if not verbose:
         os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
         os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
@@ -95,7 +100,7 @@ def _quiet_libraries(verbose: bool) -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command; returns its exit code."""
+    """Run one command and return its exit code."""
     as_json = "--json" in arguments
     try:
         code = int(app(arguments, standalone_mode=False) or 0)
@@ -103,12 +108,12 @@ def run(arguments: list[str]) -> int:
             raise KeyboardInterrupt
         return code
     except LayerprintError as error:
-        screen.print_error(error, as_json)
+        print_error(error, as_json)
         return error.exit_code
     except typer.Exit as done:
         return done.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        Console(stderr=True).print("interrupted; what is finished is kept, run the same command to go on")
+        Console(stderr=True).print("interrupted; finished work is kept: run the same command again to continue")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         return 0
@@ -117,17 +122,15 @@ def run(arguments: list[str]) -> int:
             return _usage(error)
         if os.environ.get("LAYERPRINT_VERBOSE"):
             traceback.print_exc()
-        screen.print_error(
-            LayerprintError(
-                f"{type(error).__name__}: {error}", "run with `layerprint --verbose …` and report the lines"
-            ),
+        print_error(
+            LayerprintError(f"{type(error).__name__}: {error}", "run `layerprint --verbose …` and report its output"),
             as_json,
         )
         return 1
 
 
 def _usage(error: Any) -> int:
-    """A wrong option or argument: click knows how to say it."""
+    """Print what is wrong with the options or arguments."""
     error.show()
     return 2
 
@@ -137,7 +140,7 @@ def _interrupt(*_: object) -> None:
 
 
 def main() -> None:
-    """Entry point of the command ``layerprint``. A termination ends it as an interrupt does, in good order."""
+    """Entry point of the command ``layerprint``. SIGTERM ends it as Ctrl-C does."""
     signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(run(sys.argv[1:]))
 

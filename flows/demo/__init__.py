@@ -1,1 +1,1 @@
-"""The demo: its material, and how it is run."""
+"""The demo: its images, its encoder and its run."""

@@ -1,8 +1,7 @@
-"""The demo's material: real handwritten digits, dealt out to disjoint parts, and releases of generators.
+"""The material of the demo: real handwritten digits, split into disjoint parts, and releases of generators.
 
-The digits are scikit-learn's bundled 1,797 UCI digits, 8×8 pixels of 17 grey levels, in the order of their
-writers: so every part is drawn at random. Nothing is fitted until it is asked for, and equal seeds give
-equal bytes.
+The digits are the 1,797 UCI digits that scikit-learn bundles: 8×8 pixels of 17 grey levels. They are ordered by writer,
+so every part is drawn at random. Generators are fitted on first use, and equal seeds give equal bytes.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ from flows.demo.generators import (
 ENCODER_SIZE = 257
 TRAIN_SIZE = 500
 HELD_OUT_SIZE = 600
-"""The remaining 440 digits are the unseen ones. Of 600 held-out digits the 6 closest make the 1 % tail."""
+"""The remaining 440 digits are the unseen ones. The 6 closest of 600 held-out digits form the 1 % tail."""
 
 RELEASE_SIZE = 500
-"""Images of a generator's release, and of a fresh batch of it."""
+"""Number of images in the release of a generator, and in a fresh batch of it."""
 
 PLANTED_SHARE = 0.05
-"""Share of exact train copies in the planted release."""
+"""Share of exact copies of training images in the planted release."""
 
 SCORING: dict[str, Any] = {"preset": "default", "components": 32, "cells": 4, "seed": 0}
-"""The spec's `scoring`: 4 cells leave about 60 held-out digits in the smallest one (that of the zeros)."""
+"""The `scoring` of the spec: with 4 cells the smallest one (the zeros) has about 60 held-out digits."""
 
 
 class DigitSplit(NamedTuple):
@@ -57,7 +56,7 @@ class DigitSplit(NamedTuple):
 
 
 class DemoRelease(NamedTuple):
-    """A release of `size` images; `sample(count, batch)` draws (count, 8, 8) uint8 0..16, batch 0 first."""
+    """A release of `size` images; `sample(count, batch)` draws (count, 8, 8) uint8 0..16."""
 
     name: str
     version: str
@@ -67,19 +66,19 @@ class DemoRelease(NamedTuple):
     sample: Callable[[int, int], Digits]
 
     def batch(self, number: int) -> Digits:
-        """Batch `number` at the release's own size: 0 is what was released, 1 a fresh one."""
+        """Batch `number` at the size of the release: 0 is the released batch, 1 a fresh one."""
         return self.sample(self.size, number)
 
 
 class DemoMaterial(NamedTuple):
-    """Everything the demo audits."""
+    """Everything that the demo audits."""
 
     split: DigitSplit
     releases: tuple[DemoRelease, ...]
 
 
 def split_digits(seed: int) -> DigitSplit:
-    """Deal the digits out to the parts.
+    """Split the digits into the parts.
 
     >>> [len(part) for part in split_digits(0)[::2]]
     [257, 500, 600, 440]
@@ -96,10 +95,10 @@ def split_digits(seed: int) -> DigitSplit:
 
 
 def build_demo_material(seed: int) -> DemoMaterial:
-    """The digits' parts and the releases, which fit their generators on the train part at their first draw.
+    """The parts of the digits and the releases, whose generators are fitted on the train part at the first draw.
 
     Args:
-        seed: of the split, the fits and the draws.
+        seed: Seed of the split, the fits and the draws.
     """
     split = split_digits(seed)
     train, unseen = split.train, split.unseen
@@ -117,7 +116,7 @@ def build_demo_material(seed: int) -> DemoMaterial:
             _release("kde_wide", "kernel density", "bandwidth 3 of 16 grey levels", m, wide.sample),
             _release("mixture", "mixture", "20 Gaussians on 40 components", m, mixture.sample),
             _release("vae", "vae", "8 latent dimensions", m, vae.sample),
-            _release("planted", "vae", "4 latent dimensions, 5 % exact train copies", m, planted.sample),
+            _release("planted", "vae", "4 latent dimensions, 5 % exact copies of training images", m, planted.sample),
             _release("kde_tiny", "kernel density", "bandwidth 0.5: memorizes", m, tiny.sample),
         ),
     )
@@ -128,7 +127,7 @@ def _release(name: str, family: str, description: str, size: int, sample: Callab
 
 
 def grey(digits: Digits) -> NDArray[np.uint8]:
-    """Scale native levels 0..16 to 0..255, the same way for every set.
+    """Scale native levels 0..16 to 0..255, in the same way for every set.
 
     >>> grey(np.array([0, 1, 8, 16], dtype=np.uint8))
     array([  0,  16, 128, 255], dtype=uint8)
@@ -148,12 +147,12 @@ def png_bytes(digit: NDArray[np.uint8]) -> bytes:
 
 
 def write_png_set(digits: Digits, writer: Callable[[str, bytes], None], prefix: str = "") -> None:
-    """Hand every digit's PNG to `writer` under `{prefix}00000.png`, `{prefix}00001.png`, …, from several threads.
+    """Write every digit as PNG under `{prefix}00000.png`, `{prefix}00001.png`, …, from several threads.
 
     Args:
         digits: (n, 8, 8) uint8, 0..16.
-        writer: called with the key and the bytes of each image.
-        prefix: put before the number as it is, so a folder needs its slash.
+        writer: Called with the key and the bytes of each image.
+        prefix: Put before the number without a separator: end a folder with a slash.
     """
     keys = [f"{prefix}{number:05d}.png" for number in range(len(digits))]
     with ThreadPoolExecutor(8) as threads:

@@ -1,4 +1,4 @@
-"""The demo's encoder: a small timm VisionTransformer, trained to name the digits of the encoder part."""
+"""The encoder of the demo: a small timm VisionTransformer, trained to classify the digits of the encoder part."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ LEARNING_RATE = 2e-3
 
 
 class TrainedEncoder(NamedTuple):
-    """The backbone the audit loads, and the linear head that trained it and is not saved."""
+    """The backbone that the audit loads, and the linear head that it was trained with, which is not saved."""
 
     backbone: Any
     head: nn.Linear
 
     def save(self, path: Path) -> Path:
-        """Write the backbone's state dict as safetensors, by one rename."""
+        """Write the state dict of the backbone as safetensors, atomically."""
         part = path.with_name(path.name + ".part")
         save_file({name: value.contiguous() for name, value in self.backbone.state_dict().items()}, part)
         return part.rename(path)
 
     def accuracy(self, digits: Digits, labels: NDArray[np.int64]) -> float:
-        """Share of digits, (n, 8, 8) uint8 0..16, that the head names rightly."""
+        """Share of digits, (n, 8, 8) uint8 0..16, that are classified correctly."""
         with one_thread(), torch.no_grad():
-            named = _logits(self, torch.from_numpy(digits)[:, None].float()).argmax(1)
-        return float((named.numpy() == labels).mean())
+            predicted = _logits(self, torch.from_numpy(digits)[:, None].float()).argmax(1)
+        return float((predicted.numpy() == labels).mean())
 
 
 def encoder_spec(weights: str) -> dict[str, Any]:
-    """The spec's `encoder` for a checkpoint at a path or URI.
+    """The `encoder` of a spec for a checkpoint at a path or URI.
 
     >>> encoder_spec("digits.safetensors")["image_size"]
     8
@@ -57,13 +57,13 @@ def encoder_spec(weights: str) -> dict[str, Any]:
 
 
 def train_encoder(digits: Digits, labels: NDArray[np.int64], *, seed: int, steps: int = 400) -> TrainedEncoder:
-    """Train a fresh encoder to name digits under mild shifts, turns, shears and contrasts.
+    """Train a new encoder to classify digits under mild shifts, rotations, shears and contrast changes.
 
     Args:
         digits: (n, 8, 8) uint8, 0..16.
         labels: (n,) int64, 0..9.
-        seed: of the initial weights, the batches and the augmentation; the result depends on nothing else.
-        steps: optimizer steps of 96 digits.
+        seed: Seed of the initial weights, the batches and the augmentation; the result depends on nothing else.
+        steps: Optimizer steps of 96 digits.
     """
     pixels, target = torch.from_numpy(digits)[:, None].float(), torch.from_numpy(labels)
     noise = torch.Generator().manual_seed(seed)
@@ -90,7 +90,7 @@ def _fresh_encoder(seed: int) -> TrainedEncoder:
         backbone = timm.create_model(MODEL, pretrained=False, num_classes=0, **MODEL_ARGS)
         for name, weight in backbone.named_parameters():
             if name.endswith("weight") and weight.ndim > 1:
-                # timm's 0.02 is made for long schedules; at 64 dimensions it costs a hundred steps.
+                # timm's 0.02 suits long schedules; at 64 dimensions it costs a hundred steps.
                 nn.init.xavier_uniform_(weight.flatten(1))
         return TrainedEncoder(backbone, nn.Linear(backbone.num_features, 10))
 
@@ -104,7 +104,7 @@ def _logits(model: TrainedEncoder, pixels: Tensor) -> Tensor:
 
 
 def _augment(pixels: Tensor, noise: torch.Generator) -> Tensor:
-    """Turn (±11°), scale and shear (±15 %), shift (±.7 pixel) and re-contrast (n, 1, 8, 8) digits."""
+    """Rotate (±11°), scale and shear (±15 %), shift (±0.7 pixel) and change the contrast of (n, 1, 8, 8) digits."""
     turn, scale, shear, right, down, gain = (torch.rand(6, len(pixels), generator=noise) - 0.5).unbind()
     cos, sin, scale = torch.cos(0.4 * turn), torch.sin(0.4 * turn), 1 + 0.3 * scale
     first = torch.stack([scale * cos, 0.3 * shear - scale * sin, 0.35 * right], 1)

@@ -1,8 +1,7 @@
-"""Generators fitted on the demo's train digits, from a plain memorizer to honest ones.
+"""Generators fitted on the training digits of the demo, from a plain memorizer to honest ones.
 
-Every generator is built from the train images and fits itself on its first draw, so that a demo whose images
-exist already never fits anything. A batch number selects an independent draw: equal generator, digits, seed
-and batch give the same images.
+A generator is fitted at its first draw, so that a demo whose images exist already fits nothing. Each batch number is an
+independent draw: equal generator, digits, seed and batch give equal images.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def to_levels(pixels: NDArray[np.floating]) -> Digits:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run on one thread: the order of a sum, and so the last bit of a fit, depends on the number of threads.
+    """Run on one thread: the order of summation, and so the last bit of a fit, depends on the number of threads.
 
     >>> with one_thread():
     ...     torch.get_num_threads()
@@ -65,14 +64,14 @@ def one_thread() -> Iterator[None]:
 
 
 class Generator(Protocol):
-    """Anything that draws digits."""
+    """A generator of digits."""
 
     def sample(self, count: int, batch: int) -> Digits:
         """Draw `count` digits, (count, 8, 8) uint8 0..16; different batches are independent."""
 
 
 def batch_rng(seed: int, batch: int) -> np.random.RandomState:
-    """The random state of one batch (scikit-learn takes the legacy class alone).
+    """The random state of one batch (scikit-learn accepts the legacy class only).
 
     >>> batch_rng(0, 1).rand() == batch_rng(0, 1).rand() != batch_rng(0, 2).rand()
     True
@@ -81,12 +80,12 @@ def batch_rng(seed: int, batch: int) -> np.random.RandomState:
 
 
 class KernelDensityGenerator:
-    """A Gaussian kernel on every train digit; the bandwidth decides whether it copies.
+    """A Gaussian kernel on every training digit; the bandwidth decides whether it copies.
 
     Args:
         train: (n, 8, 8) uint8, 0..16.
-        bandwidth: standard deviation of the kernel, in grey levels.
-        seed: of the draws.
+        bandwidth: Standard deviation of the kernel, in grey levels.
+        seed: Seed of the draws.
     """
 
     def __init__(self, train: Digits, *, bandwidth: float, seed: int) -> None:
@@ -107,14 +106,14 @@ class KernelDensityGenerator:
 class MixtureGenerator:
     """A Gaussian mixture on the leading principal components, with isotropic noise for the remaining ones.
 
-    The floor of the covariances keeps a component from collapsing onto single digits.
+    The floor of the covariances keeps components from collapsing onto single digits.
 
     Args:
         train: (n, 8, 8) uint8, 0..16.
-        clusters: mixture components.
-        dimensions: principal components kept.
-        floor: added to the covariances' diagonals, in squared grey levels.
-        seed: of the fit and of the draws.
+        clusters: Mixture components.
+        dimensions: Principal components kept.
+        floor: Added to the diagonals of the covariances, in squared grey levels.
+        seed: Seed of the fit and of the draws.
     """
 
     def __init__(self, train: Digits, *, clusters: int, dimensions: int, floor: float, seed: int) -> None:
@@ -123,7 +122,7 @@ class MixtureGenerator:
 
     @cached_property
     def fitted(self) -> tuple[PCA, GaussianMixture]:
-        """The principal components of the train digits, and the mixture of what they project to."""
+        """The principal components of the training digits, and the mixture of their projections."""
         pixels = self.train.reshape(len(self.train), -1).astype(np.float64)
         projection = PCA(self.dimensions, svd_solver="full").fit(pixels)
         mixture = GaussianMixture(self.clusters, reg_covar=self.floor, random_state=self.seed)
@@ -140,7 +139,7 @@ class MixtureGenerator:
 
 
 class _VaeNetwork(nn.Module):
-    """Two small perceptrons around a Gaussian latent; the decoder gives the logit of a set bit per pixel."""
+    """Two small perceptrons around a Gaussian latent; the decoder returns the logit of a set bit per pixel."""
 
     def __init__(self, latent: int) -> None:
         super().__init__()
@@ -163,9 +162,9 @@ class VaeGenerator:
 
     Args:
         train: (n, 8, 8) uint8, 0..16.
-        latent: latent dimensions.
-        steps: optimizer steps of 100 images.
-        seed: of the fit and of the draws.
+        latent: Latent dimensions.
+        steps: Optimizer steps of 100 images.
+        seed: Seed of the fit and of the draws.
 
     Source:
         Kingma & Welling 2014 (arXiv 1312.6114), eq. 3.
@@ -202,7 +201,7 @@ class VaeGenerator:
 
 
 class UnseenDigits:
-    """Real digits that nothing was trained on, dealt out once: two batches, of different digits.
+    """Real digits that nothing was trained on, in two batches of different digits.
 
     Args:
         digits: (n, 8, 8) uint8, 0..16; the first half is batch 0, the second batch 1.
@@ -215,22 +214,22 @@ class UnseenDigits:
         """The first `count` digits of one half.
 
         Raises:
-            ValueError: there is no such batch, or it holds fewer than `count` digits.
+            ValueError: there is no such batch, or it has fewer than `count` digits.
         """
         held = len(self.halves[batch]) if batch in (0, 1) else 0
         if count > held:
-            raise ValueError(f"batch {batch} holds {held} unseen digits, {count} were asked for")
+            raise ValueError(f"batch {batch} has {held} unseen digits, {count} were requested")
         return self.halves[batch][:count]
 
 
 class PlantedCopies:
-    """Another generator's draws, a share of them replaced by exact copies of train digits.
+    """Draws of another generator, a share of them replaced by exact copies of training digits.
 
     Args:
-        base: the generator of the other digits.
+        base: The generator of the other digits.
         train: (n, 8, 8) uint8, 0..16; copied without repetition.
-        share: of copies in every batch.
-        seed: of the choice and the places of the copies.
+        share: Share of copies in every batch.
+        seed: Seed of the choice and the positions of the copies.
     """
 
     def __init__(self, base: Generator, train: Digits, *, share: float, seed: int) -> None:
@@ -240,6 +239,6 @@ class PlantedCopies:
         """Draw `count` digits, `round(share * count)` of them copies."""
         digits = self.base.sample(count, batch).copy()
         rng, copies = batch_rng(self.seed, batch), round(self.share * count)
-        places = rng.choice(count, copies, replace=False)
-        digits[places] = self.train[rng.choice(len(self.train), copies, replace=False)]
+        positions = rng.choice(count, copies, replace=False)
+        digits[positions] = self.train[rng.choice(len(self.train), copies, replace=False)]
         return digits

@@ -1,7 +1,7 @@
-"""`layerprint demo`: real digits, generators fitted on them, audited through the whole real path.
+"""`layerprint demo`: generators fitted on real digits, audited from end to end.
 
-The material comes from `demo.data`; here it is uploaded, audited and attributed, with the same flows that a user's
-own spec goes through.
+The material comes from `flows.demo.data`. The flows that a user's spec goes through
+upload, audit and attribute it.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ BUCKET = "layerprint-demo"
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo shows.
+    """The result of the demo.
 
     Attributes:
         outcomes: One audit per release.
-        attributed: For each of them, the release that a fresh batch of its generator was attributed to.
+        attributed: For each audit, the release that a fresh batch of its generator was attributed to.
         pictures: Paths of the curves and of the pair sheets.
         next_commands: Commands to try next.
     """
@@ -50,6 +50,7 @@ class DemoResult:
     next_commands: list[str]
 
     def to_json(self) -> dict[str, Any]:
+        """The result as plain values."""
         audits = [
             {**outcome.to_json(), "fresh_batch_attributed_to": name}
             for outcome, name in zip(self.outcomes, self.attributed, strict=True)
@@ -58,14 +59,14 @@ class DemoResult:
 
 
 def run_demo(runtime: Runtime, folder: Path, *, local: bool, seed: int, say: Callable[[str], None]) -> DemoResult:
-    """Make the material (once), audit every release, attribute a fresh batch of every generator.
+    """Make the material if it is missing, audit every release, attribute a fresh batch of every generator.
 
     Args:
         runtime: The runtime of the command.
-        folder: Images, store, spec and pictures go here.
-        local: Folders instead of the embedded S3 server.
-        seed: Of everything random.
-        say: Told what happens, a line at a time (Rich markup).
+        folder: Holds images, store, spec and pictures.
+        local: Use folders instead of the embedded S3 server.
+        seed: Seed of everything random.
+        say: Receives one line of progress at a time (Rich markup).
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = _encoder_checkpoint(folder, seed, say)
@@ -94,7 +95,7 @@ def run_demo(runtime: Runtime, folder: Path, *, local: bool, seed: int, say: Cal
 
 @contextmanager
 def _embedded_s3(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """A real S3 server on loopback, and the environment that makes every AWS client use it."""
+    """Run a real S3 server on loopback, with the environment that makes every AWS client use it."""
     with EmbeddedS3(folder / "s3") as server, _environment(server.environment()):
         server.make_bucket(BUCKET)
         say(f"[green]✓[/] S3 server (SeaweedFS) at {server.endpoint}")
@@ -116,27 +117,27 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def _encoder_checkpoint(folder: Path, seed: int, say: Callable[[str], None]) -> Path:
-    """The demo's encoder: trained on the digits' encoder part, which no other part overlaps."""
+    """The encoder of the demo, trained on the encoder part of the digits, which no other part overlaps."""
     path = folder / f"encoder-{seed}.safetensors"
     if path.exists():
         say(f"[dim]· encoder: found {escape(str(path))}[/]")
         return path
     from flows.demo.data import split_digits
-    from flows.demo.encoder import train_encoder  # loads torch, which a second demo does not need
+    from flows.demo.encoder import train_encoder  # loads torch, which a second run does not need
 
     split = split_digits(seed)
     trained = train_encoder(split.encoder, split.encoder_labels, seed=seed)
     accuracy = trained.accuracy(split.held_out, split.held_out_labels)
     trained.save(path)
     say(
-        f"[green]✓[/] encoder: a small ViT trained on {len(split.encoder)} digits, names {accuracy:.0%} of "
-        f"{len(split.held_out)} others rightly"
+        f"[green]✓[/] encoder: a small ViT trained on {len(split.encoder)} digits, classifies {accuracy:.0%} of "
+        f"{len(split.held_out)} others correctly"
     )
     return path
 
 
 def _make_images(root: ObjectStore, material: DemoMaterial, say: Callable[[str], None]) -> None:
-    """Upload every set that is not there in full; the same seed gives the same bytes."""
+    """Upload every set that is not complete; equal seeds give equal bytes."""
     _make_set(root, "digits/train", len(material.split.train), lambda: material.split.train, say)
     _make_set(root, "digits/held_out", len(material.split.held_out), lambda: material.split.held_out, say)
     for release in material.releases:
@@ -178,7 +179,7 @@ def _demo_spec(root: str, weights: Path, material: DemoMaterial) -> AuditSpec:
 
 
 def _download(store: ObjectStore, folder: Path) -> Path:
-    """Copy results and pictures to a folder, so that they can be asked when the S3 server is gone."""
+    """Copy results and pictures to a folder, so that they can be queried without the S3 server."""
     local = LocalStore(str(folder))
     for prefix in (RESULTS, PICTURES, OWNER_KEY):
         for info in store.list(prefix):

@@ -1,1 +1,1 @@
-"""`layerprint doctor`: checks of the machine, the services and a spec before any work."""
+"""`layerprint doctor`: checks of the machine, the services and the store before an audit."""

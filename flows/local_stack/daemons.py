@@ -1,4 +1,4 @@
-"""Processes that outlive the command that started them; pid files say which they are."""
+"""Processes that outlive the command that started them, tracked by pid files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _LOG_LINES = 12
 class Daemon:
     """A background process with a pid file and a log.
 
-    The pid file holds the process id and when that process began, so that a later process which was given the same
-    id is never taken for ours, and never ended.
+    The pid file holds the process id and the start time of the process, so that a later process with the same id is
+    never mistaken for it and killed.
 
     Args:
-        folder: Where ``NAME.pid`` and ``NAME.log`` stand.
-        name: What it is called there.
+        folder: Holds ``NAME.pid`` and ``NAME.log``.
+        name: Name of the process in that folder.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -33,11 +33,11 @@ class Daemon:
     @property
     def pid(self) -> int | None:
         """The process id while it runs, else None."""
-        pid, began = self._noted()
+        pid, began = self._recorded()
         return pid if pid is not None and _began(pid) == began else None
 
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start it in a session of its own, so that no terminal ends it.
+        """Start it in its own session, so that closing the terminal does not end it.
 
         Raises:
             OSError: the command cannot be run.
@@ -53,20 +53,20 @@ class Daemon:
                 start_new_session=True,
             )
         self._pid_file.write_text(f"{process.pid} {_began(process.pid)}\n")
-        process.returncode = 0  # it is not waited for: it outlives us, and Popen would warn of that
+        process.returncode = 0  # nobody waits for it, and Popen would warn about that
 
     def stop(self) -> bool:
-        """End it and what it started: asked first, killed when that takes too long.
+        """Terminate it and its children; kill them if that takes too long.
 
         Returns:
-            Whether it ran.
+            Whether it was running.
         """
-        pid, began = self._noted()
+        pid, began = self._recorded()
         ran = pid is not None and _began(pid) == began
         if pid is not None and ran:
             os.kill(pid, signal.SIGTERM)
             self._wait(pid)
-        if pid is not None and _began(pid) in (None, began):  # its number is kept while its group has members
+        if pid is not None and _began(pid) in (None, began):  # its id is not reused while its group has members
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
         self._pid_file.unlink(missing_ok=True)
@@ -77,7 +77,7 @@ class Daemon:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return "\n".join(lines[-_LOG_LINES:])
 
-    def _noted(self) -> tuple[int | None, str]:
+    def _recorded(self) -> tuple[int | None, str]:
         with suppress(FileNotFoundError, ValueError):
             pid, began = self._pid_file.read_text().split(maxsplit=1)
             return int(pid), began.strip()
@@ -86,13 +86,13 @@ class Daemon:
     def _wait(self, pid: int) -> None:
         end = time.monotonic() + STOP_TIMEOUT_S
         while self.pid == pid and time.monotonic() < end:
-            with suppress(ChildProcessError):  # only a child of this very process leaves a zombie to us
+            with suppress(ChildProcessError):  # only a child of this process leaves a zombie to wait for
                 os.waitpid(pid, os.WNOHANG)
             time.sleep(0.05)
 
 
 def _began(pid: int) -> str | None:
-    """When a process began, as the system counts it; None when there is none, or only its zombie."""
+    """Start time of a process in the system's own unit; None if it does not run or is a zombie."""
     if Path("/proc/self/stat").exists():
         try:
             state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

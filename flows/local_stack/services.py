@@ -1,4 +1,4 @@
-"""The parts of the stack: their commands, their addresses, and when each is ready. Everything listens on loopback."""
+"""The services of the stack: commands, addresses and readiness checks. All of them listen on loopback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from flows.runtime.settings import MachineSettings
 from storage.errors import InputError
 from storage.objects.embedded_s3 import HOST, is_free
 
-NODE = "127.0.0.2"  # loopback too; told 127.0.0.1, Ray would take the address of the machine's network
+NODE = "127.0.0.2"  # loopback; Ray would replace 127.0.0.1 by the address of the machine's network
 BUCKET = "layerprint"
 POOL = "layerprint"
 NAMES = ("s3", "ray", "prefect-server", "prefect-worker")
@@ -31,30 +31,32 @@ _PORTS: dict[str, int | None] = {
     "ray": 6379,
     "jobs": 8265,
     "client": 10_001,
-    "agent": None,  # its usual one is taken by whatever other Ray this machine has, on all of loopback
+    "agent": None,  # any other Ray of this machine takes the usual one on all of loopback
     "metrics": 8090,
     "worker": 8080,
 }
-_OTHER_PORTS = range(20_000, 30_000)  # below the ephemeral ones
+_OTHER_PORTS = range(20_000, 30_000)  # below the ephemeral ports
 
 
 @dataclass(frozen=True)
 class StackSettings:
-    """What the processes of a stack agree on; kept in its folder while it runs, readable by the owner alone."""
+    """The settings of a running stack; kept in its folder, readable by the owner only."""
 
     ports: dict[str, int]
     ray_token: str = field(default_factory=lambda: secrets.token_hex(32))
-    ray_folder: str = field(default_factory=lambda: tempfile.mkdtemp(prefix="layerprint-ray-"))  # sockets: short
+    ray_folder: str = field(
+        default_factory=lambda: tempfile.mkdtemp(prefix="layerprint-ray-")
+    )  # short, for socket paths
 
 
 class Service(NamedTuple):
-    """A part of the stack.
+    """A service of the stack.
 
     Args:
-        name: Of its pid file and log.
-        where: Says its address; the S3 server's is known once it runs.
+        name: Name of its pid file and log.
+        where: Returns its address; that of the S3 server is known once it runs.
         command: Arguments of the process.
-        ready: Whether it answers.
+        ready: Returns whether it answers.
     """
 
     name: str
@@ -64,13 +66,13 @@ class Service(NamedTuple):
 
 
 def choose_ports() -> dict[str, int]:
-    """A free port for each use: the usual one if it has one and that is free, else any."""
+    """A free port for each use: the usual one if it is free, else any."""
     others = iter(random.SystemRandom().sample(_OTHER_PORTS, len(_OTHER_PORTS)))
     return {name: port if port and is_free(port) else next(filter(is_free, others)) for name, port in _PORTS.items()}
 
 
 def services_of(folder: Path, settings: StackSettings) -> list[Service]:
-    """All parts of a stack, each after those it needs; their names are `NAMES`.
+    """All services of a stack, each after those that it needs; their names are `NAMES`.
 
     Raises:
         InputError: a program is not installed.
@@ -79,7 +81,7 @@ def services_of(folder: Path, settings: StackSettings) -> list[Service]:
 
 
 def client_environment(folder: Path, settings: StackSettings) -> dict[str, str]:
-    """The variables that make commands use this stack; without those of parts that are not up yet."""
+    """The variables that make commands use this stack, without those of services that are not up yet."""
     return {
         **(environment_of(folder / "s3") or {}),
         "RAY_AUTH_MODE": "token",
@@ -90,18 +92,18 @@ def client_environment(folder: Path, settings: StackSettings) -> dict[str, str]:
 
 
 def process_environment(folder: Path, settings: StackSettings) -> dict[str, str]:
-    """The environment of the parts themselves: ours without settings for other servers."""
+    """The environment of the services: that of this process without its settings for other servers."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "AWS_", "RAY_"))}
     return {
         **ours,
         **RAY_ENVIRONMENT,
         **client_environment(folder, settings),
-        "PATH": os.pathsep.join((str(Path(sys.executable).parent), ours.get("PATH", ""))),  # jobs call `python`
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), ours.get("PATH", ""))),  # jobs run `python`
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_WORKER_WEBSERVER_HOST": HOST,
         "PREFECT_WORKER_WEBSERVER_PORT": str(settings.ports["worker"]),
-        "PYTHONSAFEPATH": "1",  # a script of Prefect's has a storage.py beside it
+        "PYTHONSAFEPATH": "1",  # Prefect has a storage.py beside one of its scripts
         "DO_NOT_TRACK": "1",
     }
 
@@ -126,7 +128,7 @@ def _ray(settings: StackSettings) -> Service:
         *(f"--ray-client-server-port={ports['client']}", f"--dashboard-agent-listen-port={ports['agent']}"),
         f"--metrics-export-port={ports['metrics']}",
     ]
-    agent = f"http://{HOST}:{ports['agent']}/api/local_raylet_healthz"  # comes up last, and jobs are handed to it
+    agent = f"http://{HOST}:{ports['agent']}/api/local_raylet_healthz"  # starts last, and runs the jobs
     return Service("ray", lambda: jobs, command, lambda: _answers(f"{jobs}/api/jobs/", token) and _answers(agent))
 
 
@@ -149,17 +151,17 @@ def _api(settings: StackSettings) -> str:
 
 
 def _slots() -> int:
-    """CPUs that Ray is told of: a command's two pools take turns on the cores, and each reserves all of them."""
+    """CPUs that Ray may hand out: the two pools of a command take turns on the cores, and each reserves all of them."""
     sizes = MachineSettings().cluster_settings()
     return int(sum(pool.hosts * pool.cpus for pool in (sizes.embed, sizes.layers))) + 1
 
 
 def _program(name: str) -> str:
     scripts = os.pathsep.join((sysconfig.get_path("scripts"), str(Path(sys.executable).parent)))
-    found = shutil.which(name, path=scripts) or shutil.which(name)
-    if found is None:
+    path = shutil.which(name, path=scripts) or shutil.which(name)
+    if path is None:
         raise InputError(f"the command {name} is not installed", "pip install -c constraints.txt layerprint")
-    return found
+    return path
 
 
 def _answers(url: str, headers: Mapping[str, str] | None = None) -> bool:
@@ -171,7 +173,7 @@ def _answers(url: str, headers: Mapping[str, str] | None = None) -> bool:
 
 def _has_worker(api: str) -> bool:
     try:
-        found = httpx.post(f"{api}/work_pools/{POOL}/workers/filter", json={}, timeout=5, trust_env=False)
+        answer = httpx.post(f"{api}/work_pools/{POOL}/workers/filter", json={}, timeout=5, trust_env=False)
     except httpx.HTTPError:
         return False
-    return found.is_success and any(worker["status"] == "ONLINE" for worker in found.json())
+    return answer.is_success and any(worker["status"] == "ONLINE" for worker in answer.json())

@@ -1,7 +1,7 @@
-"""The stack of `deploy/compose.yaml` as processes of one machine: object store, Ray, Prefect server and worker.
+"""The services of `deploy/compose.yaml` as processes of one machine: object store, Ray, Prefect server and worker.
 
-It stands in one folder: pid files, logs, the store's objects, Prefect's database. ``up`` starts what does not run,
-``down`` ends what ``up`` started and nothing else; both may be repeated.
+One folder holds the pid files, the logs, the objects and Prefect's database. ``up`` starts the services that are not
+running, ``down`` stops those that ``up`` started; both can be repeated.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ READY_TIMEOUT_S = 180.0
 
 
 class ServiceState(NamedTuple):
-    """How a part of the stack is: its process id if it runs, and whether it answers."""
+    """The state of a service: its process id if it runs, and whether it answers."""
 
     name: str
     pid: int | None
@@ -46,7 +46,7 @@ class Stack:
     """The stack of a folder.
 
     Args:
-        folder: Made by `up`; `down` keeps the objects and the database in it.
+        folder: Created by `up`; `down` keeps the objects and the database in it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,43 +55,43 @@ class Stack:
         self._exports = self.folder / "environment.sh"
 
     def up(self, say: Callable[[str], None]) -> dict[str, str]:
-        """Start what does not run, and what depends on it anew.
+        """Start the services that are not running, and restart those that depend on them.
 
         Args:
-            say: Told what happens, a line at a time.
+            say: Receives one line of progress at a time.
 
         Returns:
-            The environment in which commands use this stack; also in the file ``environment.sh``.
+            The variables that make commands use this stack; also in the file ``environment.sh``.
 
         Raises:
-            InputError: another command is at work there, or a program is missing.
-            StageError: a part does not come up; the end of its log is in the message.
+            InputError: another command is using the folder, or a program is missing.
+            StageError: a service does not start; the message holds the end of its log.
         """
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._locked():
             settings = self._settings() or self._new_settings()
             services = services_of(self.folder, settings)
-            first = next((i for i, one in enumerate(services) if not self._is_up(one)), len(services))
+            first = next((i for i, service in enumerate(services) if not self._is_up(service)), len(services))
             for service in reversed(services[first:]):
                 self._daemon(service.name).stop()
             for service in services[:first]:
-                say(f"{service.name}: runs at {service.where()}")
+                say(f"{service.name} is running at {service.where()}")
             for service in services[first:]:
                 self._start(service, settings)
-                say(f"{service.name}: started at {service.where()}")
+                say(f"{service.name} started at {service.where()}")
             environment = client_environment(self.folder, settings)
             exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
             _write_private(self._exports, exports)
             return environment
 
     def down(self) -> list[str]:
-        """End what `up` started, last first.
+        """Stop the services that `up` started, last first.
 
         Returns:
-            The names of what ran.
+            The names of those that were running.
 
         Raises:
-            InputError: another command is at work there.
+            InputError: another command is using the folder.
         """
         if not self.folder.is_dir():
             return []
@@ -105,13 +105,13 @@ class Stack:
             return ended
 
     def status(self) -> list[ServiceState]:
-        """Every part of the stack; none runs where there was no `up`."""
+        """The state of every service; none runs before `up`."""
         settings = self._settings()
         if settings is None:
             return [ServiceState(name, None, False, "") for name in NAMES]
         return [
-            ServiceState(one.name, self._daemon(one.name).pid, self._is_up(one), one.where())
-            for one in services_of(self.folder, settings)
+            ServiceState(service.name, self._daemon(service.name).pid, self._is_up(service), service.where())
+            for service in services_of(self.folder, settings)
         ]
 
     def _start(self, service: Service, settings: StackSettings) -> None:
@@ -122,8 +122,8 @@ class Stack:
             if daemon.pid is None or time.monotonic() > end:
                 daemon.stop()
                 raise StageError(
-                    f"{service.name} did not come up; its log {daemon.log} ends with\n{daemon.log_end()}",
-                    "mend what it says, then run `layerprint stack up` again; `layerprint stack down` ends the rest",
+                    f"{service.name} did not start; its log {daemon.log} ends with\n{daemon.log_end()}",
+                    "fix this, then run `layerprint stack up` again; `layerprint stack down` stops the other services",
                 )
             time.sleep(0.2)
 
@@ -140,7 +140,7 @@ class Stack:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise InputError(
-                    f"{self.folder}: another `layerprint stack` command is at work there", "wait until it has ended"
+                    f"{self.folder}: another `layerprint stack` command is running there", "wait until it has finished"
                 ) from None
             yield
 

@@ -100,8 +100,8 @@ QUOTED = [
     "S3 settings: AWS_ENDPOINT_URL or AWS_DEFAULT_REGION is malformed",
     "not what was written there",
     "belongs to an S3 server that still runs",
-    "did not come up; its log",
-    "command is at work there",
+    "did not start; its log",
+    "command is running there",
     "this is a fault of layerprint or of a library",
 ]
 

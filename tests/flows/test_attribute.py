@@ -146,9 +146,9 @@ def test_the_commands(
     ] == pytest.approx(1)
     assert run(["attribute", path, f"{lab}/copies/", "--stress"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "copies@1 was enrolled with these very images" in shown
-    assert "Simpler rules say: published rule copies@1" in shown
-    assert "as they are" in shown
+    assert "copies@1 was enrolled with" in shown
+    assert "published rule copies@1" in shown
+    assert "unchanged" in shown
 
 
 def test_profiles_under_another_scoring_are_named(runtime: Runtime, spec: AuditSpec, lab: str) -> None:

@@ -43,7 +43,9 @@ def test_it_is_repeated_without_a_forward_pass(
     assert runtime.forward_images == 0
     assert first["detectable"]["2000"] < first["detectable"]["200"]
     assert run(["selfcheck", path]) == 0
-    assert "This set-up does what it should." in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert all(f"{trial['name']} " in shown for trial in first["trials"])
+    assert "wrong" not in shown
 
 
 def test_too_few_held_out_images_to_split(runtime: Runtime, spec: AuditSpec, lab: str, s3_prefix: str) -> None:

@@ -7,49 +7,50 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from flows.cli import console as screen, screens
-from flows.cli.commands.common import EXIT_GATE, Harmonise, Json, Spec, load, working
+from flows.cli.commands.common import EXIT_GATE, Gate, Harmonise, Json, Spec, load, working
+from flows.cli.console import output, print_json, safe
+from flows.cli.screens.audits import show_reference, show_report
+from flows.cli.screens.comparisons import show_comparison, show_selfcheck
 from storage.errors import InputError
 
 
 def init(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="the file to write")] = Path("spec.yaml"),
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The file to write.")] = Path("spec.yaml"),
     as_json: Json = False,
 ) -> None:
-    """Write an example spec, with every field explained, to start from."""
+    """Write an example spec that explains every field."""
     from flows.spec.example import EXAMPLE
 
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(EXAMPLE)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}", "give the path of a new file") from error
+        raise InputError(f"{path} cannot be written: {error.strerror}", "use the path of a new file") from error
     if as_json:
-        screen.print_json({"spec": str(path)})
-    else:
-        Console().print(f"wrote {path}: set reference, releases and store, then run layerprint audit {path}")
+        print_json({"spec": str(path)})
+        return
+    out = output()
+    out.print(f"Wrote {safe(str(path))}. Set its store, reference and releases, then run:", soft_wrap=True)
+    out.print(f"  layerprint audit {safe(str(path))}", soft_wrap=True)
 
 
 def audit(
     spec: Spec,
-    release: Annotated[str | None, typer.Option(help="only this release: NAME or NAME@VERSION")] = None,
-    gate: Annotated[
-        bool, typer.Option("--gate", help="exit 3 unless every release is judged and free of copying")
-    ] = False,
+    release: Annotated[str | None, typer.Option(metavar="NAME[@VERSION]", help="Audit this release only.")] = None,
+    gate: Gate = False,
     harmonise: Harmonise = None,
     as_json: Json = False,
 ) -> None:
-    """Audit the releases of a spec: embed, score every layer, write Parquet results and pictures.
+    """Audit the releases of a spec: embed images, score every layer, write Parquet results and pictures.
 
-    What is already in the store is not computed again; an interrupted audit goes on where it stopped.
+    Nothing that is already in the store is computed again; an interrupted audit continues where it stopped.
     """
     loaded = load(spec, harmonise)
     chosen = [loaded.release(release)] if release else loaded.releases
 
     with working(as_json) as (_, runtime):
-        from flows.audit import audit as audit_flow  # takes seconds: after the spec is known to be good
+        from flows.audit import audit as audit_flow  # takes seconds, so only once the spec is valid
         from flows.report.make import save_curves, save_pairs
         from flows.results.outcome import NO_COPYING
         from storage.objects.open import open_store
@@ -61,7 +62,7 @@ def audit(
         pictures += [save_pairs(loaded, releases[outcome.label], outcome) for outcome in report.outcomes]
         forward = runtime.forward_images
     if as_json:
-        screen.print_json(
+        print_json(
             {
                 "audits": [outcome.to_json() for outcome in report.outcomes],
                 "failures": [
@@ -73,7 +74,7 @@ def audit(
             }
         )
     else:
-        screens.show_report(report, forward, pictures)
+        show_report(report, forward, pictures)
     if report.failures:
         raise typer.Exit(max(error.exit_code for error in report.failures.values()))
     if gate and any(outcome.verdict != NO_COPYING for outcome in report.outcomes):
@@ -81,9 +82,9 @@ def audit(
 
 
 def reference(spec: Spec, harmonise: Harmonise = None, as_json: Json = False) -> None:
-    """Build the reference of a spec: embed train and held-out images, fit partitions, build the indexes.
+    """Build the reference of a spec: embed training and held-out images, fit partitions, build indexes.
 
-    An audit does this by itself; run it before, to have the long part done.
+    An audit does this by itself. Build the reference beforehand to get the long part done.
     """
     loaded = load(spec, harmonise)
 
@@ -105,47 +106,47 @@ def reference(spec: Spec, harmonise: Harmonise = None, as_json: Json = False) ->
         "forward_images": forward,
     }
     if as_json:
-        screen.print_json(facts)
-        return
-    screens.show_reference(facts)
+        print_json(facts)
+    else:
+        show_reference(facts)
 
 
 def selfcheck(spec: Spec, harmonise: Harmonise = None, as_json: Json = False) -> None:
-    """What can this reference and encoder detect? Placebos and planted copies, made of your own images.
+    """Test what this reference and encoder can detect, on placebos and planted copies of your own images.
 
-    Half of the held-out images plays the release: as it is, re-encoded, and with 1 % and 5 % training images planted.
-    Exit code 3 when a placebo is called copying or planted copies that should be seen are not.
+    Half of the held-out images acts as the release: unchanged, re-encoded, and with 1 % and 5 % planted training
+    images. Exits with code 3 if a placebo is called copying, or if planted copies that should be detected are not.
     """
     loaded = load(spec, harmonise)
 
     with working(as_json) as (_, runtime):
         from flows.selfcheck import selfcheck as selfcheck_flow
 
-        found = selfcheck_flow(runtime, loaded)
+        checked = selfcheck_flow(runtime, loaded)
     if as_json:
-        screen.print_json({**asdict(found), "passed": found.passed})
+        print_json({**asdict(checked), "passed": checked.passed})
     else:
-        screens.show_selfcheck(found)
-    if not found.passed:
+        show_selfcheck(checked)
+    if not checked.passed:
         raise typer.Exit(EXIT_GATE)
 
 
 def compare(
     spec: Spec,
-    first: Annotated[str, typer.Argument(metavar="A", help="a release: NAME or NAME@VERSION")],
-    second: Annotated[str, typer.Argument(metavar="B", help="another one")],
+    first: Annotated[str, typer.Argument(metavar="A", help="A release: NAME or NAME@VERSION.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="The release to compare it with.")],
     harmonise: Harmonise = None,
     as_json: Json = False,
 ) -> None:
-    """Does one release lie closer to the training images than another? Paired on the same held-out images."""
+    """Test whether one release is closer to the training images than another, on the same held-out images."""
     loaded = load(spec, harmonise)
     releases = loaded.release(first), loaded.release(second)
 
     with working(as_json) as (_, runtime):
         from flows.compare import compare as compare_flow
 
-        found = compare_flow(runtime, loaded, *releases)
+        compared = compare_flow(runtime, loaded, *releases)
     if as_json:
-        screen.print_json(found.to_json())
+        print_json(compared.to_json())
     else:
-        screens.show_comparison(found)
+        show_comparison(compared)

@@ -1,4 +1,4 @@
-"""What the commands share: their arguments, progress on the screen, the spec and the store they name."""
+"""What the commands share: arguments, progress, and how they find their spec and store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.console import ProgressBoard
+from flows.cli.progress import ProgressBoard
 from storage.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,22 +21,26 @@ if TYPE_CHECKING:
 EXIT_BAD_INPUT = 2
 EXIT_GATE = 3
 
-Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="the spec, a YAML file")]
+Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec: a YAML file.")]
 Harmonise = Annotated[
     str | None,
-    typer.Option("--harmonise", metavar="jpeg:QUALITY", help="re-encode the images of all sets alike before anything"),
+    typer.Option("--harmonise", metavar="jpeg:QUALITY", help="Re-encode the images of all sets alike first."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout, nothing else")]
+Gate = Annotated[
+    bool,
+    typer.Option("--gate", metavar="", help="Exit with code 3 unless every release is judged and free of copying."),
+]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document on stdout, nothing else.")]
+Store = Annotated[str | None, typer.Option(metavar="STORE", help="The store: a folder or an s3:// URI.")]
+StoreSpec = Annotated[Path | None, typer.Option(metavar="SPEC", help="Or a spec: its store is used.")]
 
 
 @contextmanager
 def working(as_json: bool) -> Iterator[tuple[ProgressBoard, Runtime]]:
-    """Progress on the screen, a Prefect server, and a runtime that ends with the command.
+    """Provide progress on stderr, a Prefect server, and a runtime that ends with the command.
 
-    Import the flows within its block: they are loaded while the server starts.
-
-    What libraries print on stdout in the meantime (Ray, when a process dies) goes to stderr with ``--verbose``, else
-    nowhere: stdout is for the command's result.
+    Import the flows inside the block: the server starts meanwhile. Inside it, what libraries print on stdout (Ray, when
+    a process dies) goes to stderr with ``--verbose`` and is dropped without, since stdout is for the command's result.
     """
     from flows.orchestration.local_server import prefect_server
 
@@ -55,14 +59,14 @@ def _import_flows() -> None:
 
 
 def load(path: Path, harmonise: str | None) -> AuditSpec:
-    """The spec, with what the command line changes in it."""
+    """The spec, with the changes that the command line makes to it."""
     from flows.spec.spec import load_spec
 
     return load_spec(path, harmonise)
 
 
 def store_of(store: str | None, spec: Path | None) -> str:
-    """The store that a command is told, or that its spec names.
+    """The URI of the store that is given, else of the spec's store.
 
     Raises:
         InputError: neither is given.
@@ -75,4 +79,4 @@ def store_of(store: str | None, spec: Path | None) -> str:
         from flows.spec.spec import load_spec
 
         return load_spec(spec).store
-    raise InputError("which store?", "give --store FOLDER_OR_S3_URI, or --spec SPEC")
+    raise InputError("no store is given", "add --store FOLDER_OR_S3_URI, or --spec SPEC")

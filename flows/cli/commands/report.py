@@ -1,4 +1,4 @@
-"""Commands that show results to people: `report` writes pages, `open` shows them in the browser."""
+"""Commands for reports: `report` writes pages, `open` shows them in the browser."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from flows.cli import console as screen
 from flows.cli.commands.common import Json, Spec, load
-from flows.cli.screens import safe, verdict_text
+from flows.cli.console import output, print_json, print_marked, safe
+from flows.cli.screens.parts import verdict_text
 from storage.errors import InputError
 
 FOLDER = Path("reports")
 
-Out = Annotated[Path, typer.Option(metavar="FOLDER", help="where the files go")]
+Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write the files.")]
 
 
 class Format(StrEnum):
@@ -29,55 +28,56 @@ class Format(StrEnum):
 def report(
     spec: Spec,
     release: Annotated[
-        str | None, typer.Argument(metavar="[RELEASE]", help="NAME or NAME@VERSION; left out: all of the spec")
+        str | None, typer.Argument(metavar="NAME[@VERSION]", help="The release. Default: all of the spec.")
     ] = None,
     out: Out = FOLDER,
     format: Annotated[  # noqa: A002
-        Format, typer.Option(help="html: a page to read, print or send; modelcard: a Markdown block for the model card")
+        Format, typer.Option(help="html: a page per release. modelcard: a Markdown block for the model card.")
     ] = Format.html,
     publish: Annotated[
-        bool, typer.Option("--publish", help="put the pages into the store too, where sweeps put those of their audits")
+        bool, typer.Option("--publish", metavar="", help="Also write the pages to the store, as a sweep does.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write what the audits found as pages to read, print and send: verdict, curves, closest pairs, limits.
+    """Write reports of the audits: verdict, curves, closest pairs, limits.
 
-    One self-contained HTML file a release: it loads nothing and sends nothing. Without RELEASE also index.html, all
-    releases of the store over time. Only what was audited is shown; nothing is computed.
+    Each release gets one self-contained HTML file, which loads nothing and sends nothing. Without a release, index.html
+    shows all releases of the store over time. Reports show finished audits only; nothing is computed.
 
-    Example: layerprint report spec.yaml glow@80 --format modelcard
+    Example: `layerprint report spec.yaml glow@80 --format modelcard`
     """
     if publish and format is not Format.html:
-        raise InputError(f"--publish with --format {format.value}", "only pages are published: --format html")
+        raise InputError(f"--publish cannot publish --format {format.value}", "use --format html")
     loaded = load(spec, None)
 
     from flows.report.make import make_reports
 
     made = make_reports(loaded, release, out, format.value, publish)
     if as_json:
-        screen.print_json(made.to_json())
+        print_json(made.to_json())
         return
-    console = Console(highlight=False)
-    for one in made.written:
-        console.print(f"{safe(one.release)} {verdict_text(one.verdict)}  {safe(str(one.path))}", soft_wrap=True)
-        if one.published:
-            console.print(f"  published as {safe(one.published)}", soft_wrap=True)
+    console = output()
+    for written in made.written:
+        place = safe(str(written.path))
+        console.print(f"{safe(written.release)} {verdict_text(written.verdict)}  {place}", soft_wrap=True)
+        if written.published:
+            console.print(f"  published as {safe(written.published)}", soft_wrap=True)
     for label in made.missing:
-        console.print(f"[yellow]not audited[/] {safe(label)}", soft_wrap=True)
+        print_marked(console, "not audited", "yellow", label)
     if made.fleet:
         console.print(f"all releases: {safe(str(made.fleet))}  (layerprint open {safe(str(out))})", soft_wrap=True)
 
 
 def open_reports(
     place: Annotated[
-        Path, typer.Argument(metavar="[FOLDER|SPEC]", help="a folder of reports; of a spec they are made first")
+        Path, typer.Argument(metavar="FOLDER|SPEC", help="A folder of reports, or a spec whose reports to write first.")
     ] = FOLDER,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 = any that is free")] = 0,
+    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="The port; 0 for a free one.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Show reports in the browser: serves a folder on this machine only, until Ctrl-C.
+    """Show reports in the browser: serve them on this machine only, until Ctrl-C.
 
-    Example: layerprint open spec.yaml
+    Example: `layerprint open spec.yaml`
     """
     from flows.report.serve import report_server, serve
 
@@ -89,13 +89,13 @@ def open_reports(
         make_reports(load(place, None), None, folder, "html")
     elif not place.is_dir():
         raise InputError(
-            f"{place} is neither a folder nor a spec", "run layerprint report SPEC first, or give the spec"
+            f"{place} is neither a folder nor a spec", "run layerprint report SPEC first, or name the spec"
         )
 
     def ready(url: str) -> None:
         if as_json:
-            screen.print_json({"url": url, "folder": str(folder)})
+            print_json({"url": url, "folder": str(folder)})
         else:
-            Console(highlight=False).print(f"{url}  shows {safe(str(folder))}; Ctrl-C ends", soft_wrap=True)
+            output().print(f"{url}  serves {safe(str(folder))} until Ctrl-C", soft_wrap=True)
 
     serve(report_server(folder, port), ready)

@@ -7,22 +7,25 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import console as screen, screens
-from flows.cli.commands.common import Json, store_of
+from flows.cli.commands.common import Json, Store, store_of
+from flows.cli.console import print_json
+from flows.cli.screens.store import show_status
 
 
 def status(
-    store: Annotated[str | None, typer.Option(help="the store to look at")] = None,
-    spec: Annotated[Path | None, typer.Option(help="… or the spec: says too what is not audited yet")] = None,
+    store: Store = None,
+    spec: Annotated[
+        Path | None,
+        typer.Option(metavar="SPEC", help="Or a spec: its store, with the releases not audited yet."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """What a store holds: audited releases, their verdicts, and what was begun but not finished."""
+    """Show what a store holds: audited releases with their verdicts, and unfinished work."""
     from flows.registry.store_status import store_status
     from flows.spec.spec import load_spec
 
-    loaded = load_spec(spec) if spec else None
-    found = store_status(store_of(store, spec), loaded)
+    held = store_status(store_of(store, spec), load_spec(spec) if spec else None)
     if as_json:
-        screen.print_json(found._asdict())
-        return
-    screens.show_status(found)
+        print_json(held._asdict())
+    else:
+        show_status(held)

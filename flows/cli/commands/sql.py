@@ -8,45 +8,47 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import console as screen
-from flows.cli.commands.common import EXIT_BAD_INPUT, Json, store_of
+from flows.cli.commands.common import EXIT_BAD_INPUT, Json, Store, StoreSpec, store_of
+from flows.cli.console import print_json
 from flows.cli.sql.output import Format, format_of, write_rows
 from storage.errors import InputError
 
 
 def sql(
     statement: Annotated[
-        str | None, typer.Argument(metavar="[SELECT]", help="one reading statement; none: a shell, or those of stdin")
+        str | None, typer.Argument(metavar="SELECT", help="One query. Default: a shell, or the queries on stdin.")
     ] = None,
-    store: Annotated[str | None, typer.Option(help="the store to ask: a folder or s3:// URI")] = None,
-    spec: Annotated[Path | None, typer.Option(help="… or the spec whose store to ask")] = None,
+    store: Store = None,
+    spec: StoreSpec = None,
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="table by default, or what --out ends with", show_default=False),
+        typer.Option("--format", help="Default: the ending of --out, else table.", show_default=False),
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="write the rows there (one statement)")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the rows of one query to this file.")] = None,
     export: Annotated[
-        Path | None, typer.Option(metavar="FILE.duckdb", help="write the views as a file for BI tools, and end")
+        Path | None,
+        typer.Option(metavar="FILE.duckdb", help="Write a database with the views, for BI tools, and exit."),
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.001, help="seconds after which a statement is stopped")] = 60.0,
-    memory: Annotated[str, typer.Option(help="what a statement may use, such as 4GB or 50%")] = "50%",
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="Stop a query after this time.")] = 60.0,
+    memory: Annotated[str, typer.Option(metavar="SIZE", help="Memory limit of a query, such as 4GB or 50%.")] = "50%",
     as_json: Json = False,
 ) -> None:
-    """Ask the results in SQL (DuckDB): one statement, a shell, or a file of statements.
+    """Query the results in SQL (DuckDB): one query, an interactive shell, or a file of queries.
 
-    Tables: audits, scores, checks, profiles, evidence, rejects, attributions; each as `latest_…` too, which holds the
-    latest audit of every release, version and run; and releases, one line each. docs/sql.md answers many questions.
+    Tables: audits, scores, checks, profiles, evidence, rejects, attributions. Each has a view `latest_…` with the
+    latest audit of every release, version and run. The view `releases` has one row per release. See docs/sql.md.
 
-    \b
-    layerprint sql --store ./audits "SELECT release, layer, a_hat FROM latest_scores ORDER BY a_hat LIMIT 5"
-    layerprint sql --store ./audits                        (a shell with completion and history)
-    layerprint sql --store ./audits < questions.sql
-    layerprint sql --store s3://bucket/audits --out releases.csv "FROM releases"
-    layerprint sql --store ./audits --export audits.duckdb
+    For example:
 
-    Statements can only read, and only the results. In CSV a text that a spreadsheet would run as a formula begins
+        layerprint sql --store ./audits    # an interactive shell
+        layerprint sql --store ./audits < questions.sql
+        layerprint sql --store ./audits --export audits.duckdb
+        layerprint sql --spec spec.yaml --out releases.csv "FROM releases"
+        layerprint sql --spec spec.yaml "FROM latest_scores ORDER BY a_hat LIMIT 5"
+
+    Queries are read-only and see nothing but the results. In CSV, text that a spreadsheet would run as a formula starts
     with an apostrophe; JSON and Parquet are exact.
-    """  # noqa: D301 (typer's mark for lines that are not joined)
+    """
     place = store_of(store, spec)
     chosen = Format.JSON if as_json else format_of(form, out)
     if export is not None:
@@ -60,7 +62,7 @@ def sql(
             write_rows(session.run(statement), chosen, out)
             return
         if out is not None or chosen is Format.PARQUET:
-            raise InputError("--out and Parquet take one statement", "give the statement")
+            raise InputError("--out and --format parquet need exactly one query", "add the query to the command")
 
         from flows.cli.sql.shell import SqlShell
 
@@ -76,11 +78,11 @@ def sql(
 def _export(store_uri: str, path: Path, as_json: bool) -> None:
     from storage.results.export import export_views
 
-    done = export_views(store_uri, path)
+    exported = export_views(store_uri, path)
     if as_json:
-        screen.print_json({"file": str(done.path), "live": done.live, "empty": done.empty})
+        print_json({"file": str(exported.path), "live": exported.live, "empty": exported.empty})
         return
-    what = "views that read the store's files, later ones too" if done.live else "a copy of the rows as they are now"
+    what = "views of the store's files, including later ones" if exported.live else "a copy of the current rows"
     sys.stdout.write(f"wrote {path}: {what}\n")
-    if done.live and done.empty:
-        sys.stdout.write(f"empty until they are exported again: {', '.join(done.empty)}\n")
+    if exported.live and exported.empty:
+        sys.stdout.write(f"empty until the next export: {', '.join(exported.empty)}\n")

@@ -1,44 +1,42 @@
-"""Commands of the daily life: `sweep`, `releases`, `serve`, `maintain`."""
+"""Commands for operations: `sweep`, `releases`, `serve`, `maintain`."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 from rich.console import Console
 
-from flows.cli import console as screen, screens
-from flows.cli.commands.common import EXIT_GATE, Json, store_of, working
-from flows.cli.screens_sweeps import show_registry, show_sweep
+from flows.cli.commands.common import EXIT_GATE, Gate, Json, Store, StoreSpec, store_of, working
+from flows.cli.console import output, print_json, safe
+from flows.cli.screens.store import show_registry, show_sweep
 
-SpecUri = Annotated[str, typer.Argument(metavar="SPEC", help="the spec, a YAML file, or its s3:// URI")]
+SpecUri = Annotated[str, typer.Argument(metavar="SPEC", help="The spec: a YAML file or its s3:// URI.")]
 Settle = Annotated[
-    float, typer.Option(min=0.0, metavar="SECONDS", help="a release that changes within so long is left alone")
+    float, typer.Option(min=0.0, metavar="SECONDS", help="Skip a release whose images change within this time.")
 ]
 
 
 def sweep(
     spec: SpecUri,
-    gate: Annotated[
-        bool, typer.Option("--gate", help="exit 3 unless every release is judged and free of copying")
-    ] = False,
+    gate: Gate = False,
     settle: Settle = 10.0,
     as_json: Json = False,
 ) -> None:
-    """Audit once every release that is new, changed or stale; releases that are current cost nothing.
+    """Audit every release that is new, changed or stale. Current releases cost nothing.
 
-    Two sweeps at the same time share the work. A release that fails does not stop the others: one whose own input is at
-    fault is tried again when it has changed, any other after 15 minutes, 30, 60 and so on up to a day. Write the
-    release.yaml of a release last: then it is whole when a sweep sees it.
+    Two sweeps at the same time share the work. A failed release does not stop the others: if its own input is at fault,
+    it is retried once it has changed, otherwise after 15 minutes, 30, 60 and so on up to a day. Write the release.yaml
+    of a release last, so that a sweep finds it complete.
     """
     with working(as_json) as (_, runtime):
         from flows.sweep import SweepReport, sweep_releases
 
-        report = cast(SweepReport, sweep_releases(runtime, spec, settle))  # the data of the flow's final state
+        # a flow that ends with a state returns its data
+        report = cast(SweepReport, sweep_releases(runtime, spec, settle))
         forward = runtime.forward_images
     if as_json:
-        screen.print_json({**report.to_json(), "forward_images": forward})
+        print_json({**report.to_json(), "forward_images": forward})
     else:
         show_sweep(report, forward)
     if report.failures:
@@ -49,15 +47,17 @@ def sweep(
 
 def releases(
     spec: Annotated[
-        str | None, typer.Option(help="the spec, a file or an s3:// URI: says too what is not audited")
+        str | None, typer.Option(metavar="SPEC", help="A spec, or its s3:// URI: shows all of its releases.")
     ] = None,
-    store: Annotated[str | None, typer.Option(help="… or only a store: the releases that it knows")] = None,
+    store: Annotated[
+        str | None, typer.Option(metavar="STORE", help="Or a store: shows the releases that it knows.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """The registry: how every release stands, and when the next sweep comes.
+    """Show the state of every release, and when the next sweep starts.
 
-    never audited · current · stale (encoder, reference, images, scoring or gate changed since) · flagged · invalid ·
-    failed (why, and when it is tried again) · auditing now. Nothing is computed.
+    States: never audited, current, stale (encoder, reference, images, scoring or gate have changed since), flagged,
+    invalid, failed (with the reason and the time of the next attempt), auditing now. Nothing is computed.
     """
     from flows.orchestration.schedules import sweeps
     from flows.registry.registry import registry_of, registry_of_store
@@ -72,21 +72,23 @@ def releases(
         entries = registry_of_store(open_store(store_of(store, None)))
     coming = sweeps(spec).coming if spec else None
     if as_json:
-        screen.print_json({"releases": [entry.to_json() for entry in entries], "next_sweep": coming})
+        print_json({"releases": [entry.to_json() for entry in entries], "next_sweep": coming})
         return
     show_registry(entries, f"{coming:%Y-%m-%d %H:%M:%S} UTC" if coming else "not scheduled")
 
 
 def serve(
     spec: SpecUri,
-    every: Annotated[str | None, typer.Option(metavar="1h", help="time between sweeps: 90s, 15m, 1h, 1d")] = None,
-    cron: Annotated[str | None, typer.Option(metavar='"0 * * * *"', help="… or five fields of cron, in UTC")] = None,
+    every: Annotated[str | None, typer.Option(metavar="1h", help="Time between sweeps: 90s, 15m, 1h, 1d.")] = None,
+    cron: Annotated[
+        str | None, typer.Option(metavar='"0 * * * *"', help="Or a cron schedule of five fields, in UTC.")
+    ] = None,
     settle: Settle = 10.0,
 ) -> None:
-    """Sweep by a schedule, in this process and on this machine, until Ctrl-C.
+    """Sweep on a schedule, in this process, until Ctrl-C.
 
-    Uses the Prefect server that is configured (PREFECT_API_URL), or one that runs on this machine, or starts one that
-    ends with it. An audit that is interrupted goes on with the next sweep.
+    Uses the configured Prefect server (PREFECT_API_URL), else one that runs on this machine, else starts its own. An
+    interrupted audit continues with the next sweep.
     """
     from flows.serve import schedule_of, serve_sweeps
 
@@ -94,23 +96,27 @@ def serve(
 
 
 def maintain(
-    store: Annotated[str | None, typer.Option(help="the store to clean")] = None,
-    spec: Annotated[Path | None, typer.Option(help="… or the spec whose store to clean")] = None,
-    keep_days: Annotated[float, typer.Option(min=1.0, help="what was written or used since stays")] = 30.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be removed")] = False,
+    store: Store = None,
+    spec: StoreSpec = None,
+    keep_days: Annotated[
+        float, typer.Option(metavar="DAYS", min=1.0, help="Keep what was written or used within this time.")
+    ] = 30.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", metavar="", help="Show what would be removed, and remove nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove from a store what nothing refers to any more; results, and tagged versions, always stay.
+    """Remove data that nothing in the store refers to any more. Results and tagged versions are always kept.
 
-    Embeddings of sets that no audit, profile or reference needs, old versions of tables, files of workers that died,
-    receipts of finished tables, old claims and failures.
+    Removes embeddings that no audit, profile or reference needs, old versions of tables, files of workers that died,
+    receipts of finished tables, and old claims and failures.
     """
-    from flows.maintain import maintain as upkeep
+    from flows.maintain import maintain as clean
 
-    done = upkeep(store_of(store, spec), keep_days, dry_run)
+    upkeep = clean(store_of(store, spec), keep_days, dry_run)
     if as_json:
-        screen.print_json(done.to_json())
+        print_json(upkeep.to_json())
         return
-    Console(highlight=False).print(done.sentence)
-    for table in [*done.tables, *done.unfinished]:
-        Console(highlight=False).print(f"  {screens.safe(table)}")
+    output().print(upkeep.sentence)
+    for table in [*upkeep.tables, *upkeep.unfinished]:
+        output().print(f"  {safe(table)}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The rows that a statement found: a table for people, CSV for spreadsheets, JSON and Parquet for programs."""
+"""Write the rows of a query: a table for people, CSV for spreadsheets, JSON and Parquet for programs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # importing it takes a while for --help
 
 
 class Format(StrEnum):
-    """How rows are written."""
+    """The format of the rows."""
 
     TABLE = "table"
     CSV = "csv"
@@ -30,7 +30,7 @@ class Format(StrEnum):
 
 
 def format_of(chosen: Format | None, out: Path | None) -> Format:
-    """The chosen format, else that of the file's ending, else a table.
+    """The chosen format, else the one of the file's ending, else a table.
 
     >>> format_of(None, Path("x.csv")), format_of(None, None)
     (<Format.CSV: 'csv'>, <Format.TABLE: 'table'>)
@@ -39,48 +39,50 @@ def format_of(chosen: Format | None, out: Path | None) -> Format:
     return chosen or (Format(ending) if ending in list(Format) else Format.TABLE)
 
 
-def write_rows(found: pa.Table, form: Format, out: Path | None = None) -> None:
-    """Rows to a file, or to stdout.
+def write_rows(rows: pa.Table, form: Format, out: Path | None = None) -> None:
+    """Write rows to a file, or to stdout.
 
     Raises:
         InputError: The file cannot be written, or Parquet would go to a terminal.
     """
     if form is Format.PARQUET and out is None and sys.stdout.isatty():
-        raise InputError("Parquet is not for a terminal", "add --out FILE.parquet, or choose another --format")
+        raise InputError("Parquet cannot be shown in a terminal", "add --out FILE.parquet, or use another --format")
     try:
         if form is Format.PARQUET:
-            _write_parquet(found, out)
+            _write_parquet(rows, out)
         elif out is None:
-            _write_text(found, form, sys.stdout)
+            _write_text(rows, form, sys.stdout)
         else:
             with out.open("w", encoding="utf-8", newline="") as file:
-                _write_text(found, form, file)
+                _write_text(rows, form, file)
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise InputError(f"{out or 'stdout'} cannot be written: {error.strerror}", "give the path of a file") from error
+        raise InputError(
+            f"{out or 'stdout'} cannot be written: {error.strerror}", "use the path of a writable file"
+        ) from error
 
 
-def _write_parquet(found: pa.Table, out: Path | None) -> None:
+def _write_parquet(rows: pa.Table, out: Path | None) -> None:
     import pyarrow.parquet as pq
 
     sink = io.BytesIO()
-    pq.write_table(found.rename_columns(unique(found.column_names)), sink, compression="zstd")
+    pq.write_table(rows.rename_columns(unique(rows.column_names)), sink, compression="zstd")
     if out is None:
         sys.stdout.buffer.write(sink.getbuffer())
     else:
         out.write_bytes(sink.getbuffer())
 
 
-def _write_text(found: pa.Table, form: Format, file: TextIO) -> None:
+def _write_text(rows: pa.Table, form: Format, file: TextIO) -> None:
     match form:
         case Format.CSV:
             clean: Callable[[str], str] = terminal_text if file.isatty() else str
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(clean(csv_cell(name)) for name in found.column_names)
-            writer.writerows([clean(csv_cell(value)) for value in row] for row in rows_of(found))
+            writer.writerow(clean(csv_cell(name)) for name in rows.column_names)
+            writer.writerows([clean(csv_cell(value)) for value in row] for row in rows_of(rows))
         case Format.JSON:
-            names = unique(found.column_names)
-            file.write(json_text([dict(zip(names, map(plain, row), strict=True)) for row in rows_of(found)]))
+            names = unique(rows.column_names)
+            file.write(json_text([dict(zip(names, map(plain, row), strict=True)) for row in rows_of(rows)]))
         case _:
-            show_rows(found, file)
+            show_rows(rows, file)

@@ -1,4 +1,4 @@
-"""The interactive shell of `layerprint sql`, and the same for statements from a file."""
+"""The interactive shell of `layerprint sql`, which also runs statements from a file."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from storage.results.sql import SqlSession
 from storage.results.statements import split_statements
 
 HELP = """\
-A statement ends with ; and may have several lines. Ctrl-C stops one that runs, Tab completes, ↑ recalls.
-  .tables         the views
-  .schema TABLE   the columns of a view
-  .help           this
-  .quit           leave (or Ctrl-D)
-Questions to start from: docs/sql.md
+End a statement with ; (it may span several lines). Tab completes, ↑ recalls, Ctrl-C stops a running statement.
+  .tables         list the tables
+  .schema TABLE   list the columns of a table
+  .help           show this help
+  .quit           leave the shell (or Ctrl-D)
+Example queries: docs/sql.md
 """
 
 
 class SqlShell:
-    """Runs statements and commands one after the other; an error is shown and does not end it.
+    """Runs statements and dot commands one after the other; an error is shown and does not end the shell.
 
     Args:
         session: The store.
-        form: How rows are written to stdout.
+        form: The format of the rows.
     """
 
     def __init__(self, session: SqlSession, form: Format) -> None:
@@ -47,13 +47,13 @@ class SqlShell:
         self.failed = False
 
     def script(self, text: str) -> None:
-        """Run the statements of a text; the last needs no ``;``."""
+        """Run the statements of a text; the last one needs no ``;``."""
         for piece in _pieces(text):
             self.run(piece)
 
     def interact(self, history: History | None = None) -> None:
-        """Ask for statements until the user leaves."""
-        sys.stdout.write("SQL over the results; .help explains, .quit leaves.\n")
+        """Read statements from the terminal until the user leaves."""
+        sys.stdout.write("SQL shell over the audit results. Type .help for help, .quit to leave.\n")
         prompt: PromptSession[str] = PromptSession(
             history=history or _history(),
             completer=SqlCompleter(self._views, self._session.keywords()),
@@ -65,7 +65,7 @@ class SqlShell:
         while True:
             try:
                 text = prompt.prompt("layerprint> ")
-            except KeyboardInterrupt:  # what was typed is dropped
+            except KeyboardInterrupt:  # drops the input
                 continue
             except EOFError:
                 return
@@ -77,7 +77,7 @@ class SqlShell:
                 sys.stdout.write("stopped\n")
 
     def run(self, piece: str) -> None:
-        """One statement, or one command that begins with a dot."""
+        """Run one statement, or one command that starts with a dot."""
         try:
             if piece.startswith("."):
                 self._command(piece)
@@ -99,21 +99,21 @@ class SqlShell:
                 width = max(len(column) for column, _ in self._views[view])
                 sys.stdout.write("".join(f"{column:{width}}  {kind}\n" for column, kind in self._views[view]))
             case ".schema", view:
-                found = f"no view {terminal_text(view)!r}" if view else "which view?"
-                raise InputError(f".schema: {found}", f"the views are {', '.join(self._views)}")
+                problem = f"no table {terminal_text(view)!r}" if view else "no table is given"
+                raise InputError(f".schema: {problem}", f"use one of {', '.join(self._views)}")
             case _:
-                raise InputError(f"no command {line!r}", "the commands are .tables, .schema TABLE, .help and .quit")
+                raise InputError(f"unknown command {line!r}", "use .tables, .schema TABLE, .help or .quit")
 
 
 _WORD = re.compile(r"\w+")
 
 
 class SqlCompleter(Completer):
-    """Completes views, columns and keywords; after ``.schema``, FROM and JOIN only views.
+    """Completes tables, columns and keywords; after ``.schema``, FROM and JOIN tables only.
 
     Args:
-        views: The columns of every view.
-        keywords: The words of SQL.
+        views: The columns of every view, by its name.
+        keywords: The keywords of SQL.
     """
 
     def __init__(self, views: dict[str, list[tuple[str, str]]], keywords: list[str]) -> None:
@@ -123,19 +123,19 @@ class SqlCompleter(Completer):
         self._words = [*names, *(word for word in keywords if word.lower() not in names)]
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        """What the word before the cursor may become."""
+        """The completions of the word before the cursor."""
         word = document.get_word_before_cursor(pattern=_WORD)
         before = document.text_before_cursor[: document.cursor_position - len(word)].split()
-        wanted = self._views if before and before[-1].upper() in (".SCHEMA", "FROM", "JOIN") else self._words
-        if not word and wanted is self._words:
+        candidates = self._views if before and before[-1].upper() in (".SCHEMA", "FROM", "JOIN") else self._words
+        if not word and candidates is self._words:
             return
-        for one in wanted:
-            if one.upper().startswith(word.upper()):
-                yield Completion(one, start_position=-len(word))
+        for candidate in candidates:
+            if candidate.upper().startswith(word.upper()):
+                yield Completion(candidate, start_position=-len(word))
 
 
 def is_unfinished(text: str) -> bool:
-    """Whether Enter begins a new line rather than ending the input.
+    """Whether Enter starts a new line instead of ending the input.
 
     >>> is_unfinished("SELECT 1"), is_unfinished("SELECT 1;"), is_unfinished(".tables"), is_unfinished("")
     (True, False, False, False)
@@ -144,7 +144,7 @@ def is_unfinished(text: str) -> bool:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Statements, and lines that begin with a dot where a statement could begin."""
+    """Split a text into statements and dot commands."""
     pending = ""
     for line in text.splitlines():
         if not split_statements(pending).rest and line.strip().startswith("."):
@@ -157,7 +157,7 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _history() -> History:
-    """A file of the user's own; none where it cannot be written."""
+    """The user's history file; in memory if it cannot be written."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     path = Path(state) / "layerprint" / "sql_history"
     try:

@@ -1,4 +1,4 @@
-"""The rows that a statement found, as a person reads them in a terminal."""
+"""The rows of a query as a table for a terminal."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:  # importing it takes a while for --help
     import pyarrow as pa
 
 MOST_ROWS = 1000
-"""Rows that a table shows."""
+"""Number of rows that are shown."""
 WIDEST = 32
-"""Characters from which on a cell of a table is folded or cut rather than widening it."""
+"""Width of a table cell above which it is folded."""
 LONGEST = {"table": 120, "records": 1000}
-"""Characters of a cell that are shown."""
+"""Number of characters of a cell that are shown, by layout."""
 NO_TERMINAL = 100_000
-"""Columns of what is no terminal: a line of a file or pipe is not folded."""
+"""Width of a file or pipe, whose lines are not folded."""
 
 
-def show_rows(found: pa.Table, file: TextIO) -> None:
-    """Rows for people: a line a row where the terminal is wide enough, else a line a cell; times are UTC."""
+def show_rows(rows: pa.Table, file: TextIO) -> None:
+    """Print rows: one line per row if the terminal is wide enough, else one line per cell. Times are in UTC."""
     out = Console(file=file, highlight=False)
-    shown = found.slice(0, MOST_ROWS)
-    if list(found.column_names) == ["explain_key", "explain_value"]:
+    shown = rows.slice(0, MOST_ROWS)
+    if list(rows.column_names) == ["explain_key", "explain_value"]:
         for row in rows_of(shown):
             out.print(terminal_text(row[1]), markup=False, soft_wrap=True)
         return
@@ -40,38 +40,38 @@ def show_rows(found: pa.Table, file: TextIO) -> None:
     out.width = width
     for part in [rows_table(shown)] if fits else records(shown):
         out.print(part)
-    if found.num_rows > MOST_ROWS:
-        out.print(f"[dim]{MOST_ROWS:,} of {found.num_rows:,} rows; add LIMIT, or take all with --format csv[/]")
-    elif not found.num_rows:
+    if rows.num_rows > MOST_ROWS:
+        out.print(f"[dim]{MOST_ROWS:,} of {rows.num_rows:,} rows; add LIMIT, or use --format csv for all of them[/]")
+    elif not rows.num_rows:
         out.print("[dim]no rows[/]")
 
 
-def table_width(found: pa.Table) -> int:
-    """Columns of a terminal that a table needs when cells longer than `WIDEST` are folded."""
+def table_width(rows: pa.Table) -> int:
+    """The width of a table in characters, with cells longer than `WIDEST` folded."""
     widths = [
         max([len(name), *(min(len(_cell(value, "table")), WIDEST) for value in column.to_pylist())])
-        for name, column in zip(found.column_names, found.columns, strict=True)
+        for name, column in zip(rows.column_names, rows.columns, strict=True)
     ]
     return sum(widths) + 2 * (len(widths) - 1)
 
 
-def rows_table(found: pa.Table) -> Table:
-    """A line a row."""
+def rows_table(rows: pa.Table) -> Table:
+    """A table with one line per row."""
     import pyarrow.types as kinds
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for field in found.schema:
+    for field in rows.schema:
         number = kinds.is_integer(field.type) or kinds.is_floating(field.type) or kinds.is_decimal(field.type)
         table.add_column(_safe(field.name), justify="right" if number else "left", overflow="fold")
-    for row in rows_of(found):
+    for row in rows_of(rows):
         table.add_row(*(escape(_cell(value, "table")) for value in row))
     return table
 
 
-def records(found: pa.Table) -> Iterator[Table]:
-    """A line a cell, for rows that are too wide for the screen."""
-    names = [_safe(name) for name in found.column_names]
-    for number, row in enumerate(rows_of(found), start=1):
+def records(rows: pa.Table) -> Iterator[Table]:
+    """One table per row with one line per cell, for rows that are too wide for the screen."""
+    names = [_safe(name) for name in rows.column_names]
+    for number, row in enumerate(rows_of(rows), start=1):
         record = Table(
             box=None, pad_edge=False, show_header=False, title=f"row {number}", title_justify="left", title_style="dim"
         )

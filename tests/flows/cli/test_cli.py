@@ -1,8 +1,9 @@
-"""The command line, as a user types it."""
+"""The commands as a user types them."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import flows.spec.spec
+from flows.cli.console import safe
 from flows.cli.main import run
 from flows.runtime.runtime import Runtime
 from storage.objects.open import open_store
@@ -20,7 +22,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 def as_json(capsys: Capture, *arguments: str) -> Any:
-    """Run a command with --json; its document."""
+    """The document of a command that is run with --json."""
     assert run([*arguments, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
@@ -31,8 +33,8 @@ def test_an_audit_from_spec_to_sql(runtime: Runtime, write_spec: Write, capsys: 
     shown = capsys.readouterr()
     assert "copies@1" in shown.out
     assert "no copying seen" in shown.out
-    assert f"{TRAIN + HELD_OUT + COPIES + UNSEEN} images went through the encoder" in shown.out
-    assert "embed copies@1: 80 images" in shown.err
+    assert f"{TRAIN + HELD_OUT + COPIES + UNSEEN} images" in shown.out
+    assert f"embed copies@1: {COPIES} images" in shown.err
 
     repeated = as_json(capsys, "audit", path, "--release", "copies")
     assert repeated["forward_images"] == 0
@@ -61,15 +63,17 @@ def test_an_audit_from_spec_to_sql(runtime: Runtime, write_spec: Write, capsys: 
     assert run(["status", "--spec", path]) == 0
     assert "copies@1" in capsys.readouterr().out
 
-    found = as_json(capsys, "attribute", path, "s3://test/lab/fresh/")
-    assert found["candidates"][0]["maker"] == "copies@1"
+    attributed = as_json(capsys, "attribute", path, "s3://test/lab/fresh/")
+    assert attributed["candidates"][0]["maker"] == "copies@1"
     assert run(["attribute", path, "s3://test/lab/fresh/"]) == 0
-    assert "enrolled release" in capsys.readouterr().out
+    assert "copies@1" in capsys.readouterr().out
 
     reference = as_json(capsys, "reference", path)
     assert (reference["train_images"], reference["held_out_images"]) == (TRAIN, HELD_OUT)
     assert run(["reference", path]) == 0
-    assert "160 train and 140 held-out images" in capsys.readouterr().out
+    shown_reference = capsys.readouterr().out
+    assert f"{TRAIN} training images" in shown_reference
+    assert f"{HELD_OUT} held-out images" in shown_reference
 
 
 def test_a_release_that_fails_ends_with_2_and_the_others_are_audited(
@@ -80,7 +84,7 @@ def test_a_release_that_fails_ends_with_2_and_the_others_are_audited(
     assert run(["audit", path, "--gate"]) == 2
     shown = capsys.readouterr().out
     assert "copies@1" in shown
-    assert "not audited gone@1" in shown
+    assert "gone@1" in shown
     assert run(["audit", path, "--json"]) == 2
     document = json.loads(capsys.readouterr().out)
     assert [failure["release"] for failure in document["failures"]] == ["gone@1"]
@@ -91,10 +95,9 @@ def test_a_release_that_fails_ends_with_2_and_the_others_are_audited(
 
 def test_errors_have_a_remedy_and_no_traceback(tmp_path: Path, capsys: Capture) -> None:
     assert run(["audit", str(tmp_path / "none.yaml")]) == 2
-    shown = capsys.readouterr().err
-    assert "error there is no spec" in shown
-    assert "→ give the path" in shown
-    assert "Traceback" not in shown
+    error, remedy = capsys.readouterr().err.splitlines()
+    assert "none.yaml" in error
+    assert remedy.startswith("→ ")
     assert run(["audit", str(tmp_path / "none.yaml"), "--json"]) == 2
     document = json.loads(capsys.readouterr().out)
     assert document["exit_code"] == 2
@@ -113,10 +116,10 @@ def test_an_interrupt_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Cap
 
     monkeypatch.setattr(flows.spec.spec, "load_spec", interrupted)
     assert run(["audit", "spec.yaml"]) == 130
-    assert "run the same command to go on" in capsys.readouterr().err
+    assert "interrupted" in capsys.readouterr().err
 
 
-def test_a_fault_of_ours_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_an_unexpected_error_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     def broken(_path: Path, _harmonise: str | None) -> None:
         raise RuntimeError("a bug")
 
@@ -128,19 +131,18 @@ def test_a_fault_of_ours_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys: Ca
     assert "Traceback" not in shown
 
 
-def test_hostile_names_cannot_drive_the_terminal(capsys: Capture) -> None:
-    from flows.cli.screens import safe
-
+def test_hostile_names_cannot_control_the_terminal() -> None:
     assert safe("\x1b[2J[red]x[/]") == "�[2J\\[red]x\\[/]"
 
 
-def test_help_teaches_and_is_fast() -> None:
+def test_help_lists_commands_and_exit_codes_and_is_fast() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "flows.cli.main", "--help"], capture_output=True, text=True, check=True
     )
-    for command in ("demo", "audit", "reference", "attribute", "sql", "status", "doctor"):
-        assert command in done.stdout
-    assert "3 the gate failed" in " ".join(done.stdout.split())
+    for command in ("demo", "audit", "reference", "attribute", "sql", "status", "doctor", "open", "stack"):
+        assert re.search(rf"^│ {command} ", done.stdout, re.MULTILINE), command
+    for number in (0, 1, 2, 3, 130):
+        assert re.search(rf"\b{number} \w", " ".join(done.stdout.split())), number
     code = "import flows.cli.main, sys; print([m for m in ('torch', 'ray', 'prefect', 'lancedb') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 

@@ -47,7 +47,7 @@ def digest(digits: Digits) -> str:
 
 def test_the_parts_are_disjoint_and_hold_every_digit(material: DemoMaterial) -> None:
     parts = [rows(part) for part in material.split[::2]]
-    assert all(not one & other for one, other in combinations(parts, 2))
+    assert all(first.isdisjoint(second) for first, second in combinations(parts, 2))
     assert set().union(*parts) == rows(load_digits().images.astype(np.uint8))
 
 
@@ -62,10 +62,10 @@ def test_images_keep_their_labels_and_every_part_its_share_of_each(material: Dem
 
 
 def test_the_parts_are_not_runs_of_the_writers_order(material: DemoMaterial) -> None:
-    place = {digit.tobytes(): k for k, digit in enumerate(load_digits().images.astype(np.uint8))}
+    position = {digit.tobytes(): k for k, digit in enumerate(load_digits().images.astype(np.uint8))}
     for part in material.split[::2]:
-        places = [place[digit.tobytes()] for digit in part]
-        assert abs(np.mean(places) / len(place) - 0.5) < 4 * np.sqrt(1 / 12 / len(part))
+        positions = [position[digit.tobytes()] for digit in part]
+        assert abs(np.mean(positions) / len(position) - 0.5) < 4 * np.sqrt(1 / 12 / len(part))
 
 
 def test_another_seed_makes_another_split() -> None:
@@ -127,13 +127,13 @@ def test_the_planted_release_holds_exactly_its_share_of_copies(material: DemoMat
     assert not rows(base) & train
 
 
-def test_unseen_digits_are_dealt_out_once(material: DemoMaterial) -> None:
+def test_the_batches_of_unseen_digits_are_disjoint(material: DemoMaterial) -> None:
     unseen = release(material, "unseen")
     assert not rows(unseen.batch(0)) & rows(unseen.batch(1))
     assert rows(unseen.batch(0)) | rows(unseen.batch(1)) == rows(material.split.unseen)
-    with pytest.raises(ValueError, match=r"batch 2 holds 0 unseen digits, 220 were asked for"):
+    with pytest.raises(ValueError, match="batch 2 has 0"):
         unseen.batch(2)
-    with pytest.raises(ValueError, match=r"batch 0 holds 220 unseen digits, 221 were asked for"):
+    with pytest.raises(ValueError, match="batch 0 has 220"):
         unseen.sample(221, 0)
 
 

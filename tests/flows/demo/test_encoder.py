@@ -20,7 +20,7 @@ def trained() -> TrainedEncoder:
     return train_encoder(SPLIT.encoder, SPLIT.encoder_labels, seed=0, steps=120)
 
 
-def test_it_names_digits_it_never_saw(trained: TrainedEncoder) -> None:
+def test_it_classifies_digits_that_it_never_saw(trained: TrainedEncoder) -> None:
     assert trained.accuracy(SPLIT.held_out, SPLIT.held_out_labels) > 0.8
 
 

@@ -26,7 +26,9 @@ def test_the_memorizer_and_the_planted_release_are_flagged_and_no_other(demo: De
 def test_the_planted_copies_are_found_by_the_tail_and_not_by_the_mean(demo: DemoRun) -> None:
     (planted,) = (audit for audit in demo.first["audits"] if audit["release"] == "planted")
     assert planted["copy_rate_low"] < 0.05 < planted["copy_rate_high"]
-    assert all(row["a_hat"] > 0.5 and row["c_t"] > 0 for row in planted["scores"])  # "no memorization", says the mean
+    assert all(
+        row["a_hat"] > 0.5 and row["c_t"] > 0 for row in planted["scores"]
+    )  # by the mean there is no memorization
 
 
 def test_unseen_digits_are_like_held_out_ones(demo: DemoRun) -> None:

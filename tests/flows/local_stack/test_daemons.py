@@ -1,4 +1,4 @@
-"""Background processes: only ours are ended, and all of ours."""
+"""Background processes: all of ours are stopped, and no others."""
 
 from __future__ import annotations
 
@@ -48,17 +48,19 @@ def test_runs_until_stopped(tmp_path: Path) -> None:
     assert not daemon.stop()
 
 
-def test_a_process_that_got_its_number_is_left_alone(tmp_path: Path) -> None:
+def test_a_later_process_with_the_same_id_is_not_stopped(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path, "one")
-    with subprocess.Popen(SLEEP, stdout=subprocess.DEVNULL) as stranger:
-        (tmp_path / "one.pid").write_text(f"{stranger.pid} 12345\n")  # began at another time
+    with subprocess.Popen(SLEEP, stdout=subprocess.DEVNULL) as other:
+        (tmp_path / "one.pid").write_text(f"{other.pid} 12345\n")  # started at another time
         assert daemon.pid is None
         assert not daemon.stop()
-        assert stranger.poll() is None
-        stranger.kill()
+        assert other.poll() is None
+        other.kill()
 
 
-def test_one_that_does_not_listen_is_killed_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_ignores_sigterm_is_killed_with_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("flows.local_stack.daemons.STOP_TIMEOUT_S", 0.5)
     daemon = Daemon(tmp_path, "stubborn")
     daemon.start(STUBBORN, os.environ)
@@ -69,7 +71,7 @@ def test_one_that_does_not_listen_is_killed_with_its_children(tmp_path: Path, mo
     assert gone(child)
 
 
-def test_one_that_died_is_seen(tmp_path: Path) -> None:
+def test_a_process_that_died_is_noticed(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path, "short")
     daemon.start([sys.executable, "-c", "print('no port'); raise SystemExit(1)"], os.environ)
     assert logged(daemon) == "no port"
@@ -80,7 +82,7 @@ def test_one_that_died_is_seen(tmp_path: Path) -> None:
     assert daemon.log_end() == "no port"
 
 
-def test_what_a_killed_one_leaves_is_ended_too(tmp_path: Path) -> None:
+def test_the_children_of_a_killed_process_are_stopped_too(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path, "killed")
     daemon.start(STUBBORN, os.environ)
     child, pid = int(logged(daemon)), daemon.pid

@@ -19,13 +19,13 @@ import pytest
 from storage.objects.open import open_store
 from tests.flows.processes import gone
 
-pytestmark = pytest.mark.timeout(600)  # processes of their own start slowly on a busy machine
+pytestmark = pytest.mark.timeout(600)  # processes start slowly on a busy machine
 
 NAMES = ["s3", "ray", "prefect-server", "prefect-worker"]
 
 
 def stack(folder: Path, *arguments: str) -> tuple[int, Any]:
-    """`layerprint stack …` in a process of its own; its exit code and its JSON document."""
+    """Run `layerprint stack …` as a process; its exit code and its JSON document."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PREFECT_", "RAY_"))}
     done = subprocess.run(
         [sys.executable, "-m", "flows.cli.main", "stack", *arguments, "--folder", str(folder), "--json"],
@@ -47,42 +47,43 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def environment(folder: Path) -> dict[str, str]:
-    code, found = stack(folder, "up")
-    assert code == 0, found
-    return dict(found["environment"])
+    code, document = stack(folder, "up")
+    assert code == 0, document
+    return dict(document["environment"])
 
 
 def test_nothing_runs_before(tmp_path: Path) -> None:
-    code, found = stack(tmp_path / "none", "status")
+    code, services = stack(tmp_path / "none", "status")
     assert code == 1
-    assert [service["pid"] for service in found] == [None] * 4
+    assert [service["pid"] for service in services] == [None] * 4
     assert stack(tmp_path / "none", "down") == (0, {"ended": []})
 
 
-def test_a_part_that_does_not_come_up_says_why(tmp_path: Path) -> None:
+def test_the_error_names_a_service_that_does_not_start_and_its_log(tmp_path: Path) -> None:
     folder = tmp_path / "broken"
     (folder / "s3").mkdir(parents=True)
     (folder / "s3" / "s3.json").write_text("{}")
-    code, found = stack(folder, "up")
+    code, document = stack(folder, "up")
     assert code == 1
-    assert "s3 did not come up" in found["error"]
-    assert "no credentials of an embedded S3 server in it" in found["error"]
+    assert document["error"].startswith("s3 ")
+    assert "s3.log" in document["error"]
+    assert "s3.json" in document["error"]
     assert stack(folder, "down") == (0, {"ended": []})
 
 
 def test_one_command_at_a_time(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        code, found = stack(tmp_path, "up")
+        code, document = stack(tmp_path, "up")
     assert code == 2
-    assert "another `layerprint stack` command is at work there" in found["error"]
+    assert "`layerprint stack`" in document["error"]
 
 
-def test_every_part_answers(folder: Path, environment: dict[str, str]) -> None:
-    code, found = stack(folder, "status")
+def test_every_service_answers(folder: Path, environment: dict[str, str]) -> None:
+    code, services = stack(folder, "status")
     assert code == 0
-    assert [service["name"] for service in found] == NAMES
-    assert all(service["ready"] for service in found)
+    assert [service["name"] for service in services] == NAMES
+    assert all(service["ready"] for service in services)
     assert (folder / "stack.json").stat().st_mode & 0o077 == 0
     exported = (folder / "environment.sh").read_text()
     assert (folder / "environment.sh").stat().st_mode & 0o077 == 0
@@ -97,7 +98,7 @@ def test_the_bucket_takes_objects(environment: dict[str, str], monkeypatch: pyte
     assert store.get("a") == b"one"
 
 
-def test_ray_runs_jobs_for_who_has_the_token(folder: Path, environment: dict[str, str]) -> None:
+def test_ray_runs_jobs_for_those_with_the_token(folder: Path, environment: dict[str, str]) -> None:
     jobs = next(service["where"] for service in stack(folder, "status")[1] if service["name"] == "ray")
     assert httpx.get(f"{jobs}/api/jobs/").status_code == 401
     headers = {"Authorization": f"Bearer {environment['RAY_AUTH_TOKEN']}"}
@@ -105,7 +106,7 @@ def test_ray_runs_jobs_for_who_has_the_token(folder: Path, environment: dict[str
         entrypoint = f'test "$AWS_ENDPOINT_URL" = {environment["AWS_ENDPOINT_URL"]}'
         end, status = time.monotonic() + 120, "PENDING"
         answer = client.post("/api/jobs/", json={"entrypoint": entrypoint})
-        assert answer.is_success, answer.text  # what is up takes jobs at once
+        assert answer.is_success, answer.text  # a service that is up takes jobs at once
         job = answer.json()["submission_id"]
         while status in ("PENDING", "RUNNING") and time.monotonic() < end:
             time.sleep(0.5)
@@ -132,7 +133,7 @@ def test_a_command_can_join_ray(environment: dict[str, str]) -> None:
     assert done.stdout.strip() == environment["AWS_ENDPOINT_URL"], done.stderr
 
 
-def test_a_second_up_changes_nothing_and_a_killed_part_comes_back(folder: Path, environment: dict[str, str]) -> None:
+def test_a_second_up_changes_nothing_and_restarts_a_killed_service(folder: Path, environment: dict[str, str]) -> None:
     before = stack(folder, "status")[1]
     assert stack(folder, "up") == (0, {"environment": environment})
     assert stack(folder, "status")[1] == before
@@ -144,7 +145,7 @@ def test_a_second_up_changes_nothing_and_a_killed_part_comes_back(folder: Path, 
     assert [one["pid"] == other["pid"] for one, other in zip(before, after, strict=True)] == [True, True, False, False]
 
 
-def test_down_ends_all_of_it_and_keeps_the_objects(folder: Path, environment: dict[str, str]) -> None:
+def test_down_stops_all_services_and_keeps_the_objects(folder: Path, environment: dict[str, str]) -> None:
     running = [service["pid"] for service in stack(folder, "status")[1]]
     assert stack(folder, "down") == (0, {"ended": list(reversed(NAMES))})
     assert all(gone(pid) for pid in running)

@@ -1,4 +1,4 @@
-"""Rows as table, CSV, JSON and Parquet; names come from strangers."""
+"""Rows as table, CSV, JSON and Parquet; names are untrusted."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from flows.cli.sql.output import Format, format_of, write_rows
 from flows.cli.sql.table import MOST_ROWS, show_rows
@@ -33,19 +34,17 @@ def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
 
 
-def shown(found: pa.Table) -> list[str]:
-    """The lines in a terminal, without styles; each fits."""
+def shown(rows: pa.Table) -> list[str]:
+    """The lines in a terminal, without styles; each of them fits."""
     screen = Terminal()
-    show_rows(found, screen)
+    show_rows(rows, screen)
     plain = Console(file=io.StringIO(), width=1000)
-    from rich.text import Text
-
     lines = [Text.from_ansi(line).plain for line in screen.getvalue().splitlines()]
     assert all(plain.measure(line).maximum <= 80 for line in lines)
     return lines
 
 
-def test_rows_that_fit_stand_in_a_table() -> None:
+def test_rows_that_fit_are_shown_as_a_table() -> None:
     lines = shown(pa.table({"release": ["glow", "vae"], "a_hat": [0.123456, None], "n": [5, 500]}))
     assert [line.split() for line in lines] == [
         ["release", "a_hat", "n"],
@@ -54,7 +53,7 @@ def test_rows_that_fit_stand_in_a_table() -> None:
     ]
 
 
-def test_rows_that_are_too_wide_stand_a_line_a_cell() -> None:
+def test_rows_that_are_too_wide_take_one_line_per_cell() -> None:
     lines = shown(pa.table({f"column_{i}": [f"value {i}", "x" * 150] for i in range(20)}))
     assert lines[0].strip() == "row 1"
     assert lines[1].split() == ["column_0", "value", "0"]
@@ -102,12 +101,12 @@ def test_csv(tmp_path: Path) -> None:
     ]
 
 
-def test_json_is_exact_and_cannot_drive_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_exact_and_cannot_control_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     write_rows(ROWS, Format.JSON)
-    found = json.loads(capsys.readouterr().out)
-    assert [one["sum"] for one in found] == [3, 4, 5]
-    assert [one["value"] for one in found] == [-0.5, None, None]
-    assert found[0]["when"] == "1970-01-01T00:00:00+00:00"
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["sum"] for row in rows] == [3, 4, 5]
+    assert [row["value"] for row in rows] == [-0.5, None, None]
+    assert rows[0]["when"] == "1970-01-01T00:00:00+00:00"
     write_rows(pa.table({"a": [HOSTILE]}), Format.JSON)
     text = capsys.readouterr().out
     assert json.loads(text) == [{"a": HOSTILE}]

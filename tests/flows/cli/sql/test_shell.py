@@ -33,7 +33,7 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A small made-up store."""
+    """A small synthetic store."""
     place = open_store(str(tmp_path_factory.mktemp("fleet")))
     write_fleet(place, fleet(releases=3))
     return place.uri
@@ -61,10 +61,10 @@ def test_one_statement_in_every_format(store: str, tmp_path: Path, capsys: Captu
 def test_a_time_out_and_the_file_of_views(store: str, tmp_path: Path, capsys: Capture) -> None:
     slow = "SELECT count(*) FROM range(100000000000) AS a, range(1000) AS b WHERE a.range % 7 = b.range"
     assert run(["sql", "--store", store, "--timeout", "0.2", slow]) == 2
-    assert "stopped after 0.2 s" in capsys.readouterr().err
+    assert "0.2 s" in capsys.readouterr().err
     path = tmp_path / "x.duckdb"
     assert run(["sql", "--store", store, "--export", str(path)]) == 0
-    assert "views that read the store's files" in capsys.readouterr().out
+    assert str(path) in capsys.readouterr().out
     with duckdb.connect(path, read_only=True) as plain:
         assert plain.execute("SELECT count(*) FROM releases").fetchone() == (6,)
     assert run(["sql", "--store", store, "--export", str(path), "--json"]) == 2
@@ -95,7 +95,7 @@ def test_completion() -> None:
     completer = SqlCompleter({"scores": [("a_hat", "DOUBLE")], "audits": [("sentence", "VARCHAR")]}, ["SELECT"])
 
     def offered(text: str) -> list[str]:
-        return [one.text for one in completer.get_completions(Document(text), CompleteEvent())]
+        return [completion.text for completion in completer.get_completions(Document(text), CompleteEvent())]
 
     assert offered("se") == ["sentence", "SELECT"]
     assert offered("SELECT a_") == ["a_hat"]
@@ -118,10 +118,10 @@ class Typist:
     def type(self, text: str) -> None:
         os.write(self._terminal, text.encode())
 
-    def read_until(self, wanted: str, seconds: float = 60) -> str:
-        """What appears until the wanted text has."""
+    def read_until(self, expected: str, seconds: float = 60) -> str:
+        """The output up to and including the expected text."""
         seen, end = "", time.monotonic() + seconds
-        while wanted not in seen:
+        while expected not in seen:
             assert time.monotonic() < end, seen
             if select.select([self._terminal], [], [], 0.2)[0]:
                 raw = os.read(self._terminal, 65536).decode(errors="replace")
@@ -141,16 +141,16 @@ class Typist:
                     os.read(self._terminal, 65536)
                 except OSError:  # the other end is closed
                     time.sleep(0.1)
-        raise AssertionError("the shell does not end")
+        raise AssertionError("the shell did not end")
 
 
 @pytest.fixture
 def typist(store: str, tmp_path: Path) -> Iterator[Typist]:
-    one = Typist(store, tmp_path)
-    yield one
+    user = Typist(store, tmp_path)
+    yield user
     try:
-        os.kill(one.process, signal.SIGKILL)
-        os.waitpid(one.process, 0)
+        os.kill(user.process, signal.SIGKILL)
+        os.waitpid(user.process, 0)
     except (ProcessLookupError, ChildProcessError):
         return
 
@@ -181,7 +181,7 @@ def test_the_shell_in_a_terminal(typist: Typist, tmp_path: Path) -> None:
 
 
 def test_the_commands_of_the_page(store: str, tmp_path: Path) -> None:
-    """As a shell runs them, without a terminal."""
+    """Run by a shell without a terminal."""
     page = (ROOT / "docs" / "sql.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     (tmp_path / "audits").symlink_to(store)

@@ -1,0 +1,138 @@
+"""The screens of `audit`, `reference` and `demo`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+
+from flows.cli.console import explain, output, safe
+from flows.cli.screens.parts import forward_text, number, passed_text, rate_text, table, verdict_text
+
+if TYPE_CHECKING:  # importing these would load Ray and Prefect for --help
+    from flows.audit import AuditReport
+    from flows.demo.run import DemoResult
+    from flows.results.outcome import AuditOutcome
+    from storage.errors import LayerprintError
+
+COPY_RATE = (
+    "Copy rate: share of the images that are closer to a training image than unseen real images are, beyond chance, "
+    "with its 95 % interval, at the layer with the strongest evidence."
+)
+
+
+def show_report(report: AuditReport, forward: int, pictures: Sequence[str]) -> None:
+    """Print what `layerprint audit` found."""
+    out = output()
+    out.print()
+    out.print(outcome_table(report.outcomes))
+    if len(report.outcomes) == 1:
+        out.print()
+        out.print(layer_table(report.outcomes[0]))
+        out.print()
+        out.print(check_table(report.outcomes[0]))
+    for outcome in report.outcomes:
+        show_verdicts(out, outcome)
+    for label, error in report.failures.items():
+        out.print()
+        show_failure(out, label, error)
+    _show_end(out, forward, pictures)
+
+
+def show_demo(result: DemoResult, forward: int) -> None:
+    """Print what `layerprint demo` found, and what to try next."""
+    out = output()
+    out.print()
+    out.print(outcome_table(result.outcomes, result.attributed))
+    _show_end(out, forward, result.pictures)
+    out.print("\n[bold]Try next[/]")
+    for line in result.next_commands:
+        out.print(f"  {escape(line)}", soft_wrap=True)
+
+
+def show_failure(out: Console, label: str, error: LayerprintError) -> None:
+    """Print why a release was not audited."""
+    reason = error.found if error.found.startswith(label) else f"{label}: {error.found}"
+    explain(out, "not audited", reason, error.remedy)
+
+
+def show_verdicts(out: Console, outcome: AuditOutcome) -> None:
+    """Print the two verdicts in words, and why they are not valid if they are not."""
+    audit = outcome.audit
+    out.print(f"\n[bold]{safe(outcome.label)}[/] {verdict_text(outcome.verdict)}")
+    reason = f"[yellow]{safe(audit['invalid_reason'])}[/]" if audit["invalid_reason"] else ""
+    for text in filter(None, (reason, safe(audit["sentence"]), safe(audit["fit_sentence"]))):
+        out.print(Padding(text, (0, 0, 0, 2), expand=False))
+
+
+def outcome_table(outcomes: Sequence[AuditOutcome], attributed: Sequence[str] | None = None) -> Table:
+    """One row per release: verdict, copy rate with its interval, Â of the first and last informative layer.
+
+    Args:
+        outcomes: Audits.
+        attributed: For each audit the release that a fresh batch was attributed to; None where none was attributed.
+    """
+    shown = table("release", "verdict", "copy rate %|", "Â first|", "Â last|")
+    if attributed is not None:
+        shown.add_column("fresh batch → ", overflow="fold")
+    for i, outcome in enumerate(outcomes):
+        ends = [outcome.informative[at]["a_hat"] for at in (0, -1)] if outcome.informative else [None, None]
+        cells = [safe(outcome.label), verdict_text(outcome.verdict), rate_text(outcome.audit), *map(number, ends)]
+        shown.add_row(*cells, *([_attributed(outcome, attributed[i])] if attributed is not None else []))
+    return shown
+
+
+def layer_table(outcome: AuditOutcome) -> Table:
+    """One row per layer of one audit."""
+    shown = table("layer", "Â|", "95 %|", "p|", "C_T|", "Z_S|", "copy rate %|", "near-dup.|", "covered|")
+    for row in outcome.scores:
+        if not row["informative"]:
+            shown.add_row(str(row["layer"]), "–", "no information", *["–"] * 6)
+            continue
+        interval = f"{row['a_low']:.2f}–{row['a_high']:.2f}"
+        rate = "–" if row["copy_rate"] is None else f"{100 * row['copy_rate']:.1f}"
+        near = "–" if row["near_duplicates"] is None else str(row["near_duplicates"])
+        p = f"{row['p_adjusted']:.2g}"
+        numbers = [number(row["a_hat"]), interval, p, number(row["c_t"]), number(row["z_s"]), rate, near]
+        shown.add_row(str(row["layer"]), *numbers, f"{row['coverage']:.0%}")
+    return shown
+
+
+def check_table(outcome: AuditOutcome) -> Table:
+    """The validity checks of one audit."""
+    shown = table("check", "", "finding")
+    for row in outcome.checks:
+        mark = passed_text(row["passed"], "[yellow]note[/]" if row["severity"] == "note" else "[yellow]failed[/]")
+        remedy = f"\n→ {safe(row['remedy'])}" if row["remedy"] and not row["passed"] else ""
+        shown.add_row(safe(row["name"]), mark, safe(row["sentence"]) + remedy)
+    return shown
+
+
+def show_reference(facts: dict[str, Any]) -> None:
+    """Print what `layerprint reference` built."""
+    out = output()
+    out.print(
+        f"reference [bold]{safe(facts['reference'])}[/]: {facts['train_images']:,} training images, "
+        f"{facts['held_out_images']:,} held-out images ({facts['contaminated']:,} more left out: they are in the "
+        f"training set), {len(facts['layers'])} layers, {len(facts['rejects']):,} unreadable images\n"
+        f"{forward_text(facts['forward_images'])}"
+    )
+    for check in facts["checks"]:
+        out.print(f"{passed_text(check['passed'])} {safe(check['name'])}: {safe(check['sentence'])}")
+
+
+def _show_end(out: Console, forward: int, pictures: Sequence[str]) -> None:
+    from flows.report.words import MEANING  # loads Arrow, which --help does not need
+
+    out.print(f"\n[dim]{COPY_RATE} {MEANING}[/]\n")
+    out.print(forward_text(forward))
+    out.print("pictures:", *pictures, sep="\n  ", soft_wrap=True)
+
+
+def _attributed(outcome: AuditOutcome, name: str) -> str:
+    right = name == outcome.label
+    return f"[{'green' if right else 'yellow'}]{safe(name)}{'' if right else ' ✗'}[/]"
