@@ -1,14 +1,14 @@
-"""Image sets: what is one, how it is listed and read.
+"""Image sets: their forms, how they are listed and read.
 
 ========================  ============================================================================
-folder or s3:// prefix    recursive; png, jpg, jpeg, webp, bmp (a gif is listed, and rejected when it is read)
+folder or s3:// prefix    recursive; png, jpg, jpeg, webp, bmp (a gif is listed, and rejected when read)
 tar shards                ``file.tar``, or a folder with ``.tar`` files (WebDataset; uncompressed)
 Parquet                   ``file.parquet#column``, or ``folder#column`` (bytes of image files)
 array                     ``file.npz#array`` (uint8, ``(n, h, w)`` or ``(n, h, w, 3)``)
 ========================  ============================================================================
 
-Other files and hidden ones are not part of a set; its manifest counts them. It is listed once; all that follows works
-on the manifest.
+Other files and hidden ones are not part of a set; its manifest counts them. A set is listed once; everything else works
+from the manifest.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from storage.objects.base import ObjectInfo, ObjectMissingError, ObjectStore
 from storage.objects.open import open_parent, open_store
 
 RELEASE_FILE = "release.yaml"
-"""Describes the release whose images lie beside it; never one of them."""
+"""Describes the release in whose folder it is; not an image."""
 
 USABLE = ", ".join(sorted(IMAGE_SUFFIXES - {".gif"}))
-"""Of files that are images, in words."""
+"""The suffixes of usable images, for messages."""
 
 _TAG_THREADS = 8
 _TAG_BATCH = 256
@@ -50,7 +50,7 @@ def list_images(uri: str) -> Manifest:
             ``file.npz#array``.
 
     Raises:
-        InputError: There is no image there, or what is there cannot be used.
+        InputError: There is no usable image.
         StoreError: The place cannot be read.
     """
     if is_packed_shard(uri):
@@ -122,14 +122,14 @@ def _list_folder(uri: str) -> Manifest:
     if objects.num_rows:
         raise InputError(
             f"{store.uri}: {objects.num_rows} image files and {len(shards)} .tar files",
-            "give a folder or prefix of its own to either, and name the one that is meant",
+            "move one kind to a separate folder or prefix, and give the one to use",
         )
     listed = list_shards(store, shards)
     return _manifest(uri, "tar", listed, place.hex(), others if listed.num_rows else Counter({".tar": len(shards)}))
 
 
 def _tagged(store: ObjectStore, images: Iterable[ObjectInfo]) -> Iterator[ImageRef]:
-    """Images with their content's tag, made in threads; never more than a few thousand at a time."""
+    """Images with their content tags, computed in threads, a few thousand at a time."""
     with ThreadPoolExecutor(_TAG_THREADS) as pool:
         for some in batched(images, _TAG_THREADS * _TAG_BATCH):
             tagged = pool.map(lambda batch: [store.content_tag(info) for info in batch], batched(some, _TAG_BATCH))
@@ -147,7 +147,7 @@ def _manifest(uri: str, kind: Kind, table: pa.Table, place: str, others: Counter
 
 
 def counted(files: Mapping[str, int]) -> str:
-    """So many files of each kind in words, the five most frequent kinds.
+    """The numbers of files of the five most frequent kinds.
 
     >>> counted({".csv": 1, ".tif": 12})
     '12 .tif files, 1 .csv file'
@@ -156,7 +156,7 @@ def counted(files: Mapping[str, int]) -> str:
 
 
 def _packed(uri: str) -> InputError:
-    return InputError(f"{uri}: a compressed tar, of which no part can be read alone", "unpack it to .tar: gunzip FILE")
+    return InputError(f"{uri}: a compressed tar, which cannot be read by ranges", "unpack it to .tar: gunzip FILE")
 
 
 def _suffix(key: str) -> str:
@@ -172,7 +172,7 @@ def _suffix(key: str) -> str:
 
 
 class ObjectReader(ImageReader):
-    """Images that are objects of their own.
+    """Images that are separate objects.
 
     Args:
         store: Where they are.

@@ -1,7 +1,7 @@
-"""What the errors of Lance mean to a user.
+"""Errors of Lance as `StoreError` with a remedy.
 
-Lance's own words seldom say why a request failed: a refused HEAD has no body, and 503 and an expired token look alike.
-So when Lance fails on S3, the store is asked once more through our own client, whose errors are known.
+Lance seldom says why a request failed: a refused HEAD has no body, and 503 and an expired token look alike. So after an
+S3 failure in Lance, the store is queried once through our own client, whose errors are known.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NO_SUCH_FILE = "2"
 
 @contextmanager
 def lance_errors(store: ObjectStore, table: str) -> Iterator[None]:
-    """Turns what Lance raises of storage within its body into `StoreError`; anything else passes as it is.
+    """Turns storage errors of Lance into `StoreError`; other errors pass unchanged.
 
     Args:
         store: The audit's store, whose ``vectors/`` holds the table.
@@ -45,10 +45,10 @@ def lance_errors(store: ObjectStore, table: str) -> Iterator[None]:
     except CommitConflictError:
         raise
     except (OSError, ValueError, RuntimeError) as error:  # pyarrow's errors are ValueErrors, LanceDB's RuntimeErrors
-        found = _meaning(store, table, " ".join(str(error).split()))
-        if found is None:
+        meaning = _meaning(store, table, " ".join(str(error).split()))
+        if meaning is None:
             raise
-        raise found from error
+        raise meaning from error
 
 
 def _meaning(store: ObjectStore, table: str, text: str) -> StoreError | None:
@@ -69,7 +69,7 @@ def _meaning(store: ObjectStore, table: str, text: str) -> StoreError | None:
 
 
 def repair(store: ObjectStore, table: str) -> str:
-    """What to delete so that the next run makes a table anew.
+    """What to delete so that the next run rebuilds a table.
 
     Args:
         store: The audit's store.
@@ -78,4 +78,4 @@ def repair(store: ObjectStore, table: str) -> str:
     partition = partition_of_index(table)
     made_of = [partition] if partition else [marker_key(table), receipts_prefix(table)]
     names = " and ".join(store.child_uri(key) for key in made_of)
-    return f"delete {names}, then run the command again: only this table is made anew"
+    return f"delete {names}, then run the command again: only this table is rebuilt"

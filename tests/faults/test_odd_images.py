@@ -172,5 +172,5 @@ def test_a_tar_shard_that_climbs_out_is_refused(store: ObjectStore, name: str | 
     with pytest.raises(InputError, match=r"slip\.tar: ") as caught:
         list_images(f"{store.uri}/set")
     assert found in caught.value.found
-    assert "write the shard anew" in caught.value.remedy
+    assert "rewrite the shard" in caught.value.remedy
     assert {info.key for info in store.list()} == before
