@@ -10,7 +10,7 @@ from typing import Any
 from prefect import flow
 
 from actors.stages.context import layer_key
-from actors.workers.linear_probe import Probe, Prober
+from actors.workers.linear_probe import Probe, probe_suspect
 from actors.workers.profile import SetProfile
 from flows.audit import known_reference
 from flows.inputs import list_set
@@ -185,7 +185,7 @@ def _baselines(runtime: Runtime, opened: OpenAttribution, made: SetProfile, tabl
         enrolled=tuple((maker, tuple(found)) for maker, found in tables.items()),
         suspect=(table.name, table.version),
     )
-    probed = runtime.bench(opened.spec).run_one(Prober(), probe)
+    probed = runtime.bench(opened.spec).run_one(probe_suspect, probe)
     return Baselines(
         published_similarity=published_rule(made.whole, runs),
         frechet=frechet_rule(made.whole, runs),

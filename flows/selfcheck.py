@@ -17,9 +17,9 @@ from prefect import flow
 from actors.stages.context import layer_key
 from actors.stages.reference import ReferenceTables
 from actors.stages.score import score_layers
-from actors.stages.transform_images import perturb
+from actors.stages.transform_images import transform_images
 from actors.workers.contamination import contaminated_rows
-from actors.workers.nearest_table import Compose, Composer, Part
+from actors.workers.nearest_table import Compose, Part, compose_table
 from flows.audit import known_reference
 from flows.inputs import list_set, open_reference
 from flows.results.identity import Reference, scoring_digest
@@ -144,7 +144,7 @@ def _reencoded(
     chosen = np.sort(rng.choice(len(train), planted, replace=False)).tolist()
     found = []
     for name, manifest, rows in (("placebo", held_out, halves.release), ("copies", train, chosen)):
-        images = list_set(runtime, perturb(runtime.bench(spec), manifest, "reencode", name, rows))
+        images = list_set(runtime, transform_images(runtime.bench(spec), manifest, "reencode", name, rows))
         table = embed_set(spec, reference.facts, images, f"selfcheck {name}")
         found.append(search_set(spec, reference, table, f"selfcheck {name}"))
     return found[0], found[1]
@@ -166,7 +166,7 @@ def _compose(
         )
         for layer in tables.layers
     ]
-    runtime.bench(spec).run("layers", Composer(), tasks, f"compose {prefix.rpartition('/')[2]}")
+    runtime.bench(spec).run("layers", compose_table, tasks, f"compose {prefix.rpartition('/')[2]}")
 
 
 def _try(

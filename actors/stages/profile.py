@@ -1,10 +1,10 @@
-"""The stage that makes the profile of a set of images, for audits, enrolment and attribution alike."""
+"""The stage that profiles a set of images, for audits, enrolment and attribution alike."""
 
 from __future__ import annotations
 
 from actors.stages.context import Workbench, layer_key
 from actors.stages.reference import ReferenceTables
-from actors.workers.profile import JoinProfile, LayerProfiler, ProfileJoiner, ProfileLayer, SetProfile
+from actors.workers.profile import JoinProfile, ProfileLayer, SetProfile, join_profile, profile_layer
 from storage.digest import digest, short
 from storage.vectors.tables import EmbeddingTable
 
@@ -14,14 +14,14 @@ def profile(
 ) -> SetProfile | None:
     """Profile a set in every layer, then join the informative ones; None when there are none.
 
-    Layers that are in the store are not made again.
+    Layers that are already in the store are not computed again.
 
     Args:
         bench: Store, cluster and progress.
         reference: The reference.
         table: The set's embedding table.
         nearest: Prefix of the set's nearest distances.
-        label: What progress calls the set.
+        label: The set's name in progress reports.
     """
     code = digest(
         held_out=reference.nearest,
@@ -47,5 +47,5 @@ def profile(
         for layer, key in keys.items()
         if not bench.store.exists(key)
     ]
-    bench.run("layers", LayerProfiler(), tasks, f"profile {label}", skipped=len(keys) - len(tasks))
-    return bench.run_one(ProfileJoiner(), JoinProfile(bench.store.uri, tuple(keys), tuple(keys.values())))
+    bench.run("layers", profile_layer, tasks, f"profile {label}", skipped=len(keys) - len(tasks))
+    return bench.run_one(join_profile, JoinProfile(bench.store.uri, tuple(keys), tuple(keys.values())))

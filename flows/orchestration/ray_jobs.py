@@ -49,7 +49,7 @@ def reap_jobs(cluster: ClusterSpec, dry_run: bool = False) -> list[str]:
     settings = job_settings(cluster)
     jobs = Jobs(settings.address, settings.token)
     ours = configured_url() or ""
-    labelled = {job: told for job, told in jobs.going_on().items() if ours and told.get("prefect") == ours}
+    labelled = {job: told for job, told in jobs.unfinished().items() if ours and told.get("prefect") == ours}
     with get_client(sync_client=True) as client:
         gone = [job for job, told in labelled.items() if "flow_run" in told and _is_gone(client, told["flow_run"])]
     for job in [] if dry_run else gone:

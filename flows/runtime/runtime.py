@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from actors.ray_cluster.local import Cluster
 from actors.stages.context import Progress, Report, Workbench
-from actors.stages.embed import EmbedSettings
+from actors.workers.embed import EmbedSettings
 from flows.orchestration.artifacts import ProgressArtifacts
 from flows.runtime.settings import MachineSettings
 from flows.spec.cluster import ClusterSpec

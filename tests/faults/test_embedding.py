@@ -8,21 +8,19 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import ray
+from numpy.typing import NDArray
 from PIL import Image
 
 from actors.encoder.model import Encoder
 from actors.ray_cluster.local import Cluster, ClusterSettings, PoolSize
 from actors.stages import embed as embed_stage
 from actors.stages.context import Progress, Workbench
-from actors.stages.embed import EmbedSettings
-from actors.workers.embed import Embedder, EmbedShard
+from actors.workers.embed import EmbedSettings, EmbedShard, embed_shard
 from storage.errors import StoreError, StoreUnavailableError
 from storage.image_sets.manifest import Manifest
 from storage.image_sets.open import list_images
@@ -89,37 +87,34 @@ def _check(bench: Workbench, found: embed_stage.Embedded, tiny: Encoder, images:
 # -- killed --------------------------------------------------------------------------------------------------
 
 
-@dataclass(unsafe_hash=True)
-class Mortal(Embedder):
-    """An embedder whose process is killed once a shard, at a point of its work."""
+@dataclass(frozen=True)
+class Mortal:
+    """Embeds shards in a process that is killed once per shard, at a point of its work."""
 
-    point: str = field(default="", kw_only=True)
+    point: str
 
-    def process(self, task: EmbedShard) -> Receipt:
-        self._task = task
-        leave = VectorStore.leave_receipt
+    def embed_shard(self, task: EmbedShard) -> Receipt:
+        leave_receipt, embed = VectorStore.leave_receipt, Encoder.embed
 
-        def mortal(vectors: VectorStore, prefix: str, receipt: Receipt) -> bool:
-            self._dies("after fragments before receipt")
-            won = leave(vectors, prefix, receipt)
-            self._dies("after the receipt")
+        def dies(point: str) -> None:
+            if point == self.point and open_store(task.store).put_if_absent(f"died/{task.index}", b""):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def mortal_receipt(vectors: VectorStore, prefix: str, receipt: Receipt) -> bool:
+            dies("after fragments before receipt")
+            won = leave_receipt(vectors, prefix, receipt)
+            dies("after the receipt")
             return won
 
-        VectorStore.leave_receipt = mortal  # type: ignore[assignment, method-assign]
-        try:
-            return super().process(task)
-        finally:
-            VectorStore.leave_receipt = leave  # type: ignore[method-assign]
+        def mortal_embed(encoder: Encoder, images: NDArray[np.uint8]) -> dict[int, NDArray[np.float32]]:
+            embeddings = embed(encoder, images)
+            dies("in mid-shard")
+            return embeddings
 
-    def _table(self, batch: list[Any]) -> pa.Table:
-        table = super()._table(batch)
-        self._dies("in mid-shard")
-        return table
-
-    def _dies(self, point: str) -> None:
-        diary = open_store(self._task.store)
-        if point == self.point and diary.put_if_absent(f"died/{self._task.index}", b""):
-            os.kill(os.getpid(), signal.SIGKILL)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(VectorStore, "leave_receipt", mortal_receipt)
+            patch.setattr(Encoder, "embed", mortal_embed)
+            return embed_shard(task)
 
 
 @pytest.mark.parametrize("point", ["in mid-shard", "after fragments before receipt", "after the receipt"])
@@ -127,13 +122,7 @@ def test_an_actor_is_killed_at_every_shard(
     bench: Workbench, hosts: Cluster, place: ObjectStore, tiny: Encoder, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     bench = replace(bench, cluster=hosts)
-
-    def mortal(*settings: Any) -> Mortal:
-        made = Mortal(*settings)
-        made.point = point
-        return made
-
-    monkeypatch.setattr(embed_stage, "Embedder", mortal)
+    monkeypatch.setattr(embed_stage, "embed_shard", Mortal(point).embed_shard)
     found = _embed(bench, tiny, list_images(place.uri))
     assert sorted(info.key for info in bench.store.list("died/")) == ["died/0", "died/1"]
     assert found.table.rejects == []
@@ -168,13 +157,13 @@ def test_a_set_that_changes_between_listing_and_reading(bench: Workbench, place:
 # -- S3 fails on the actors' way -------------------------------------------------------------------------------
 
 
-@dataclass(unsafe_hash=True)
-class Remote(Embedder):
-    """An embedder that reaches S3 through a proxy, with little patience."""
+@dataclass(frozen=True)
+class Remote:
+    """Embeds shards while S3 is reached through a proxy, with little patience."""
 
-    endpoint: str = field(default="", kw_only=True)
+    endpoint: str
 
-    def process(self, task: EmbedShard) -> Receipt:
+    def embed_shard(self, task: EmbedShard) -> Receipt:
         import storage.objects.open
         import storage.objects.s3_client
 
@@ -182,7 +171,7 @@ class Remote(Embedder):
         os.environ["AWS_ENDPOINT_URL"] = self.endpoint
         storage.objects.s3_client.MAX_ATTEMPTS, storage.objects.open.LANCE_RETRIES = 3, 2
         try:
-            return super().process(task)
+            return embed_shard(task)
         finally:
             os.environ["AWS_ENDPOINT_URL"] = before
 
@@ -190,14 +179,8 @@ class Remote(Embedder):
 @pytest.fixture
 def faulty(s3: EmbeddedS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
     """The way of the actors to S3; ours stays whole."""
-
-    def remote(*settings: Any) -> Remote:
-        worker = Remote(*settings)
-        worker.endpoint = made.endpoint
-        return worker
-
     with FaultyProxy(s3.endpoint) as made:
-        monkeypatch.setattr(embed_stage, "Embedder", remote)
+        monkeypatch.setattr(embed_stage, "embed_shard", Remote(made.endpoint).embed_shard)
         yield made
 
 

@@ -18,7 +18,7 @@ from actors.encoder.model import Encoder
 from actors.ray_cluster.local import Cluster
 from actors.stages import embed as embed_stage
 from actors.stages.context import Progress, Workbench
-from actors.stages.embed import EmbedSettings
+from actors.workers.embed import EmbedSettings
 from flows.results.input_checks import check_rejects
 from storage.errors import InputError
 from storage.image_sets.open import list_images

@@ -21,10 +21,9 @@ from actors.stages import (
     search as search_stage,
 )
 from actors.stages.context import Progress, Workbench, layer_key
-from actors.stages.embed import EmbedSettings
 from actors.stages.reference import PartitionSettings, ReferenceTables
 from actors.stages.score import Scored
-from actors.workers.embed import Embedder
+from actors.workers.embed import EmbedSettings, embed_shard
 from storage.errors import InputError
 from storage.image_sets.manifest import Manifest
 from storage.image_sets.open import list_images
@@ -238,15 +237,12 @@ class TestInterrupted:
     @staticmethod
     def _embed(store: ObjectStore, manifest: Manifest, tiny: Encoder, shards: set[int]) -> None:
         table = embed_stage.table_name(tiny.facts, manifest)
-        _, planned = embed_stage.plan_shards(store, manifest, table)
+        _, planned = embed_stage.plan_shards(store, manifest, table, TINY, tiny.facts.digest, SETTINGS)
         store.put_if_absent(planned[0].manifest_key, manifest.to_bytes())
         VectorStore(store).create(table, embedding_schema(tiny.facts.dims))
-        worker = Embedder(TINY, tiny.facts.digest, batch_size=16)
-        worker.setup()
         for shard in planned:
             if shard.index in shards:
-                worker.process(shard)
-        worker.close()
+                embed_shard(shard)
 
     def _check(self, store: ObjectStore, table: EmbeddingTable, tiny: Encoder) -> None:
         rows = VectorStore(store).dataset(table.name, table.version).to_table()

@@ -7,9 +7,16 @@ import numpy as np
 import pytest
 
 from actors.workers.nearest_table import NearestTable
-from actors.workers.release_tests import PERMUTATION_PARTS, PERMUTATIONS, FitLastLayer, Joiner, PermuteLayers, joined
-from actors.workers.score import LayerResult, ScoreLayer, Scorer, layer_result
-from actors.workers.search import Metric, Searcher, SearchLayer
+from actors.workers.release_tests import (
+    PERMUTATION_PARTS,
+    PERMUTATIONS,
+    FitLastLayer,
+    PermuteLayers,
+    joined,
+    run_release_test,
+)
+from actors.workers.score import LayerResult, ScoreLayer, layer_result, score_layer_of_release
+from actors.workers.search import Metric, SearchLayer, search_layer
 from scoring.nearest.abs_cosine import in_cell_nearest
 from scoring.partition.fit import fit_partition
 from scoring.partition.moments import Moments
@@ -29,7 +36,7 @@ def _score(lab: Lab, layer: int, metric: Metric) -> LayerResult:
     for name in ("held_out", "release"):
         table = lab.tables[name]
         keys[name] = f"scorer/{name}-{layer}-{metric}.parquet"
-        Searcher().process(
+        search_layer(
             SearchLayer(lab.store.uri, table.name, table.version, layer, lab.partition_key(layer), metric, keys[name])
         )
     sizes = [len(lab.arrays[name][layer]) for name in ("held_out", "release")]
@@ -43,7 +50,7 @@ def _score(lab: Lab, layer: int, metric: Metric) -> LayerResult:
         _influence(layer, metric),
         *sizes,
     )
-    return Scorer().process(task)
+    return score_layer_of_release(task)
 
 
 def _influence(layer: int, metric: Metric) -> str:
@@ -150,7 +157,7 @@ def test_layers_are_tested_together(lab: Lab) -> None:
     tables = tuple((lab.tables[name].name, lab.tables[name].version) for name in ("train", "held_out", "release"))
     last = FitLastLayer(lab.store.uri, 2, NOTHING_CONTAMINATED, lab.partition_key(2), tables, seed=0)
     tasks: list[PermuteLayers | FitLastLayer] = [*permutations, last]
-    permutation, frechet = joined([Joiner().process(task) for task in tasks])
+    permutation, frechet = joined([run_release_test(task) for task in tasks])
     assert permutation.permutations == PERMUTATIONS
     z_s = [scored.score.z_s for scored in expected]
     assert permutation.z == pytest.approx(np.array(z_s))

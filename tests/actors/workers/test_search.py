@@ -12,10 +12,10 @@ from sklearn.neighbors import NearestNeighbors
 
 from actors.stages.search import in_blocks
 from actors.workers import search_sample
-from actors.workers.nearest_table import MergeBlocks, Merger, NearestTable, read_nearest, search_facts
-from actors.workers.partition import FitLayer, Partitioner
-from actors.workers.search import Metric, Searcher, SearchLayer
-from actors.workers.search_sample import Sampler, SampleSearch, SearchSample, wanted_recall
+from actors.workers.nearest_table import MergeBlocks, NearestTable, merge_blocks, read_nearest, search_facts
+from actors.workers.partition import FitLayer, fit_layer
+from actors.workers.search import Metric, SearchLayer, search_layer
+from actors.workers.search_sample import SampleSearch, SearchSample, wanted_recall
 from scoring.nearest import search_plan
 from storage.objects.open import ObjectMissingError, open_store
 from storage.vectors.tables import VectorStore
@@ -26,7 +26,7 @@ from tests.actors.conftest import Lab, embedding_table
 def _search(lab: Lab, name: str, layer: int, metric: Metric, key: str) -> NearestTable:
     table = lab.tables[name]
     task = SearchLayer(lab.store.uri, table.name, table.version, layer, lab.partition_key(layer), metric, key)
-    assert Searcher().process(task)
+    assert search_layer(task)
     return NearestTable.load(lab.store, key)
 
 
@@ -76,7 +76,7 @@ def test_train_images_are_left_out_of_train(lab: Lab) -> None:
     task = SearchLayer(
         lab.store.uri, table.name, table.version, 1, lab.partition_key(1), "euclidean", key, left_out=rows
     )
-    assert Searcher().process(task)
+    assert search_layer(task)
     found = NearestTable.load(lab.store, key)
     partition = lab.stored(1).partition
     train = partition.project(lab.arrays["train"][1])
@@ -114,7 +114,7 @@ def test_what_is_there_is_left_alone(lab: Lab) -> None:
     before = lab.store.get("once.parquet")
     table = lab.tables["held_out"]
     other = SearchLayer(lab.store.uri, table.name, table.version, 2, lab.partition_key(2), "abs_cosine", "once.parquet")
-    assert not Searcher().process(other)
+    assert not search_layer(other)
     assert lab.store.get("once.parquet") == before
 
 
@@ -136,14 +136,14 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     train = made.tables["train"]
     for layer in (0, 1):
         task = FitLayer(store.uri, train.name, train.version, layer, 6, 3, 0, made.partition_key(layer), "i", "global")
-        Partitioner().process(task)
+        fit_layer(task)
     return made
 
 
 def _plan(lab: Lab, name: str, layer: int, key: str) -> SearchLayer:
     table = lab.tables[name]
     sample = f"samples/{name}-{layer}.npz"
-    Sampler().process(
+    search_sample.search_sample(
         SampleSearch(lab.store.uri, table.name, table.version, table.rows, layer, lab.partition_key(layer), sample)
     )
     return SearchLayer(
@@ -161,7 +161,7 @@ def _among_all(lab: Lab, name: str, neighbours: int) -> tuple[NDArray[np.float64
 
 @pytest.mark.parametrize("name", ["held_out", "release"])
 def test_an_index_finds_the_nearest_of_all(wide: Lab, name: str) -> None:
-    Searcher().process(_plan(wide, name, 1, f"{name}.parquet"))
+    search_layer(_plan(wide, name, 1, f"{name}.parquet"))
     found = NearestTable.load(wide.store, f"{name}.parquet")
     distances, rows = _among_all(wide, name, 50)
     partition = wide.stored(1).partition
@@ -188,7 +188,7 @@ def _index(lab: Lab) -> Any:
 
 
 def test_the_table_says_how_it_was_searched(wide: Lab) -> None:
-    Searcher().process(_plan(wide, "held_out", 1, "facts.parquet"))
+    search_layer(_plan(wide, "held_out", 1, "facts.parquet"))
     facts = search_facts(read_nearest(wide.store, "facts.parquet"))
     stored, probes = wide.stored(1), NearestTable.load(wide.store, "facts.parquet").probes
     assert facts == {
@@ -206,7 +206,7 @@ def test_train_images_are_left_out_of_all(wide: Lab) -> None:
     whole = _plan(wide, "held_out", 1, "unused.parquet")
     table, rows = wide.tables["train"], (3, 50, 1599)
     task = replace(whole, table=table.name, version=table.version, key="left-out.parquet", left_out=rows)
-    assert Searcher().process(task)
+    assert search_layer(task)
     found = NearestTable.load(wide.store, "left-out.parquet")
     assert found.row.tolist() == list(rows)
     assert found.distance == pytest.approx(_among_all(wide, "train", 2)[0][list(rows), 1], abs=1e-5)
@@ -215,22 +215,22 @@ def test_train_images_are_left_out_of_all(wide: Lab) -> None:
 
 def test_blocks_joined_are_the_whole(wide: Lab) -> None:
     whole = _plan(wide, "release", 1, "whole.parquet")
-    Searcher().process(whole)
+    search_layer(whole)
     blocks = in_blocks(replace(whole, key="joined.parquet"), 500, 170)
     assert [(block.part.start, block.part.stop) for block in blocks if block.part] == [(0, 167), (167, 334), (334, 500)]
     for block in reversed(blocks):
-        Searcher().process(block)
+        search_layer(block)
     merge = MergeBlocks(wide.store.uri, tuple(block.key for block in blocks), "joined.parquet")
-    assert Merger().process(merge)
+    assert merge_blocks(merge)
     assert read_nearest(wide.store, "joined.parquet").equals(read_nearest(wide.store, "whole.parquet"), True)
     assert not list(wide.store.list("joined/"))
-    assert not Merger().process(merge)  # another audit may have joined and removed them
+    assert not merge_blocks(merge)  # another audit may have joined and removed them
     with pytest.raises(ObjectMissingError):
-        Merger().process(replace(merge, key="nowhere.parquet"))
+        merge_blocks(replace(merge, key="nowhere.parquet"))
 
 
 def test_a_constant_layer_needs_no_sample(wide: Lab) -> None:
-    Searcher().process(_plan(wide, "held_out", 0, "constant.parquet"))
+    search_layer(_plan(wide, "held_out", 0, "constant.parquet"))
     assert len(NearestTable.load(wide.store, "constant.parquet").row) == 0
 
 
@@ -240,7 +240,7 @@ def test_of_a_large_set_other_images_choose_than_measure(monkeypatch: pytest.Mon
     tuned, measured = search_sample.choose_sample(600, 0)
     assert (len(tuned), len(measured), len(np.intersect1d(tuned, measured))) == (100, 150, 0)
     table = wide.tables["held_out"]
-    Sampler().process(
+    search_sample.search_sample(
         SampleSearch(wide.store.uri, table.name, table.version, 600, 1, wide.partition_key(1), "part.npz")
     )
     sample = SearchSample.load(wide.store, "part.npz")
@@ -249,6 +249,6 @@ def test_of_a_large_set_other_images_choose_than_measure(monkeypatch: pytest.Mon
     assert np.flatnonzero(~np.isnan(known.first)).tolist() == measured.tolist() == sample.row.tolist()
     assert np.abs(known.first - distances[:, 0])[measured].max() <= 1e-12
     assert np.abs(known.second - distances[:, 1])[measured].max() <= 1e-12
-    assert not Sampler().process(
+    assert not search_sample.search_sample(
         SampleSearch(wide.store.uri, table.name, table.version, 600, 1, wide.partition_key(1), "part.npz")
     )

@@ -9,7 +9,7 @@ from PIL import Image
 from actors.encoder.decode import decode
 from actors.ray_cluster.local import Cluster
 from actors.stages.context import Progress, Workbench
-from actors.stages.transform_images import perturb
+from actors.stages.transform_images import transform_images
 from actors.workers.transform_images import CHANGES, CROP, NOISE, PERTURBATIONS
 from storage.image_sets.open import list_images, open_reader
 from storage.objects.open import ObjectStore, open_store
@@ -88,7 +88,7 @@ def test_a_set_is_changed_once_in_order(tmp_path: object, cluster: Cluster, s3_p
     reports: list[Progress] = []
     bench = Workbench(store, cluster, reports.append)
     listed = list_images(f"{images.uri}/")
-    uri = perturb(bench, listed, "noise", "release")
+    uri = transform_images(bench, listed, "noise", "release")
     found = list_images(uri)
     assert len(found) == 5
     reader, before = open_reader(found.uri, found.kind), open_reader(listed.uri, listed.kind)
@@ -96,6 +96,6 @@ def test_a_set_is_changed_once_in_order(tmp_path: object, cluster: Cluster, s3_p
     for original, changed in zip(readable, found.images(), strict=True):
         assert reader.read(changed) == CHANGES["noise"](decode(before.read(original)))
     reports.clear()
-    assert perturb(bench, listed, "noise", "release") == uri
+    assert transform_images(bench, listed, "noise", "release") == uri
     assert not reports
-    assert perturb(bench, listed, "noise", "release", rows=[0, 2]) != uri
+    assert transform_images(bench, listed, "noise", "release", rows=[0, 2]) != uri
