@@ -1,4 +1,4 @@
-"""What a Prometheus reads from the node's metrics agent."""
+"""The metrics that a Prometheus reads from the node's agent."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def read() -> Series:
     url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     with urllib.request.urlopen(url, timeout=10) as answer:
         text = answer.read().decode()
-    found = re.findall(r"^ray_(layerprint_\w+)\{(.*?)\} (\S+)$", text, re.MULTILINE)
-    return {(name, frozenset(re.findall(r'\w+="[^"]*"', labels))): float(value) for name, labels, value in found}
+    series = re.findall(r"^ray_(layerprint_\w+)\{(.*?)\} (\S+)$", text, re.MULTILINE)
+    return {(name, frozenset(re.findall(r'\w+="[^"]*"', labels))): float(value) for name, labels, value in series}
 
 
 def total(series: Series, name: str, labels: Mapping[str, str], before: Series | None = None) -> float:
@@ -66,7 +66,7 @@ class TestTheEndpoint:
         list(pool.run(measured, [(Dies(str(tmp_path)), number) for number in range(12)]))
         deaths = {"worker": "measured", "reason": "process"}
         wait_until(lambda: total(read(), "layerprint_tasks_retried_total", deaths) == 1, 60, "the death")
-        # The one that came for the dead one counts when it has started, which it need not have by the end of the run.
+        # The replacement of the dead one counts once it has started, perhaps after the run.
         wait_until(lambda: total(read(), "layerprint_hosts", {"pool": "measured"}) in (1, 2), 60, "the hosts")
         # The counts of the process that was killed may not have left it.
         wait_until(lambda: total(read(), "layerprint_task_seconds_count", {"worker": "measured"}) >= 6, 60, "the tasks")

@@ -1,4 +1,4 @@
-"""The embed stage on the real S3 server when its actors are killed, its set changes, or S3 fails on their way."""
+"""The embed stage on the real S3 server when its hosts are killed, its set changes, or S3 fails for them."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ IMAGES = {f"{i:03d}.png": png(picture) for i, picture in enumerate(pictures(60))
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """30 images a shard."""
+    """30 images per shard."""
     monkeypatch.setattr(embed_stage, "shard_size", lambda images: 30)
 
 
 @pytest.fixture
 def place(s3_prefix: str, small_shards: None) -> ObjectStore:
     """An image set on S3."""
-    found = open_store(f"{s3_prefix}/images")
+    store = open_store(f"{s3_prefix}/images")
     for key, content in IMAGES.items():
-        found.put(key, content)
-    return found
+        store.put(key, content)
+    return store
 
 
 @pytest.fixture
 def hosts(local_ray: None) -> Iterator[Cluster]:
-    """Two hosts that no other test has killed: each may start again three times."""
+    """Two hosts that no other test has killed."""
     size = PoolSize(2, cpus=0.1)
     with Cluster(ClusterSettings(embed=size, layers=size)) as connected:
         yield connected
@@ -64,7 +64,7 @@ def bench(s3_prefix: str, cluster: Cluster) -> Workbench:
     """A store on S3, and the session's Ray."""
 
     def silent(_progress: Progress) -> None:
-        """Nobody watches."""
+        """Report nothing."""
 
     return Workbench(open_store(f"{s3_prefix}/audit"), cluster, silent)
 
@@ -73,9 +73,9 @@ def _embed(bench: Workbench, tiny: Encoder, manifest: Manifest) -> embed_stage.E
     return embed_stage.embed(bench, TINY, tiny.facts, manifest, SETTINGS, "x")
 
 
-def _check(bench: Workbench, found: embed_stage.Embedded, tiny: Encoder, images: dict[str, bytes]) -> None:
+def _check(bench: Workbench, embedded: embed_stage.Embedded, tiny: Encoder, images: dict[str, bytes]) -> None:
     """The table holds exactly these images, once each, as the encoder embeds them."""
-    rows = VectorStore(bench.store).dataset(found.table.name, found.table.version).to_table()
+    rows = VectorStore(bench.store).dataset(embedded.table.name, embedded.table.version).to_table()
     assert rows["key"].to_pylist() == sorted(images)
     contents = [images[key] for key in sorted(images)]
     assert rows["sha256"].to_pylist() == [hashlib.sha256(content).hexdigest() for content in contents]
@@ -123,13 +123,13 @@ def test_an_actor_is_killed_at_every_shard(
 ) -> None:
     bench = replace(bench, cluster=hosts)
     monkeypatch.setattr(embed_stage, "embed_shard", Mortal(point).embed_shard)
-    found = _embed(bench, tiny, list_images(place.uri))
+    embedded = _embed(bench, tiny, list_images(place.uri))
     assert sorted(info.key for info in bench.store.list("died/")) == ["died/0", "died/1"]
-    assert found.table.rejects == []
-    _check(bench, found, tiny, IMAGES)
+    assert embedded.table.rejects == []
+    _check(bench, embedded, tiny, IMAGES)
     monkeypatch.undo()
     monkeypatch.setattr(embed_stage, "shard_size", lambda images: 30)
-    assert _embed(bench, tiny, list_images(place.uri)) == embed_stage.Embedded(found.table, 0)
+    assert _embed(bench, tiny, list_images(place.uri)) == embed_stage.Embedded(embedded.table, 0)
 
 
 # -- stale ---------------------------------------------------------------------------------------------------
@@ -140,12 +140,12 @@ def test_a_set_that_changes_between_listing_and_reading(bench: Workbench, place:
     place.put("007.png", png(pictures(1, seed=9)[0]))
     place.delete("031.png")
     place.put("031b.png", IMAGES["031.png"])
-    found = _embed(bench, tiny, manifest)
-    assert {reject["key"]: reject["reason"] for reject in found.table.rejects} == {
+    embedded = _embed(bench, tiny, manifest)
+    assert {reject["key"]: reject["reason"] for reject in embedded.table.rejects} == {
         "007.png": "listed, but changed when it was read",
         "031.png": "listed, but gone when it was read",
     }
-    _check(bench, found, tiny, {key: data for key, data in IMAGES.items() if key not in ("007.png", "031.png")})
+    _check(bench, embedded, tiny, {key: data for key, data in IMAGES.items() if key not in ("007.png", "031.png")})
 
     again = _embed(bench, tiny, list_images(place.uri))
     assert (again.forward_images, again.table.rejects) == (2, [])
@@ -154,7 +154,7 @@ def test_a_set_that_changes_between_listing_and_reading(bench: Workbench, place:
     _check(bench, again, tiny, now)
 
 
-# -- S3 fails on the actors' way -------------------------------------------------------------------------------
+# -- S3 fails for the hosts ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class Remote:
 
 @pytest.fixture
 def faulty(s3: EmbeddedS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
-    """The way of the actors to S3; ours stays whole."""
+    """A faulty proxy between the hosts and S3; this process reaches S3 directly."""
     with FaultyProxy(s3.endpoint) as made:
         monkeypatch.setattr(embed_stage, "embed_shard", Remote(made.endpoint).embed_shard)
         yield made
@@ -192,10 +192,10 @@ def test_images_come_badly_for_a_while(
         return fault if request.path.endswith(("0.png", "4.png", "8.png")) and request.number == 0 else None
 
     faulty.rule = every_fourth
-    found = _embed(bench, tiny, list_images(place.uri))
+    embedded = _embed(bench, tiny, list_images(place.uri))
     assert len(faulty.broken) == 18
-    assert found.table.rejects == []
-    _check(bench, found, tiny, IMAGES)
+    assert embedded.table.rejects == []
+    _check(bench, embedded, tiny, IMAGES)
 
 
 @pytest.mark.parametrize(
@@ -225,6 +225,6 @@ def test_a_later_run_completes(
     assert type(caught.value) is error
     assert VectorStore(bench.store).committed(embed_stage.table_name(tiny.facts, manifest)) is None
     faulty.rule = healthy
-    found = _embed(bench, tiny, manifest)
-    assert found.table.rejects == []
-    _check(bench, found, tiny, IMAGES)
+    embedded = _embed(bench, tiny, manifest)
+    assert embedded.table.rejects == []
+    _check(bench, embedded, tiny, IMAGES)

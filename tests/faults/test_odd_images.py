@@ -124,32 +124,32 @@ def test_objects(store: ObjectStore, bench: Workbench, tiny: Encoder) -> None:
     for key, (content, _) in (accepted | REJECTED).items():
         store.put(key, content)
     store.put("notes.txt", b"no image, and not of the set")
-    found = _embed(bench, tiny, store.uri)
-    assert found.forward_images == len(accepted)
-    _check(bench, found.table, tiny, {key: pixels for key, (_, pixels) in accepted.items()}, set(REJECTED))
-    for reject in found.table.rejects:
+    embedded = _embed(bench, tiny, store.uri)
+    assert embedded.forward_images == len(accepted)
+    _check(bench, embedded.table, tiny, {key: pixels for key, (_, pixels) in accepted.items()}, set(REJECTED))
+    for reject in embedded.table.rejects:
         assert REJECTED[reject["key"]][1] in reject["reason"].lower()
     with pytest.raises(InputError, match="7 of 16 images could not be read") as caught:
-        check_rejects(found.table, "release", most=0.05)
+        check_rejects(embedded.table, "release", most=0.05)
     assert "animated.gif: a GIF" in caught.value.found
 
-    assert _embed(bench, tiny, store.uri) == embed_stage.Embedded(found.table, 0)
-    for key in REJECTED:  # mended, as the message asks for
+    assert _embed(bench, tiny, store.uri) == embed_stage.Embedded(embedded.table, 0)
+    for key in REJECTED:  # fixed, as the message asks
         store.put(key, png(PHOTO)) if key.endswith(".png") else store.delete(key)
-    mended = _embed(bench, tiny, store.uri)
+    fixed = _embed(bench, tiny, store.uri)
     names = {key for key in REJECTED if key.endswith(".png")}
-    assert mended.forward_images == len(names)
+    assert fixed.forward_images == len(names)
     pixels = {key: pixels for key, (_, pixels) in accepted.items()} | dict.fromkeys(names, PHOTO)
-    _check(bench, mended.table, tiny, pixels, set())
+    _check(bench, fixed.table, tiny, pixels, set())
 
 
 def test_members_of_a_tar_shard(store: ObjectStore, bench: Workbench, tiny: Encoder) -> None:
     members = {key: content for key, (content, _) in (ACCEPTED | REJECTED).items()}
     store.put("odd.tar", tar(*members.items()))
-    found = _embed(bench, tiny, f"{store.uri}/odd.tar")
+    embedded = _embed(bench, tiny, f"{store.uri}/odd.tar")
     accepted = {f"odd.tar/{key}": pixels for key, (_, pixels) in ACCEPTED.items()}
-    _check(bench, found.table, tiny, accepted, {f"odd.tar/{key}" for key in REJECTED})
-    for reject in found.table.rejects:
+    _check(bench, embedded.table, tiny, accepted, {f"odd.tar/{key}" for key in REJECTED})
+    for reject in embedded.table.rejects:
         assert REJECTED[reject["key"].removeprefix("odd.tar/")][1] in reject["reason"].lower()
 
 

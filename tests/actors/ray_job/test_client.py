@@ -83,10 +83,10 @@ def _end(running: Iterator[Any]) -> None:
 
 def _wait_for(what: Any, seconds: float = 60) -> Any:
     deadline = time.monotonic() + seconds
-    while not (found := what()):
+    while not (result := what()):
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.2)
-    return found
+    return result
 
 
 def test_results_come_once_each_and_nothing_is_left_in_the_store(head: RayHead, store: ObjectStore) -> None:
@@ -137,8 +137,8 @@ ray.cloudpickle.register_pickle_by_value(sys.modules["tests.actors.ray_job.test_
 address, token, store = sys.argv[1:]
 size = PoolSize(1, cpus=0.5)
 cluster = JobCluster(JobSettings(address, size, size, token=token), open_store(store))
-for found in squares(cluster, "layers", 8, 1.0):
-    print(json.dumps(found), flush=True)
+for result in squares(cluster, "layers", 8, 1.0):
+    print(json.dumps(result), flush=True)
 cluster.close()
 """
 
@@ -159,9 +159,9 @@ def test_a_flow_that_was_lost_attaches_to_its_job(head: RayHead, store: ObjectSt
     assert len(head.jobs().unfinished()) == 1
     with _flow(head, store) as again:
         assert again.stdout is not None
-        found = dict(json.loads(line) for line in again.stdout)
+        results = dict(json.loads(line) for line in again.stdout)
     assert again.returncode == 0
-    assert found == {i: i**2 for i in range(8)}
+    assert results == {i: i**2 for i in range(8)}
     assert _seen(store) == list(range(8)), "no task ran twice"
 
 
@@ -180,15 +180,15 @@ def test_two_flows_share_a_job_and_one_that_ends_leaves_it_to_the_other(head: Ra
     with _cluster(head, store) as one, _cluster(head, store) as other:
         first = squares(one, "layers", 6, 0.5)
         second = squares(other, "layers", 4, 0.6)
-        found: dict[int, int] = {}
-        waiting = threading.Thread(target=lambda: found.update(second))
+        results: dict[int, int] = {}
+        waiting = threading.Thread(target=lambda: results.update(second))
         next(first)
         waiting.start()
         _wait_for(lambda: len(list(store.list(f"jobs/{one.job().name}/requests/"))) == 2)
         _end(first)
         waiting.join()
         assert len(head.jobs().unfinished()) == 1
-    assert found == {i: i**2 for i in range(4)}
+    assert results == {i: i**2 for i in range(4)}
 
 
 def test_a_job_that_ray_stops_is_an_error_with_its_name(head: RayHead, store: ObjectStore) -> None:

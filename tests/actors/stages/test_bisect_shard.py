@@ -166,7 +166,7 @@ class TestOutOfMemory:
     def test_an_image_that_takes_all_memory(
         self, tmp_path: Path, local_ray: None, tiny: Encoder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The stage, then `status`; each death costs a start of torch, so one is made to be enough."""
+        """The stage, then `status`; each failure costs a start of torch, so one is made enough."""
         monkeypatch.setattr("actors.ray_cluster.dispatch.MAX_FAILURES", 1)
         monkeypatch.setattr("actors.stages.bisect_shard.MAX_FAILURES", 1)
         monkeypatch.setattr("actors.ray_cluster.dispatch.BACK_OFF_S", 0.02)

@@ -39,7 +39,7 @@ COPIES = 40
 
 
 class NoCluster(Cluster):
-    """For what must not need one."""
+    """A cluster for runs that must not need one."""
 
     def __init__(self) -> None:
         """Nothing is connected to."""
@@ -50,7 +50,7 @@ class NoCluster(Cluster):
 
 @dataclass(frozen=True)
 class Walked:
-    """The way of one audit, and what it reported."""
+    """The stages of one audit before the score."""
 
     facts: EncoderFacts
     embedded: dict[str, embed_stage.Embedded]
@@ -83,7 +83,7 @@ def _score(bench: Workbench, path: Walked) -> Scored:
 
 @pytest.fixture(scope="module")
 def small_shards() -> Iterator[None]:
-    """25 images a shard."""
+    """25 images per shard."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embed_stage, "shard_size", lambda images: 25)
         yield
@@ -91,9 +91,9 @@ def small_shards() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def manifests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifest]:
-    """Three folders of pictures; the first images of the release are train images."""
+    """Three folders of pictures; the first images of the release are training images."""
     folder = tmp_path_factory.mktemp("images")
-    found = {}
+    listed = {}
     for seed, (name, n) in enumerate(SIZES.items()):
         images = pictures(n, seed=seed)
         if name == "release":
@@ -103,13 +103,13 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifest]:
             store.put(f"{i:03d}.png", png(image))
         if name == "held_out":
             store.put("broken.png", b"no image")
-        found[name] = list_images(store.uri)
-    return found
+        listed[name] = list_images(store.uri)
+    return listed
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> ObjectStore:
-    """The store of the audit that all tests look at."""
+    """The store of the audit that all tests share."""
     return open_store(str(tmp_path_factory.mktemp("store")))
 
 
@@ -177,7 +177,7 @@ class TestFirstRun:
 
 
 def _content(store: ObjectStore) -> list[ObjectInfo]:
-    """What a store holds, but for the notes of when a set was used last."""
+    """The content of a store, without the notes of when a set was last used."""
     return sorted(info for info in store.list() if not info.key.startswith("sets/"))
 
 
@@ -275,7 +275,7 @@ class TestInterrupted:
 
 
 class TestChangedSet:
-    """What one change of a set costs; the set lies on S3, the etags are its server's."""
+    """The cost of one change of a set on S3, with the etags of its server."""
 
     def _rows(
         self, store: ObjectStore, embedded: embed_stage.Embedded, tiny: Encoder, images: dict[str, bytes]
@@ -313,11 +313,11 @@ class TestChangedSet:
                 else:
                     place.put(key, data)
                     images[key] = data
-            found = embed_stage.embed(bench, TINY, tiny.facts, list_images(s3_prefix), SETTINGS, "x")
-            assert found.forward_images == expected
-            assert len(found.table.rejects) == (images["007b.png"] == b"broken")
-            assert found.table.sizes == {"32×32": found.table.rows}
-            self._rows(store, found, tiny, images)
+            embedded = embed_stage.embed(bench, TINY, tiny.facts, list_images(s3_prefix), SETTINGS, "x")
+            assert embedded.forward_images == expected
+            assert len(embedded.table.rejects) == (images["007b.png"] == b"broken")
+            assert embedded.table.sizes == {"32×32": embedded.table.rows}
+            self._rows(store, embedded, tiny, images)
             assert reports[-1].done == len(images)
 
     def test_an_interrupted_change_goes_on(
@@ -334,13 +334,13 @@ class TestChangedSet:
             place.put(key, images[key])
         manifest = list_images(place.uri)
         TestInterrupted._embed(store, manifest, tiny, {0})  # one shard, without a look at the earlier table
-        found = embed_stage.embed(bench, TINY, tiny.facts, manifest, SETTINGS, "x")
-        assert found.forward_images == 1
-        self._rows(store, found, tiny, images)
+        embedded = embed_stage.embed(bench, TINY, tiny.facts, manifest, SETTINGS, "x")
+        assert embedded.forward_images == 1
+        self._rows(store, embedded, tiny, images)
 
 
 class TestForms:
-    def test_the_rows_of_an_image_do_not_depend_on_where_it_lies(
+    def test_the_rows_of_an_image_do_not_depend_on_its_container(
         self, s3_prefix: str, tmp_path: Path, cluster: Cluster, tiny: Encoder, small_shards: None
     ) -> None:
         place, store = open_store(s3_prefix), open_store(str(tmp_path / "store"))
@@ -352,16 +352,16 @@ class TestForms:
             place.put(f"tar/{shard}.tar", tar(*part.items()))
             place.put(f"parquet/{shard}.parquet", parquet(hugging_face(list(part.values()))))
         bench, _ = _bench(store, cluster)
-        found = {}
+        tables = {}
         for form in ("objects", "tar", "parquet#image"):
             manifest = list_images(place.child_uri(form))
             embedded = embed_stage.embed(bench, TINY, tiny.facts, manifest, SETTINGS, form)
             assert embedded.forward_images == 60
             assert [reject["reason"] for reject in embedded.table.rejects] == ["not a png, jpg, webp or bmp file"]
             rows = VectorStore(store).dataset(embedded.table.name, embedded.table.version).to_table()
-            found[form] = rows.drop_columns(["key"])
+            tables[form] = rows.drop_columns(["key"])
             assert rows["key"].to_pylist() == manifest.table["key"].to_pylist()[:60]
-        assert found["objects"] == found["tar"] == found["parquet#image"]
+        assert tables["objects"] == tables["tar"] == tables["parquet#image"]
 
 
 class TestConstantLayers:

@@ -48,10 +48,10 @@ def store(tmp_path: Path) -> ObjectStore:
 @pytest.fixture
 def images(tmp_path: Path) -> ObjectStore:
     """A folder of readable and broken files."""
-    found = open_store(str(tmp_path / "images"))
+    folder = open_store(str(tmp_path / "images"))
     for key, content in (IMAGES | BROKEN).items():
-        found.put(key, content)
-    return found
+        folder.put(key, content)
+    return folder
 
 
 def _embed(

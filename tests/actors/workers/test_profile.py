@@ -44,9 +44,9 @@ def _make(lab: Lab, layer: int) -> str:
 @pytest.fixture
 def joined(lab: Lab) -> SetProfile:
     keys = tuple(_make(lab, layer) for layer in LAYERS)
-    found = join_profile(JoinProfile(lab.store.uri, LAYERS, keys))
-    assert found is not None
-    return found
+    profile = join_profile(JoinProfile(lab.store.uri, LAYERS, keys))
+    assert profile is not None
+    return profile
 
 
 def _partition(lab: Lab, layer: int) -> Partition:

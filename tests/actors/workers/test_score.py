@@ -67,14 +67,14 @@ def _plain(lab: Lab, layer: int, metric: Metric) -> ScoredLayer:
     return score_layer(layer, p, cells[1], q, cells[2], partition.centroids)
 
 
-def _close(found: LayerScore, expected: LayerScore) -> bool:
+def _close(result: LayerScore, expected: LayerScore) -> bool:
     def numbers(score: LayerScore) -> dict[str, Any]:
         fields = asdict(score)
         for name in ("copy", "copy_001"):
             fields |= {f"{name}.{key}": value for key, value in (fields.pop(name) or {}).items()}
         return fields
 
-    return numbers(found) == pytest.approx(numbers(expected), rel=1e-9, abs=1e-9)
+    return numbers(result) == pytest.approx(numbers(expected), rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize("layer", [1, 2])
@@ -113,9 +113,9 @@ def test_a_constant_layer_says_nothing(lab: Lab) -> None:
 
 def test_pairs_are_the_closest_first(lab: Lab) -> None:
     result = _score(lab, 1, "euclidean")
-    found = NearestTable.load(lab.store, "scorer/release-1-euclidean.parquet")
+    table = NearestTable.load(lab.store, "scorer/release-1-euclidean.parquet")
     assert [pair.rank for pair in result.pairs] == list(range(1, 21))
-    assert [pair.distance for pair in result.pairs] == sorted(found.distance)[:20]
+    assert [pair.distance for pair in result.pairs] == sorted(table.distance)[:20]
     assert [pair.image_row for pair in result.pairs[:5]] == [0, 1, 2, 3, 4]  # copies, in the order of the manifest
     assert all(pair.train_row == pair.image_row for pair in result.pairs)
     assert result.pairs[0].p_value == pytest.approx(1 / 121)  # no held-out image is as close

@@ -33,9 +33,9 @@ def _search(lab: Lab, name: str, layer: int, metric: Metric, key: str) -> Neares
 def _expected(
     lab: Lab, name: str, layer: int, metric: Metric
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Cell, nearest train image of the cell and its distance, all pairs at once."""
+    """Cell, nearest training image of the cell and its distance, all pairs at once."""
     partition = lab.stored(layer).partition
-    x, train = (partition.project(lab.arrays[one][layer]).astype(float) for one in (name, "train"))
+    x, train = (partition.project(lab.arrays[key][layer]).astype(float) for key in (name, "train"))
     cells, train_cells = (cdist(y, partition.centroids).argmin(axis=1) for y in (x, train))
     distance = cdist(x, train) if metric == "euclidean" else 1 - np.abs(1 - cdist(x, train, "cosine"))
     distance[cells[:, None] != train_cells] = np.inf
@@ -45,27 +45,27 @@ def _expected(
 @pytest.mark.parametrize("layer", [1, 2])
 @pytest.mark.parametrize("name", ["held_out", "release"])
 @pytest.mark.parametrize("metric", ["euclidean", "abs_cosine"])
-def test_it_is_the_nearest_train_image_of_the_cell(lab: Lab, name: str, layer: int, metric: Metric) -> None:
-    found = _search(lab, name, layer, metric, f"exact/{name}-{layer}-{metric}.parquet")
+def test_it_is_the_nearest_training_image_of_the_cell(lab: Lab, name: str, layer: int, metric: Metric) -> None:
+    result = _search(lab, name, layer, metric, f"exact/{name}-{layer}-{metric}.parquet")
     cells, nearest, distance = _expected(lab, name, layer, metric)
-    assert (found.row == np.arange(len(cells))).all()
-    assert (found.cell == cells).all()
-    assert np.abs(found.distance - distance).max() <= 1e-9
-    assert (found.train_row == nearest).all()
+    assert (result.row == np.arange(len(cells))).all()
+    assert (result.cell == cells).all()
+    assert np.abs(result.distance - distance).max() <= 1e-9
+    assert (result.train_row == nearest).all()
     assert len(set(cells)) == 3
 
 
 def test_other_neighbours_and_the_gap_of_the_nearest(lab: Lab) -> None:
-    found = _search(lab, "release", 1, "euclidean", "neighbours.parquet")
+    result = _search(lab, "release", 1, "euclidean", "neighbours.parquet")
     partition = lab.stored(1).partition
     x, train = (partition.project(lab.arrays[name][1]).astype(float) for name in ("release", "train"))
     cells, train_cells = partition.assign(x.astype(np.float32)), partition.assign(train.astype(np.float32))
     for i in range(0, 110, 7):
         near = np.sort(cdist(x[i : i + 1], train[train_cells == cells[i]])[0])[:50]
-        assert found.ratio[i] == pytest.approx(near[0] / near[1:].mean(), abs=1e-5)
-        own = found.train_row[i]
+        assert result.ratio[i] == pytest.approx(near[0] / near[1:].mean(), abs=1e-5)
+        own = result.train_row[i]
         others = (train_cells == train_cells[own]) & (np.arange(200) != own)
-        assert found.train_gap[i] == pytest.approx(cdist(train[own : own + 1], train[others]).min(), abs=1e-5)
+        assert result.train_gap[i] == pytest.approx(cdist(train[own : own + 1], train[others]).min(), abs=1e-5)
     assert np.isnan(_search(lab, "release", 1, "abs_cosine", "no-neighbours.parquet").ratio).all()
 
 
@@ -77,22 +77,22 @@ def test_train_images_are_left_out_of_train(lab: Lab) -> None:
         lab.store.uri, table.name, table.version, 1, lab.partition_key(1), "euclidean", key, left_out=rows
     )
     assert search_layer(task)
-    found = NearestTable.load(lab.store, key)
+    result = NearestTable.load(lab.store, key)
     partition = lab.stored(1).partition
     train = partition.project(lab.arrays["train"][1])
     cells = partition.assign(train)
-    assert found.row.tolist() == list(rows)
-    for row, distance in zip(rows, found.distance, strict=True):
+    assert result.row.tolist() == list(rows)
+    for row, distance in zip(rows, result.distance, strict=True):
         others = (cells == cells[row]) & (np.arange(200) != row)
         assert distance == pytest.approx(cdist(train[row : row + 1], train[others]).min(), abs=1e-5)
 
 
 def test_an_equal_image_is_at_distance_zero(lab: Lab) -> None:
     for metric in ("euclidean", "abs_cosine"):
-        found = _search(lab, "release", 1, metric, f"zero-{metric}.parquet")
-        assert (found.distance[:5] == 0).all()
-        assert found.train_row[:5].tolist() == [0, 1, 2, 3, 4]
-        assert (found.distance[5:] > 0).all()
+        result = _search(lab, "release", 1, metric, f"zero-{metric}.parquet")
+        assert (result.distance[:5] == 0).all()
+        assert result.train_row[:5].tolist() == [0, 1, 2, 3, 4]
+        assert (result.distance[5:] > 0).all()
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "abs_cosine"])
@@ -154,7 +154,7 @@ def _plan(lab: Lab, name: str, layer: int, key: str) -> SearchLayer:
 def _among_all(lab: Lab, name: str, neighbours: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Neighbours by scikit-learn: distances and rows."""
     partition = lab.stored(1).partition
-    x, train = (partition.project(lab.arrays[one][1]).astype(float) for one in (name, "train"))
+    x, train = (partition.project(lab.arrays[key][1]).astype(float) for key in (name, "train"))
     distances, rows = NearestNeighbors(n_neighbors=neighbours, algorithm="kd_tree").fit(train).kneighbors(x)
     return distances, rows
 
@@ -162,24 +162,24 @@ def _among_all(lab: Lab, name: str, neighbours: int) -> tuple[NDArray[np.float64
 @pytest.mark.parametrize("name", ["held_out", "release"])
 def test_an_index_finds_the_nearest_of_all(wide: Lab, name: str) -> None:
     search_layer(_plan(wide, name, 1, f"{name}.parquet"))
-    found = NearestTable.load(wide.store, f"{name}.parquet")
+    result = NearestTable.load(wide.store, f"{name}.parquet")
     distances, rows = _among_all(wide, name, 50)
     partition = wide.stored(1).partition
     cells = cdist(partition.project(wide.arrays[name][1]), partition.centroids).argmin(axis=1)
-    assert (found.cell == cells).all()
-    assert np.abs(found.exact - distances[:, 0]).max() <= 1e-12  # a small set is sampled whole
-    assert np.abs(found.second - distances[:, 1]).max() <= 1e-12
-    hits = found.train_row == rows[:, 0]
+    assert (result.cell == cells).all()
+    assert np.abs(result.exact - distances[:, 0]).max() <= 1e-12  # a small set is sampled whole
+    assert np.abs(result.second - distances[:, 1]).max() <= 1e-12
+    hits = result.train_row == rows[:, 0]
     assert hits.mean() >= wanted_recall(600)
-    assert np.abs(found.distance - distances[:, 0])[hits].max() <= 1e-12
+    assert np.abs(result.distance - distances[:, 0])[hits].max() <= 1e-12
     ratio = distances[:, 0] / distances[:, 1:].mean(axis=1)
-    assert np.abs(found.ratio - ratio).mean() < 0.01  # some of the further neighbours may be missed
-    probes = found.probes or 0
+    assert np.abs(result.ratio - ratio).mean() < 0.01  # some of the further neighbours may be missed
+    probes = result.probes or 0
     assert 1 < probes < 40
     fewer = nearest_indexed(_index(wide), partition.project(wide.arrays[name][1]), probes=max(1, probes * 2 // 3))
     assert (fewer.row == rows[:, 0]).mean() < wanted_recall(600)  # one step fewer is too few
     train_cells = cdist(partition.project(wide.arrays["train"][1]), partition.centroids).argmin(axis=1)
-    assert (train_cells[found.train_row] != cells).any()  # the cell does not matter
+    assert (train_cells[result.train_row] != cells).any()  # the cell does not matter
 
 
 def _index(lab: Lab) -> Any:
@@ -207,10 +207,10 @@ def test_train_images_are_left_out_of_all(wide: Lab) -> None:
     table, rows = wide.tables["train"], (3, 50, 1599)
     task = replace(whole, table=table.name, version=table.version, key="left-out.parquet", left_out=rows)
     assert search_layer(task)
-    found = NearestTable.load(wide.store, "left-out.parquet")
-    assert found.row.tolist() == list(rows)
-    assert found.distance == pytest.approx(_among_all(wide, "train", 2)[0][list(rows), 1], abs=1e-5)
-    assert np.isnan(found.exact).all()  # the sample is of another set
+    result = NearestTable.load(wide.store, "left-out.parquet")
+    assert result.row.tolist() == list(rows)
+    assert result.distance == pytest.approx(_among_all(wide, "train", 2)[0][list(rows), 1], abs=1e-5)
+    assert np.isnan(result.exact).all()  # the sample is of another set
 
 
 def test_blocks_joined_are_the_whole(wide: Lab) -> None:

@@ -89,11 +89,11 @@ def test_a_set_is_changed_once_in_order(tmp_path: object, cluster: Cluster, s3_p
     bench = Workbench(store, cluster, reports.append)
     listed = list_images(f"{images.uri}/")
     uri = transform_images(bench, listed, "noise", "release")
-    found = list_images(uri)
-    assert len(found) == 5
-    reader, before = open_reader(found.uri, found.kind), open_reader(listed.uri, listed.kind)
+    changed_set = list_images(uri)
+    assert len(changed_set) == 5
+    reader, before = open_reader(changed_set.uri, changed_set.kind), open_reader(listed.uri, listed.kind)
     readable = [image for image in listed.images() if image.key != "broken.png"]
-    for original, changed in zip(readable, found.images(), strict=True):
+    for original, changed in zip(readable, changed_set.images(), strict=True):
         assert reader.read(changed) == CHANGES["noise"](decode(before.read(original)))
     reports.clear()
     assert transform_images(bench, listed, "noise", "release") == uri
