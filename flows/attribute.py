@@ -120,7 +120,7 @@ def attribute_images(
 
 def open_attribution(runtime: Runtime, spec: AuditSpec, reject: float, unknown: float) -> OpenAttribution:
     """Read the enrolled profiles and learn from them, once per command."""
-    store = runtime.bench(spec).store
+    store = runtime.context(spec).store
     reference = known_reference(spec)
     runs = enrolled_runs(store, spec, reference)
     key = digest(profiles=[run.profile_id for run in runs])
@@ -168,7 +168,7 @@ def answer(
         enrolled_as=[one.run.maker for one in opened.runs if one.table[0] == table.name],
         runs_compared=enrolment.spread is not None,
     )
-    _save(runtime.bench(spec).store, opened, table, result, perturbation)
+    _save(runtime.context(spec).store, opened, table, result, perturbation)
     return result
 
 
@@ -185,7 +185,7 @@ def _baselines(runtime: Runtime, opened: OpenAttribution, made: SetProfile, tabl
         enrolled=tuple((maker, tuple(found)) for maker, found in tables.items()),
         suspect=(table.name, table.version),
     )
-    probed = runtime.bench(opened.spec).run_one(probe_suspect, probe)
+    probed = runtime.context(opened.spec).run_one(probe_suspect, probe)
     return Baselines(
         published_similarity=published_rule(made.whole, runs),
         frechet=frechet_rule(made.whole, runs),

@@ -71,7 +71,7 @@ def audit_release(spec: AuditSpec, release: ReleaseSpec) -> AuditOutcome:
     """
     began = time.monotonic()
     with running() as runtime:
-        store = runtime.bench(spec).store
+        store = runtime.context(spec).store
         before = runtime.forward_images
         manifest = check_release(spec, release)
         reference = known_reference(spec)

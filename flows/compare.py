@@ -85,7 +85,7 @@ def compare(spec: AuditSpec, first: ReleaseSpec, second: ReleaseSpec) -> Release
     with running() as runtime:
         outcomes = [audit_release(spec, release) for release in (first, second)]
         reference = known_reference(spec)
-        bench = runtime.bench(spec)
+        context = runtime.context(spec)
         prefixes, profiles = [], []
         for release in (first, second):
             manifest = list_set(runtime, release.images)
@@ -96,6 +96,6 @@ def compare(spec: AuditSpec, first: ReleaseSpec, second: ReleaseSpec) -> Release
         layers = [layer for layer in a_hats[0] if layer in a_hats[1]]
         if not layers or profiles[0] is None or profiles[1] is None:
             raise InputError("no layer of this encoder carries information", "set encoder.pooling: mean")
-        found = compare_releases(bench, reference.tables, layers, (prefixes[0], prefixes[1]), (a_hats[0], a_hats[1]))
+        found = compare_releases(context, reference.tables, layers, (prefixes[0], prefixes[1]), (a_hats[0], a_hats[1]))
         apart = drift(profiles[0].whole, profiles[1].whole)
         return ReleaseComparison(outcomes[0], outcomes[1], layers, found, apart)

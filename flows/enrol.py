@@ -37,7 +37,7 @@ def enrol_releases(spec: AuditSpec, releases: Sequence[ReleaseSpec]) -> list[Enr
         InputError: images that cannot be compared with the reference, or no layer that carries information.
     """
     with running() as runtime:
-        store = runtime.bench(spec).store
+        store = runtime.context(spec).store
         manifests = [check_release(spec, release) for release in releases]
         reference = known_reference(spec)
         enrolled = []

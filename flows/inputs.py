@@ -45,7 +45,7 @@ def _open_reference(runtime: Runtime, spec: AuditSpec) -> OpenedReference:
     held_out = list_set(runtime, spec.reference.held_out)
     check_counts({"reference.train": train, "reference.held_out": held_out}, spec.scoring.cells)
     check_held_out(train, held_out)
-    claim_store(runtime.bench(spec).store, spec, train, held_out)
+    claim_store(runtime.context(spec).store, spec, train, held_out)
     return OpenedReference(resolve_encoder(spec), train, held_out)
 
 
@@ -85,6 +85,6 @@ def list_set(runtime: Runtime, uri: str) -> Manifest:
 def file_facts(spec: AuditSpec, facts: EncoderFacts, manifest: Manifest) -> FileFacts:
     """How a set's files are stored: of all images once they are embedded, else of a few that are looked at now."""
     with running() as runtime:
-        vectors = VectorStore(runtime.bench(spec).store)
+        vectors = VectorStore(runtime.context(spec).store)
         table = vectors.committed(embed_stage.table_name(facts, manifest))
         return FileFacts.of(table) if table else sniff(manifest, spec.encoder.jpeg_quality)

@@ -122,7 +122,7 @@ def selfcheck(spec: AuditSpec) -> SelfCheck:
 
 
 def _split(spec: AuditSpec, runtime: Runtime, tables: ReferenceTables) -> _Halves:
-    store = runtime.bench(spec).store
+    store = runtime.context(spec).store
     held_out = VectorStore(store).read(tables.held_out.name, tables.held_out.version, ["row"])
     rows = held_out["row"].to_numpy()
     rows = np.sort(rows[~np.isin(rows, contaminated_rows(store, tables.contaminated))])
@@ -144,7 +144,7 @@ def _reencoded(
     chosen = np.sort(rng.choice(len(train), planted, replace=False)).tolist()
     found = []
     for name, manifest, rows in (("placebo", held_out, halves.release), ("copies", train, chosen)):
-        images = list_set(runtime, transform_images(runtime.bench(spec), manifest, "reencode", name, rows))
+        images = list_set(runtime, transform_images(runtime.context(spec), manifest, "reencode", name, rows))
         table = embed_set(spec, reference.facts, images, f"selfcheck {name}")
         found.append(search_set(spec, reference, table, f"selfcheck {name}"))
     return found[0], found[1]
@@ -166,7 +166,7 @@ def _compose(
         )
         for layer in tables.layers
     ]
-    runtime.bench(spec).run("layers", compose_table, tasks, f"compose {prefix.rpartition('/')[2]}")
+    runtime.context(spec).run("layers", compose_table, tasks, f"compose {prefix.rpartition('/')[2]}")
 
 
 def _try(
@@ -182,7 +182,7 @@ def _try(
     _compose(runtime, spec, tables, prefix, parts)
     name = prefix.rpartition("/")[2]
     half = replace(tables, nearest=unseen)
-    results = score_layers(runtime.bench(spec), half, prefix, m, f"selfcheck {name}")
+    results = score_layers(runtime.context(spec), half, prefix, m, f"selfcheck {name}")
     scores = [result.score for result in results.values()]
     verdict = copying_verdict(scores, spec.gate.max_copy_rate)
     measured = [score for score in scores if score.copy is not None]

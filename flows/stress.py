@@ -59,7 +59,7 @@ def stress_attribution(
         plain = answer(runtime, opened, images, embed_suspect(runtime, opened, images, label), label)
         perturbed = {}
         for name in PERTURBATIONS:
-            changed = transform_images(runtime.bench(spec), list_set(runtime, images), name, label)
+            changed = transform_images(runtime.context(spec), list_set(runtime, images), name, label)
             table = embed_set(spec, opened.reference.facts, list_set(runtime, changed), f"{label} ({name})")
             perturbed[name] = answer(runtime, opened, images, table, f"{label} ({name})", perturbation=name)
         return StressedAttribution(plain, perturbed)

@@ -53,7 +53,7 @@ _embedding_stage = task(**RETRIED, tags={EMBED_TAG})
 def resolve_encoder(spec: AuditSpec) -> EncoderFacts:
     """Load the encoder once to know what it is."""
     with running() as runtime:
-        return embed_stage.resolve_encoder(runtime.bench(spec), spec.encoder.config())
+        return embed_stage.resolve_encoder(runtime.context(spec), spec.encoder.config())
 
 
 @_embedding_stage
@@ -61,7 +61,7 @@ def embed_set(spec: AuditSpec, facts: EncoderFacts, manifest: Manifest, label: s
     """Embed one image set."""
     with running() as runtime:
         done = embed_stage.embed(
-            runtime.bench(spec),
+            runtime.context(spec),
             spec.encoder.config(),
             facts,
             manifest,
@@ -80,19 +80,19 @@ def finish_reference(
     scoring = spec.scoring
     metric = PRESETS[scoring.preset].metric
     with running() as runtime:
-        bench = runtime.bench(spec)
+        context = runtime.context(spec)
         mode = reference_stage.settled_search(
-            bench.store, train, held_out, scoring.search, scoring.preset, scoring.components, scoring.cells
+            context.store, train, held_out, scoring.search, scoring.preset, scoring.components, scoring.cells
         )
         settings = reference_stage.PartitionSettings(scoring.components, scoring.cells, scoring.seed, mode)
-        tables = reference_stage.finish_reference(bench, (train, held_out), list(facts.dims), settings, metric)
+        tables = reference_stage.finish_reference(context, (train, held_out), list(facts.dims), settings, metric)
         if tables.held_out_images < MIN_HELD_OUT:
             raise InputError(
                 f"reference.held_out: {tables.contaminated_images} of {held_out.rows} images are (nearly) train "
                 f"images, {tables.held_out_images} are left, at least {MIN_HELD_OUT} are needed",
                 "give held-out images that were never trained on",
             )
-        return Reference(facts, tables, reference_stage.check_reference(bench, tables))
+        return Reference(facts, tables, reference_stage.check_reference(context, tables))
 
 
 @_stage
@@ -100,8 +100,8 @@ def search_set(spec: AuditSpec, reference: Reference, table: EmbeddingTable, lab
     """Find each image's nearest train images per layer."""
     built = reference.tables
     with running() as runtime:
-        bench = runtime.bench(spec)
-        return search_stage.search(bench, table, built.layers, built.partition, built.metric, built.search, label)
+        context = runtime.context(spec)
+        return search_stage.search(context, table, built.layers, built.partition, built.metric, built.search, label)
 
 
 @_stage
@@ -110,7 +110,7 @@ def score_release(
 ) -> score_stage.Scored:
     """Score a release in every layer and join the layers."""
     with running() as runtime:
-        return score_stage.score(runtime.bench(spec), reference.tables, table, nearest, label)
+        return score_stage.score(runtime.context(spec), reference.tables, table, nearest, label)
 
 
 @_stage
@@ -119,4 +119,4 @@ def profile_set(
 ) -> SetProfile | None:
     """Make the profile of an image set."""
     with running() as runtime:
-        return make_profile(runtime.bench(spec), reference.tables, table, nearest, label)
+        return make_profile(runtime.context(spec), reference.tables, table, nearest, label)

@@ -25,7 +25,7 @@ Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Workbench:
+class StageContext:
     """What every stage needs: the store, the cluster, and where to report its progress."""
 
     store: ObjectStore

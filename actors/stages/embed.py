@@ -13,7 +13,7 @@ from typing import NamedTuple
 from actors.encoder.config import EncoderConfig, EncoderFacts, unusual
 from actors.encoder.weights import weights_identity
 from actors.stages.bisect_shard import KILLED, embed_shards, killers
-from actors.stages.context import Progress, Workbench
+from actors.stages.context import Progress, StageContext
 from actors.workers.embed import EmbedSettings, EmbedShard, describe_encoder, embed_shard
 from storage.digest import digest, short
 from storage.image_sets.manifest import Manifest
@@ -27,17 +27,17 @@ _log = logging.getLogger(__name__)
 # -- encoder -------------------------------------------------------------------------------------------------
 
 
-def resolve_encoder(bench: Workbench, config: EncoderConfig) -> EncoderFacts:
+def resolve_encoder(context: StageContext, config: EncoderConfig) -> EncoderFacts:
     """The facts of an encoder: its digest, layers and preprocessing; remembered in the store.
 
     Raises:
         InputError: The model or its weights cannot be used.
     """
     key = _encoder_key(config)
-    if not bench.store.exists(key):
-        ((_, text),) = bench.cluster.pool("embed").run(describe_encoder, [config])
-        bench.store.put_if_absent(key, text)
-    return EncoderFacts.from_json(bench.store.get(key))
+    if not context.store.exists(key):
+        ((_, text),) = context.cluster.pool("embed").run(describe_encoder, [config])
+        context.store.put_if_absent(key, text)
+    return EncoderFacts.from_json(context.store.get(key))
 
 
 def known_encoder(store: ObjectStore, config: EncoderConfig) -> EncoderFacts | None:
@@ -135,7 +135,7 @@ class Embedded(NamedTuple):
 
 
 def embed(
-    bench: Workbench,
+    context: StageContext,
     config: EncoderConfig,
     facts: EncoderFacts,
     manifest: Manifest,
@@ -149,21 +149,21 @@ def embed(
         StageError: Processes died on any shard.
     """
     stage, total = f"embed {label}", len(manifest)
-    done = VectorStore(bench.store).committed(table_name(facts, manifest))
+    done = VectorStore(context.store).committed(table_name(facts, manifest))
     if done is not None:
-        bench.report_progress(Progress(stage, "images", total, total, skipped=total))
+        context.report_progress(Progress(stage, "images", total, total, skipped=total))
         if keys := killers(done):
             _log.warning("%s: %d images were left out before since each %s: %s …", stage, len(keys), KILLED, keys[0])
         embedded = Embedded(done, 0)
     else:
-        embedded = _embed_missing(bench, config, facts, manifest, settings, stage)
+        embedded = _embed_missing(context, config, facts, manifest, settings, stage)
     latest = EarlierTable(manifest_key(manifest), embedded.table.name, embedded.table.version)
-    remember(bench.store, facts.digest, manifest.uri, latest)  # also a reused one: upkeep sees that it is in use
+    remember(context.store, facts.digest, manifest.uri, latest)  # also a reused one: upkeep sees that it is in use
     return embedded
 
 
 def _embed_missing(
-    bench: Workbench,
+    context: StageContext,
     config: EncoderConfig,
     facts: EncoderFacts,
     manifest: Manifest,
@@ -172,22 +172,22 @@ def _embed_missing(
 ) -> Embedded:
     """Embed the shards that have no receipt, and commit all of them."""
     name, total = table_name(facts, manifest), len(manifest)
-    vectors = VectorStore(bench.store)
-    earlier = recall(bench.store, facts.digest, manifest.uri)
-    receipts, shards = plan_shards(bench.store, manifest, name, config, facts.digest, settings, earlier)
-    bench.store.put_if_absent(shards[0].manifest_key, manifest.to_bytes())
+    vectors = VectorStore(context.store)
+    earlier = recall(context.store, facts.digest, manifest.uri)
+    receipts, shards = plan_shards(context.store, manifest, name, config, facts.digest, settings, earlier)
+    context.store.put_if_absent(shards[0].manifest_key, manifest.to_bytes())
     schema = embedding_schema(facts.dims)
     vectors.create(name, schema)
     done = vectors.receipts(receipts)
     missing = [shard for shard in shards if shard.index not in done]
     skipped = total - sum(shard.images for shard in missing)
     forward = 0
-    bench.report_progress(Progress(stage, "images", skipped, total, skipped))
+    context.report_progress(Progress(stage, "images", skipped, total, skipped))
     if missing:
         handled = skipped
-        for shard, receipt in embed_shards(bench.cluster.pool("embed"), embed_shard, missing, manifest, vectors):
+        for shard, receipt in embed_shards(context.cluster.pool("embed"), embed_shard, missing, manifest, vectors):
             handled += shard.images
             forward += receipt.rows - receipt.reused
-            bench.report_progress(Progress(stage, "images", handled, total, skipped))
+            context.report_progress(Progress(stage, "images", handled, total, skipped))
         done = vectors.receipts(receipts)
     return Embedded(vectors.commit(name, schema, [done[shard.index] for shard in shards]), forward)

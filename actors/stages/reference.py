@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from actors.stages.context import Workbench, keys_under, layer_key
+from actors.stages.context import StageContext, keys_under, layer_key
 from actors.stages.search import plan_search, run_search, search
 from actors.workers.contamination import FindContamination, find_contamination, load_contaminated
 from actors.workers.partition import FitLayer, fit_layer
@@ -124,12 +124,14 @@ def settled_search(
     return "global" if json.loads(store.get(key))["search"] == "global" else "in_cell"
 
 
-def fit_partitions(bench: Workbench, train: EmbeddingTable, layers: Sequence[int], settings: PartitionSettings) -> str:
+def fit_partitions(
+    context: StageContext, train: EmbeddingTable, layers: Sequence[int], settings: PartitionSettings
+) -> str:
     """Fit PCA, cells and index of every layer on the training images, once; returns their prefix in the store."""
     prefix = partition_prefix(train, settings)
     tasks = [
         FitLayer(
-            store=bench.store.uri,
+            store=context.store.uri,
             table=train.name,
             version=train.version,
             layer=layer,
@@ -142,9 +144,9 @@ def fit_partitions(bench: Workbench, train: EmbeddingTable, layers: Sequence[int
         )
         for layer in layers
     ]
-    existing = keys_under(bench.store, prefix)
+    existing = keys_under(context.store, prefix)
     missing = [task for task in tasks if task.key not in existing]
-    bench.run("layers", fit_layer, missing, "partition train", len(tasks) - len(missing))
+    context.run("layers", fit_layer, missing, "partition train", len(tasks) - len(missing))
     return prefix
 
 
@@ -152,7 +154,7 @@ def fit_partitions(bench: Workbench, train: EmbeddingTable, layers: Sequence[int
 
 
 def finish_reference(
-    bench: Workbench,
+    context: StageContext,
     tables: tuple[EmbeddingTable, EmbeddingTable],
     layers: Sequence[int],
     settings: PartitionSettings,
@@ -160,11 +162,11 @@ def finish_reference(
 ) -> ReferenceTables:
     """Turn the embedded training and held-out images into a reference that releases are scored against."""
     train, held_out = tables
-    partition = fit_partitions(bench, train, layers, settings)
-    nearest = search(bench, held_out, layers, partition, metric, settings.search, "held-out")
+    partition = fit_partitions(context, train, layers, settings)
+    nearest = search(context, held_out, layers, partition, metric, settings.search, "held-out")
     key = f"contaminated/{nearest.rpartition('/')[2]}.json"
     task = FindContamination(
-        store=bench.store.uri,
+        store=context.store.uri,
         train=train.name,
         train_version=train.version,
         held_out=held_out.name,
@@ -172,9 +174,9 @@ def finish_reference(
         nearest_keys=tuple(layer_key(nearest, layer, "parquet") for layer in layers),
         key=key,
     )
-    if not bench.store.exists(key):
-        bench.run_one(find_contamination, task)
-    count = len(load_contaminated(bench.store, key))
+    if not context.store.exists(key):
+        context.run_one(find_contamination, task)
+    count = len(load_contaminated(context.store, key))
     return ReferenceTables(
         layers=tuple(layers),
         train=train,
@@ -189,17 +191,17 @@ def finish_reference(
     )
 
 
-def check_reference(bench: Workbench, reference: ReferenceTables) -> list[Check]:
+def check_reference(context: StageContext, reference: ReferenceTables) -> list[Check]:
     """Check that the held-out images are like unseen ones (METHOD §3); computed once per reference."""
     key = f"checks/{short(digest(nearest=reference.nearest, seed=reference.seed))}.json"
-    if not bench.store.exists(key):
-        left_out = _search_left_out(bench, reference) if reference.metric == "euclidean" else None
+    if not context.store.exists(key):
+        left_out = _search_left_out(context, reference) if reference.metric == "euclidean" else None
         names: list[CheckName] = ["random halves", "ordered halves"]
         if left_out:
             names.append("train likeness")
         tasks = [
             CheckReference(
-                store=bench.store.uri,
+                store=context.store.uri,
                 check=name,
                 layers=reference.layers,
                 held_out_keys=tuple(layer_key(reference.nearest, layer, "parquet") for layer in reference.layers),
@@ -209,20 +211,20 @@ def check_reference(bench: Workbench, reference: ReferenceTables) -> list[Check]
             )
             for name in names
         ]
-        checks = bench.run_all(run_reference_check, tasks)
-        save_checks(bench.store, key, (check for check in checks if check is not None))
-    return load_checks(bench.store, key)
+        checks = context.run_all(run_reference_check, tasks)
+        save_checks(context.store, key, (check for check in checks if check is not None))
+    return load_checks(context.store, key)
 
 
-def _search_left_out(bench: Workbench, reference: ReferenceTables) -> str:
+def _search_left_out(context: StageContext, reference: ReferenceTables) -> str:
     """Search a sample of training images, each left out of the training set; returns the prefix of the distances."""
     train = reference.train
     size = min(LEFT_OUT_IMAGES, train.rows // LEFT_OUT_SHARE)
     sample = np.random.default_rng(reference.seed).choice(train.rows + len(train.rejects), size, replace=False)
     code = digest(train=train.name, partition=reference.partition, left_out=size, seed=reference.seed)
-    plan = plan_search(bench.store, train, reference.layers, reference.partition, reference.metric, reference.search)
+    plan = plan_search(context.store, train, reference.layers, reference.partition, reference.metric, reference.search)
     held_out = plan_search(
-        bench.store, reference.held_out, reference.layers, reference.partition, reference.metric, reference.search
+        context.store, reference.held_out, reference.layers, reference.partition, reference.metric, reference.search
     )
     prefix = f"nearest/{short(code)}"
     tasks = [
@@ -234,5 +236,5 @@ def _search_left_out(bench: Workbench, reference: ReferenceTables) -> str:
         )
         for task, like in zip(plan, held_out, strict=True)
     ]
-    run_search(bench, prefix, tasks, train.rows, "left-out train")
+    run_search(context, prefix, tasks, train.rows, "left-out train")
     return prefix

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from actors.stages.context import Workbench, layer_key
+from actors.stages.context import StageContext, layer_key
 from actors.stages.reference import ReferenceTables
 from actors.workers.compare_releases import CompareLayers, compare_layers
 from actors.workers.release_tests import (
@@ -44,28 +44,28 @@ def influence_prefix(reference: ReferenceTables, nearest: str) -> str:
     return f"influence/{short(code)}"
 
 
-def score(bench: Workbench, reference: ReferenceTables, table: EmbeddingTable, nearest: str, label: str) -> Scored:
+def score(context: StageContext, reference: ReferenceTables, table: EmbeddingTable, nearest: str, label: str) -> Scored:
     """Score a release against held-out images in every layer, then join the layers.
 
     Args:
-        bench: Store, cluster and progress.
+        context: Store, cluster and progress.
         reference: The reference.
         table: The release's embedding table.
         nearest: Prefix of the release's nearest distances.
         label: The release's name in progress reports.
     """
-    by_layer = score_layers(bench, reference, nearest, table.rows, label)
-    return Scored(by_layer, join_layers(bench, reference, table, nearest, by_layer))
+    by_layer = score_layers(context, reference, nearest, table.rows, label)
+    return Scored(by_layer, join_layers(context, reference, table, nearest, by_layer))
 
 
 def score_layers(
-    bench: Workbench, reference: ReferenceTables, nearest: str, images: int, label: str
+    context: StageContext, reference: ReferenceTables, nearest: str, images: int, label: str
 ) -> dict[int, LayerResult]:
     """Score every layer by itself; `nearest` and `images` belong to the release."""
     influence = influence_prefix(reference, nearest)
     tasks = [
         ScoreLayer(
-            store=bench.store.uri,
+            store=context.store.uri,
             layer=layer,
             partition_key=layer_key(reference.partition, layer, "npz"),
             held_out_key=layer_key(reference.nearest, layer, "parquet"),
@@ -77,12 +77,12 @@ def score_layers(
         )
         for layer in reference.layers
     ]
-    results = bench.run("layers", score_layer_of_release, tasks, f"score {label}")
+    results = context.run("layers", score_layer_of_release, tasks, f"score {label}")
     return {tasks[index].layer: result for index, result in sorted(results.items())}
 
 
 def join_layers(
-    bench: Workbench,
+    context: StageContext,
     reference: ReferenceTables,
     table: EmbeddingTable,
     nearest: str,
@@ -95,7 +95,7 @@ def join_layers(
         return None
     permutations = [
         PermuteLayers(
-            store=bench.store.uri,
+            store=context.store.uri,
             held_out_keys=tuple(layer_key(reference.nearest, layer, "parquet") for layer in layers),
             release_keys=tuple(layer_key(nearest, layer, "parquet") for layer in layers),
             influence_keys=tuple(layer_key(influence, layer, "npz") for layer in layers),
@@ -106,7 +106,7 @@ def join_layers(
         for part in range(PERMUTATION_PARTS)
     ]
     last = FitLastLayer(
-        store=bench.store.uri,
+        store=context.store.uri,
         layer=max(layers),
         contaminated_key=reference.contaminated,
         partition_key=layer_key(reference.partition, max(layers), "npz"),
@@ -114,11 +114,11 @@ def join_layers(
         seed=reference.seed,
     )
     tasks: list[PermuteLayers | FitLastLayer] = [last, *permutations]
-    return joined(bench.run_all(run_release_test, tasks))
+    return joined(context.run_all(run_release_test, tasks))
 
 
 def compare_releases(
-    bench: Workbench,
+    context: StageContext,
     reference: ReferenceTables,
     layers: Sequence[int],
     nearest: tuple[str, str],
@@ -129,5 +129,5 @@ def compare_releases(
     keys_first, keys_second = (
         tuple(layer_key(influence_prefix(reference, prefix), layer, "npz") for layer in layers) for prefix in nearest
     )
-    task = CompareLayers(bench.store.uri, (first, second), (keys_first, keys_second), reference.seed)
-    return bench.run_one(compare_layers, task)
+    task = CompareLayers(context.store.uri, (first, second), (keys_first, keys_second), reference.seed)
+    return context.run_one(compare_layers, task)

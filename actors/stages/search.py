@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from actors.stages.context import Workbench, keys_under, layer_key
+from actors.stages.context import StageContext, keys_under, layer_key
 from actors.workers.nearest_table import MergeBlocks, merge_blocks
 from actors.workers.search import Metric, SearchLayer, search_layer
 from actors.workers.search_sample import SampleSearch, search_sample
@@ -63,7 +63,7 @@ def in_blocks(task: SearchLayer, images: int, most: int) -> list[SearchLayer]:
 
 
 def search(
-    bench: Workbench,
+    context: StageContext,
     table: EmbeddingTable,
     layers: Sequence[int],
     partition: str,
@@ -72,39 +72,39 @@ def search(
     label: str,
 ) -> str:
     """Search the nearest distances of a set in every layer; returns their prefix in the store."""
-    tasks = plan_search(bench.store, table, layers, partition, metric, mode)
+    tasks = plan_search(context.store, table, layers, partition, metric, mode)
     prefix = tasks[0].key.rpartition("/")[0]
     if mode == "global":
-        _sample(bench, prefix, tasks, table.rows, label)
-    run_search(bench, prefix, tasks, table.rows, label)
+        _sample(context, prefix, tasks, table.rows, label)
+    run_search(context, prefix, tasks, table.rows, label)
     return prefix
 
 
-def _sample(bench: Workbench, prefix: str, tasks: Sequence[SearchLayer], images: int, label: str) -> None:
+def _sample(context: StageContext, prefix: str, tasks: Sequence[SearchLayer], images: int, label: str) -> None:
     """Search a sample exactly in the layers that have none yet."""
-    existing = keys_under(bench.store, prefix)
+    existing = keys_under(context.store, prefix)
     missing = [
         SampleSearch(task.store, task.table, task.version, images, task.layer, task.partition_key, task.sample_key)
         for task in tasks
         if task.sample_key and not {task.sample_key, task.key} & existing
     ]
-    bench.run("layers", search_sample, missing, f"sample {label}", len(tasks) - len(missing))
+    context.run("layers", search_sample, missing, f"sample {label}", len(tasks) - len(missing))
 
 
-def run_search(bench: Workbench, prefix: str, tasks: Sequence[SearchLayer], images: int, label: str) -> None:
+def run_search(context: StageContext, prefix: str, tasks: Sequence[SearchLayer], images: int, label: str) -> None:
     """Search the missing blocks, and merge each layer's blocks into one table."""
-    existing = keys_under(bench.store, prefix)
+    existing = keys_under(context.store, prefix)
     blocks = {task.key: in_blocks(task, images, BLOCK_IMAGES) for task in tasks}
     missing = [
         block for key, layer in blocks.items() if key not in existing for block in layer if block.key not in existing
     ]
     total = sum(len(layer) for layer in blocks.values())
     unit = "layers" if total == len(tasks) else "blocks"
-    bench.run("layers", search_layer, missing, f"search {label}", total - len(missing), unit)
+    context.run("layers", search_layer, missing, f"search {label}", total - len(missing), unit)
     merges = [
-        MergeBlocks(bench.store.uri, tuple(block.key for block in layer), key)
+        MergeBlocks(context.store.uri, tuple(block.key for block in layer), key)
         for key, layer in blocks.items()
         if len(layer) > 1 and key not in existing
     ]
     if merges:
-        bench.run("layers", merge_blocks, merges, f"merge {label}")
+        context.run("layers", merge_blocks, merges, f"merge {label}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from actors.stages.context import Workbench
+from actors.stages.context import StageContext
 from actors.workers.transform_images import CONSTANTS, TransformBlock, transform_block
 from storage.digest import digest, short
 from storage.image_sets.manifest import Manifest
@@ -14,12 +14,12 @@ BLOCK = 200
 
 
 def transform_images(
-    bench: Workbench, manifest: Manifest, change: str, label: str, rows: Sequence[int] | None = None
+    context: StageContext, manifest: Manifest, change: str, label: str, rows: Sequence[int] | None = None
 ) -> str:
     """Transform the images of a set; one that was made before is reused.
 
     Args:
-        bench: Store, cluster and progress.
+        context: Store, cluster and progress.
         manifest: The set.
         change: A name in `actors.workers.transform_images.CHANGES`.
         label: The set's name in progress reports.
@@ -31,13 +31,13 @@ def transform_images(
     images = [manifest.image(row) for row in (range(len(manifest)) if rows is None else rows)]
     code = digest(images=[image.etag for image in images], uri=manifest.uri, change=change, constants=CONSTANTS)
     prefix = f"perturbed/{short(code)}"
-    if not bench.store.exists(f"{prefix}.done"):
+    if not context.store.exists(f"{prefix}.done"):
         tasks = [
             TransformBlock(
-                bench.store.uri, prefix, change, manifest.uri, manifest.kind, i, tuple(images[i : i + BLOCK])
+                context.store.uri, prefix, change, manifest.uri, manifest.kind, i, tuple(images[i : i + BLOCK])
             )
             for i in range(0, len(images), BLOCK)
         ]
-        bench.run("layers", transform_block, tasks, f"{change} {label}", unit="blocks")
-        bench.store.put_if_absent(f"{prefix}.done", b"")
-    return f"{bench.store.child_uri(prefix)}/"
+        context.run("layers", transform_block, tasks, f"{change} {label}", unit="blocks")
+        context.store.put_if_absent(f"{prefix}.done", b"")
+    return f"{context.store.child_uri(prefix)}/"

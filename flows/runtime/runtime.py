@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from actors.ray_cluster.local import Cluster
-from actors.stages.context import Progress, Report, Workbench
+from actors.stages.context import Progress, Report, StageContext
 from actors.workers.embed import EmbedSettings
 from flows.orchestration.artifacts import ProgressArtifacts
 from flows.runtime.settings import MachineSettings
@@ -51,11 +51,11 @@ class Runtime:
         self._made.clear()
         self.forward_images = 0
 
-    def bench(self, spec: AuditSpec) -> Workbench:
+    def context(self, spec: AuditSpec) -> StageContext:
         """What the stages of a spec work with."""
         store = open_store(spec.store)
         cluster = self.cluster if spec.cluster is None else self._job_cluster(spec.cluster, store)
-        return Workbench(store, cluster, self._told)
+        return StageContext(store, cluster, self._told)
 
     def _job_cluster(self, cluster: ClusterSpec, store: ObjectStore) -> JobCluster:
         from actors.ray_job.client import JobCluster  # its client takes a third of a second to import

@@ -22,7 +22,7 @@ from actors.ray_cluster.local import Cluster, ClusterSettings
 from actors.ray_cluster.pool import Pool
 from actors.stages import embed as embed_stage
 from actors.stages.bisect_shard import KILLED
-from actors.stages.context import Workbench
+from actors.stages.context import StageContext
 from actors.workers.embed import EmbedSettings
 from storage.image_sets.open import list_images
 from storage.objects.open import open_store
@@ -81,8 +81,8 @@ class TestTheEndpoint:
         before = read()
         size = PoolSize(1, cpus=0.1)
         with Cluster(ClusterSettings(embed=size, layers=size)) as cluster:
-            bench = Workbench(open_store(str(tmp_path / "store")), cluster, lambda progress: None)
-            embed_stage.embed(bench, TINY, tiny.facts, list_images(images.uri), EmbedSettings(), "secret name")
+            context = StageContext(open_store(str(tmp_path / "store")), cluster, lambda progress: None)
+            embed_stage.embed(context, TINY, tiny.facts, list_images(images.uri), EmbedSettings(), "secret name")
             fresh: list[tuple[str, dict[str, str], int]] = [
                 ("layerprint_images_embedded_total", {}, 30),
                 ("layerprint_images_rejected_total", {}, 2),

@@ -19,7 +19,7 @@ from PIL import Image
 from actors.encoder.model import Encoder
 from actors.ray_cluster.local import Cluster, ClusterSettings, PoolSize
 from actors.stages import embed as embed_stage
-from actors.stages.context import Progress, Workbench
+from actors.stages.context import Progress, StageContext
 from actors.workers.embed import EmbedSettings, EmbedShard, embed_shard
 from storage.errors import StoreError, StoreUnavailableError
 from storage.image_sets.manifest import Manifest
@@ -60,22 +60,22 @@ def hosts(local_ray: None) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def bench(s3_prefix: str, cluster: Cluster) -> Workbench:
+def context(s3_prefix: str, cluster: Cluster) -> StageContext:
     """A store on S3, and the session's Ray."""
 
     def silent(_progress: Progress) -> None:
         """Report nothing."""
 
-    return Workbench(open_store(f"{s3_prefix}/audit"), cluster, silent)
+    return StageContext(open_store(f"{s3_prefix}/audit"), cluster, silent)
 
 
-def _embed(bench: Workbench, tiny: Encoder, manifest: Manifest) -> embed_stage.Embedded:
-    return embed_stage.embed(bench, TINY, tiny.facts, manifest, SETTINGS, "x")
+def _embed(context: StageContext, tiny: Encoder, manifest: Manifest) -> embed_stage.Embedded:
+    return embed_stage.embed(context, TINY, tiny.facts, manifest, SETTINGS, "x")
 
 
-def _check(bench: Workbench, embedded: embed_stage.Embedded, tiny: Encoder, images: dict[str, bytes]) -> None:
+def _check(context: StageContext, embedded: embed_stage.Embedded, tiny: Encoder, images: dict[str, bytes]) -> None:
     """The table holds exactly these images, once each, as the encoder embeds them."""
-    rows = VectorStore(bench.store).dataset(embedded.table.name, embedded.table.version).to_table()
+    rows = VectorStore(context.store).dataset(embedded.table.name, embedded.table.version).to_table()
     assert rows["key"].to_pylist() == sorted(images)
     contents = [images[key] for key in sorted(images)]
     assert rows["sha256"].to_pylist() == [hashlib.sha256(content).hexdigest() for content in contents]
@@ -119,39 +119,46 @@ class Mortal:
 
 @pytest.mark.parametrize("point", ["in mid-shard", "after fragments before receipt", "after the receipt"])
 def test_an_actor_is_killed_at_every_shard(
-    bench: Workbench, hosts: Cluster, place: ObjectStore, tiny: Encoder, monkeypatch: pytest.MonkeyPatch, point: str
+    context: StageContext,
+    hosts: Cluster,
+    place: ObjectStore,
+    tiny: Encoder,
+    monkeypatch: pytest.MonkeyPatch,
+    point: str,
 ) -> None:
-    bench = replace(bench, cluster=hosts)
+    context = replace(context, cluster=hosts)
     monkeypatch.setattr(embed_stage, "embed_shard", Mortal(point).embed_shard)
-    embedded = _embed(bench, tiny, list_images(place.uri))
-    assert sorted(info.key for info in bench.store.list("died/")) == ["died/0", "died/1"]
+    embedded = _embed(context, tiny, list_images(place.uri))
+    assert sorted(info.key for info in context.store.list("died/")) == ["died/0", "died/1"]
     assert embedded.table.rejects == []
-    _check(bench, embedded, tiny, IMAGES)
+    _check(context, embedded, tiny, IMAGES)
     monkeypatch.undo()
     monkeypatch.setattr(embed_stage, "shard_size", lambda images: 30)
-    assert _embed(bench, tiny, list_images(place.uri)) == embed_stage.Embedded(embedded.table, 0)
+    assert _embed(context, tiny, list_images(place.uri)) == embed_stage.Embedded(embedded.table, 0)
 
 
 # -- stale ---------------------------------------------------------------------------------------------------
 
 
-def test_a_set_that_changes_between_listing_and_reading(bench: Workbench, place: ObjectStore, tiny: Encoder) -> None:
+def test_a_set_that_changes_between_listing_and_reading(
+    context: StageContext, place: ObjectStore, tiny: Encoder
+) -> None:
     manifest = list_images(place.uri)
     place.put("007.png", png(pictures(1, seed=9)[0]))
     place.delete("031.png")
     place.put("031b.png", IMAGES["031.png"])
-    embedded = _embed(bench, tiny, manifest)
+    embedded = _embed(context, tiny, manifest)
     assert {reject["key"]: reject["reason"] for reject in embedded.table.rejects} == {
         "007.png": "listed, but changed when it was read",
         "031.png": "listed, but gone when it was read",
     }
-    _check(bench, embedded, tiny, {key: data for key, data in IMAGES.items() if key not in ("007.png", "031.png")})
+    _check(context, embedded, tiny, {key: data for key, data in IMAGES.items() if key not in ("007.png", "031.png")})
 
-    again = _embed(bench, tiny, list_images(place.uri))
+    again = _embed(context, tiny, list_images(place.uri))
     assert (again.forward_images, again.table.rejects) == (2, [])
     now = IMAGES | {"007.png": png(pictures(1, seed=9)[0]), "031b.png": IMAGES["031.png"]}
     del now["031.png"]
-    _check(bench, again, tiny, now)
+    _check(context, again, tiny, now)
 
 
 # -- S3 fails for the hosts ------------------------------------------------------------------------------------
@@ -186,16 +193,16 @@ def faulty(s3: EmbeddedS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyPr
 
 @pytest.mark.parametrize("fault", [Answer(503, "SlowDown"), Cut(20), Trickle(16, 0.01)], ids=["503", "cut", "slow"])
 def test_images_come_badly_for_a_while(
-    bench: Workbench, place: ObjectStore, tiny: Encoder, faulty: FaultyProxy, fault: Fault
+    context: StageContext, place: ObjectStore, tiny: Encoder, faulty: FaultyProxy, fault: Fault
 ) -> None:
     def every_fourth(request: Request) -> Fault | None:
         return fault if request.path.endswith(("0.png", "4.png", "8.png")) and request.number == 0 else None
 
     faulty.rule = every_fourth
-    embedded = _embed(bench, tiny, list_images(place.uri))
+    embedded = _embed(context, tiny, list_images(place.uri))
     assert len(faulty.broken) == 18
     assert embedded.table.rejects == []
-    _check(bench, embedded, tiny, IMAGES)
+    _check(context, embedded, tiny, IMAGES)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +216,7 @@ def test_images_come_badly_for_a_while(
     ids=["503 images", "503 vectors", "cut", "expired"],
 )
 def test_a_later_run_completes(
-    bench: Workbench,
+    context: StageContext,
     place: ObjectStore,
     tiny: Encoder,
     faulty: FaultyProxy,
@@ -221,10 +228,10 @@ def test_a_later_run_completes(
     faulty.rule = lambda request: fault if part in request.path else None
     manifest = list_images(place.uri)
     with pytest.raises(error, match=message) as caught:
-        _embed(bench, tiny, manifest)
+        _embed(context, tiny, manifest)
     assert type(caught.value) is error
-    assert VectorStore(bench.store).committed(embed_stage.table_name(tiny.facts, manifest)) is None
+    assert VectorStore(context.store).committed(embed_stage.table_name(tiny.facts, manifest)) is None
     faulty.rule = healthy
-    embedded = _embed(bench, tiny, manifest)
+    embedded = _embed(context, tiny, manifest)
     assert embedded.table.rejects == []
-    _check(bench, embedded, tiny, IMAGES)
+    _check(context, embedded, tiny, IMAGES)

@@ -20,7 +20,7 @@ from actors.ray_cluster.local import Cluster, ClusterSettings
 from actors.ray_cluster.pool import Pool
 from actors.stages import embed as embed_stage
 from actors.stages.bisect_shard import KILLED, MOST_LOST_AT_FIRST, embed_shards, halves, killers
-from actors.stages.context import Progress, Workbench
+from actors.stages.context import Progress, StageContext
 from actors.workers.embed import EmbedSettings, EmbedShard, embed_shard, load_encoder
 from flows.registry.store_status import store_status
 from storage.errors import StageError
@@ -182,9 +182,9 @@ class TestOutOfMemory:
         reports: list[Progress] = []
         size = PoolSize(1, cpus=0.1)
         with Cluster(ClusterSettings(embed=size, layers=size)) as cluster:
-            bench = Workbench(store, cluster, reports.append)
+            context = StageContext(store, cluster, reports.append)
             settings = EmbedSettings(threads=1, readers=1, batch_size=2)
-            table, forward = embed_stage.embed(bench, TINY, tiny.facts, manifest, settings, "x")
+            table, forward = embed_stage.embed(context, TINY, tiny.facts, manifest, settings, "x")
         assert (table.rows, forward) == (4, 4)
         (reject,) = table.rejects
         assert reject["key"] == "3.png"
