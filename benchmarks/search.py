@@ -37,7 +37,7 @@ from storage.vectors.train_index import nearest_indexed, write_indexed
 Matrix = NDArray[np.float32]
 
 DIMENSIONS, PLACES, CELLS, NEIGHBOURS, FEW, QUERIES = 64, 2000, 10, 50, 1000, 10_000
-INSTALL = "faiss is not installed: pip install --target FOLDER faiss-cpu, then PYTHONPATH=FOLDER make bench"
+INSTALL = "faiss is not installed: pip install --target FOLDER faiss-cpu, then PYTHONPATH=FOLDER make context"
 
 
 class Measured(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect import flow
 
-from actors.workers.linear_probe import Probe, Prober
+from actors.workers.linear_probe import Probe, probe_suspect
 from actors.workers.profile import SetProfile
 from flows.audit import built_reference
 from flows.inputs import list_set
@@ -126,7 +126,7 @@ def attribute_images(
 
 def open_attribution(runtime: Runtime, spec: AuditSpec, reject: float, unknown: float) -> OpenAttribution:
     """Read the enrolled profiles and learn from them, once per command."""
-    store = runtime.bench(spec).store
+    store = runtime.context(spec).store
     reference = built_reference(runtime, spec)
     runs = enrolled_runs(store, spec, reference)
     key = digest(profiles=[run.profile_id for run in runs])
@@ -174,7 +174,7 @@ def answer(
         enrolled_as=[enrolled.run.maker for enrolled in opened.runs if enrolled.table[0] == table.name],
         runs_compared=enrolment.spread is not None,
     )
-    _save(runtime.bench(spec).store, opened, table, result, perturbation)
+    _save(runtime.context(spec).store, opened, table, result, perturbation)
     return result
 
 
@@ -191,7 +191,7 @@ def _baselines(runtime: Runtime, opened: OpenAttribution, made: SetProfile, tabl
         enrolled=tuple((maker, tuple(versions)) for maker, versions in tables.items()),
         suspect=(table.name, table.version),
     )
-    probed = runtime.bench(opened.spec).run_one(Prober(), probe)
+    probed = runtime.context(opened.spec).run_one(probe_suspect, probe)
     return Baselines(
         published_similarity=published_rule(made.whole, runs),
         frechet=frechet_rule(made.whole, runs),

@@ -57,7 +57,7 @@ def audit_release(runtime: Runtime, spec: AuditSpec, release: ReleaseSpec) -> Au
         InputError: the release's images cannot be audited.
     """
     began, before = time.monotonic(), runtime.forward_images
-    store = runtime.bench(spec).store
+    store = runtime.context(spec).store
     manifest = check_release(runtime, spec, release)
     reference = built_reference(runtime, spec)
     audit_id = audit_identity(spec, release, reference, embed_stage.table_name(reference.facts, manifest))

@@ -84,7 +84,7 @@ def compare(runtime: Runtime, spec: AuditSpec, first: ReleaseSpec, second: Relea
     """
     outcomes = [audit_release(runtime, spec, release) for release in (first, second)]
     reference = built_reference(runtime, spec)
-    bench = runtime.bench(spec)
+    context = runtime.context(spec)
     prefixes, profiles = [], []
     for release in (first, second):
         manifest = list_set(runtime, release.images)
@@ -96,6 +96,6 @@ def compare(runtime: Runtime, spec: AuditSpec, first: ReleaseSpec, second: Relea
     if not layers or profiles[0] is None or profiles[1] is None:
         raise InputError("no layer of this encoder carries information", "set encoder.pooling: mean")
     nearest, curves = (prefixes[0], prefixes[1]), (a_hats[0], a_hats[1])
-    comparison = compare_releases(bench, reference.tables, layers, nearest, curves)
+    comparison = compare_releases(context, reference.tables, layers, nearest, curves)
     apart = drift(profiles[0].whole, profiles[1].whole)
     return ReleaseComparison(outcomes[0], outcomes[1], layers, comparison, apart)

@@ -36,7 +36,7 @@ def enrol_releases(runtime: Runtime, spec: AuditSpec, releases: Sequence[Release
     Raises:
         InputError: images that cannot be compared with the reference, or no layer that carries information.
     """
-    store = runtime.bench(spec).store
+    store = runtime.context(spec).store
     manifests = [check_release(runtime, spec, release) for release in releases]
     reference = built_reference(runtime, spec)
     enrolled = []

@@ -33,7 +33,7 @@ def _open_reference(runtime: Runtime, spec: AuditSpec) -> OpenedReference:
     held_out = list_set(runtime, spec.reference.held_out)
     check_counts({"reference.train": train, "reference.held_out": held_out}, spec.scoring.cells)
     check_held_out(train, held_out)
-    claim_store(runtime.bench(spec).store, spec, train, held_out)
+    claim_store(runtime.context(spec).store, spec, train, held_out)
     return OpenedReference(resolve_encoder(runtime, spec), train, held_out)
 
 
@@ -62,5 +62,5 @@ def list_set(runtime: Runtime, uri: str) -> Manifest:
 
 def file_facts(runtime: Runtime, spec: AuditSpec, facts: EncoderFacts, manifest: Manifest) -> FileFacts:
     """How a set's files are stored: all of them once they are embedded, until then a few that are read now."""
-    table = VectorStore(runtime.bench(spec).store).committed(embed_stage.table_name(facts, manifest))
+    table = VectorStore(runtime.context(spec).store).committed(embed_stage.table_name(facts, manifest))
     return FileFacts.of(table) if table else sniff(manifest, spec.encoder.jpeg_quality)

@@ -16,9 +16,9 @@ from prefect import flow
 
 from actors.stages.reference import ReferenceTables
 from actors.stages.score import score_layers
-from actors.stages.transform_images import perturb
+from actors.stages.transform_images import transform_images
 from actors.workers.contamination import contaminated_rows
-from actors.workers.nearest_table import Compose, Composer, Part
+from actors.workers.nearest_table import Compose, Part, compose_table
 from flows.audit import built_reference
 from flows.inputs import list_set, open_reference
 from flows.results.identity import Reference, scoring_digest
@@ -120,7 +120,7 @@ def selfcheck(runtime: Runtime, spec: AuditSpec) -> SelfCheck:
 
 
 def _split(runtime: Runtime, spec: AuditSpec, tables: ReferenceTables) -> _Halves:
-    store = runtime.bench(spec).store
+    store = runtime.context(spec).store
     held_out = VectorStore(store).read(tables.held_out.name, tables.held_out.version, ["row"])
     rows = held_out["row"].to_numpy()
     rows = np.sort(rows[~np.isin(rows, contaminated_rows(store, tables.contaminated))])
@@ -142,7 +142,7 @@ def _reencoded(
     chosen = np.sort(rng.choice(len(train), planted, replace=False)).tolist()
     prefixes = []
     for name, manifest, rows in (("placebo", held_out, halves.release), ("copies", train, chosen)):
-        images = list_set(runtime, perturb(runtime.bench(spec), manifest, "reencode", name, rows))
+        images = list_set(runtime, transform_images(runtime.context(spec), manifest, "reencode", name, rows))
         table = embed_set(runtime, spec, reference.facts, images, f"selfcheck {name}")
         prefixes.append(search_set(runtime, spec, reference, table, f"selfcheck {name}"))
     return prefixes[0], prefixes[1]
@@ -164,7 +164,7 @@ def _compose(
         )
         for layer in tables.layers
     ]
-    runtime.bench(spec).run("layers", Composer(), tasks, f"compose {name_of(prefix)}")
+    runtime.context(spec).run("layers", compose_table, tasks, f"compose {name_of(prefix)}")
 
 
 def _try(
@@ -180,7 +180,7 @@ def _try(
     _compose(runtime, spec, tables, prefix, parts)
     name = name_of(prefix)
     half = replace(tables, nearest=unseen)
-    results = score_layers(runtime.bench(spec), half, prefix, m, f"selfcheck {name}")
+    results = score_layers(runtime.context(spec), half, prefix, m, f"selfcheck {name}")
     scores = [result.score for result in results.values()]
     verdict = copying_verdict(scores, spec.gate.max_copy_rate)
     measured = [score for score in scores if score.copy is not None]

@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect import flow
 
-from actors.stages.transform_images import perturb
+from actors.stages.transform_images import transform_images
 from actors.workers.transform_images import PERTURBATIONS
 from flows.attribute import AttributedImages, answer, embed_suspect, open_attribution
 from flows.inputs import list_set
@@ -64,7 +64,7 @@ def stress_attribution(
     plain = answer(runtime, opened, images, embed_suspect(runtime, opened, images, label), label)
     perturbed = {}
     for name in PERTURBATIONS:
-        changed = perturb(runtime.bench(spec), list_set(runtime, images), name, label)
+        changed = transform_images(runtime.context(spec), list_set(runtime, images), name, label)
         table = embed_set(runtime, spec, opened.reference.facts, list_set(runtime, changed), f"{label} ({name})")
         perturbed[name] = answer(runtime, opened, images, table, f"{label} ({name})", perturbation=name)
     return StressedAttribution(plain, perturbed)

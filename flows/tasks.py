@@ -53,14 +53,14 @@ _embedding_stage = task(**RETRIED, tags={EMBED_TAG})
 @_stage
 def resolve_encoder(runtime: Runtime, spec: AuditSpec) -> EncoderFacts:
     """Load the encoder once to know what it is."""
-    return embed_stage.resolve_encoder(runtime.bench(spec), spec.encoder.config())
+    return embed_stage.resolve_encoder(runtime.context(spec), spec.encoder.config())
 
 
 @_embedding_stage
 def embed_set(runtime: Runtime, spec: AuditSpec, facts: EncoderFacts, manifest: Manifest, label: str) -> EmbeddingTable:
     """Embed one image set."""
     done = embed_stage.embed(
-        runtime.bench(spec),
+        runtime.context(spec),
         spec.encoder.config(),
         facts,
         manifest,
@@ -78,27 +78,27 @@ def finish_reference(
     """Partition and index train, search the held-out images, leave out contaminated ones, check the rest."""
     scoring = spec.scoring
     metric = PRESETS[scoring.preset].metric
-    bench = runtime.bench(spec)
+    context = runtime.context(spec)
     mode = reference_stage.settled_search(
-        bench.store, train, held_out, scoring.search, scoring.preset, scoring.components, scoring.cells
+        context.store, train, held_out, scoring.search, scoring.preset, scoring.components, scoring.cells
     )
     settings = reference_stage.PartitionSettings(scoring.components, scoring.cells, scoring.seed, mode)
-    tables = reference_stage.finish_reference(bench, (train, held_out), list(facts.dims), settings, metric)
+    tables = reference_stage.finish_reference(context, (train, held_out), list(facts.dims), settings, metric)
     if tables.held_out_images < MIN_HELD_OUT:
         raise InputError(
             f"reference.held_out: {tables.contaminated_images} of {held_out.rows} images are (nearly) training "
             f"images, {tables.held_out_images} are left, at least {MIN_HELD_OUT} are needed",
             "give held-out images that were never trained on",
         )
-    return Reference(facts, tables, reference_stage.check_reference(bench, tables))
+    return Reference(facts, tables, reference_stage.check_reference(context, tables))
 
 
 @_stage
 def search_set(runtime: Runtime, spec: AuditSpec, reference: Reference, table: EmbeddingTable, label: str) -> str:
     """Find each image's nearest training images per layer."""
     built = reference.tables
-    bench = runtime.bench(spec)
-    return search_stage.search(bench, table, built.layers, built.partition, built.metric, built.search, label)
+    context = runtime.context(spec)
+    return search_stage.search(context, table, built.layers, built.partition, built.metric, built.search, label)
 
 
 @_stage
@@ -106,7 +106,7 @@ def score_release(
     runtime: Runtime, spec: AuditSpec, reference: Reference, table: EmbeddingTable, nearest: str, label: str
 ) -> score_stage.Scored:
     """Score a release in every layer and join the layers."""
-    return score_stage.score(runtime.bench(spec), reference.tables, table, nearest, label)
+    return score_stage.score(runtime.context(spec), reference.tables, table, nearest, label)
 
 
 @_stage
@@ -114,4 +114,4 @@ def profile_set(
     runtime: Runtime, spec: AuditSpec, reference: Reference, table: EmbeddingTable, nearest: str, label: str
 ) -> SetProfile | None:
     """Make the profile of an image set."""
-    return make_profile(runtime.bench(spec), reference.tables, table, nearest, label)
+    return make_profile(runtime.context(spec), reference.tables, table, nearest, label)

@@ -49,7 +49,7 @@ def reap_jobs(cluster: ClusterSpec, dry_run: bool = False) -> list[str]:
     settings = job_settings(cluster)
     jobs = Jobs(settings.address, settings.token)
     ours = configured_url() or ""
-    labelled = {job: labels for job, labels in jobs.going_on().items() if ours and labels.get("prefect") == ours}
+    labelled = {job: labels for job, labels in jobs.unfinished().items() if ours and labels.get("prefect") == ours}
     with get_client(sync_client=True) as client:
         runs = {job: labels["flow_run"] for job, labels in labelled.items() if "flow_run" in labels}
         gone = [job for job, run in runs.items() if _is_gone(client, run)]

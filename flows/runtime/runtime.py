@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from actors.ray_cluster.local import Cluster
-from actors.stages.context import Progress, Report, Workbench
-from actors.stages.embed import EmbedSettings
+from actors.stages.context import Progress, Report, StageContext
+from actors.workers.embed import EmbedSettings
 from flows.orchestration.artifacts import ProgressArtifacts
 from flows.results.identity import OpenedReference, Reference
 from flows.runtime.once import Once
@@ -83,11 +83,11 @@ class Runtime:
         """
         return self.manifests.get(uri, lambda: list_images(uri))
 
-    def bench(self, spec: AuditSpec) -> Workbench:
+    def context(self, spec: AuditSpec) -> StageContext:
         """What the stages of a spec work with."""
         store = open_store(spec.store)
         cluster = self.cluster if spec.cluster is None else self._job_cluster(spec.cluster, store)
-        return Workbench(store, cluster, self._report_progress)
+        return StageContext(store, cluster, self._report_progress)
 
     def _job_cluster(self, cluster: ClusterSpec, store: ObjectStore) -> JobCluster:
         from actors.ray_job.client import JobCluster  # its client takes a third of a second to import

@@ -32,7 +32,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def _fill(folder: Path, left: int) -> Path:
-    """A file that leaves so many blocks of the disk."""
+    """Write a file that leaves `left` blocks of the disk."""
     ballast, disk = folder / "ballast", os.statvfs(folder)
     ballast.write_bytes(bytes((disk.f_bavail - left) * disk.f_bsize))
     assert os.statvfs(folder).f_bavail == left

@@ -7,9 +7,16 @@ import numpy as np
 import pytest
 
 from actors.workers.nearest_table import NearestTable
-from actors.workers.release_tests import PERMUTATION_PARTS, PERMUTATIONS, FitLastLayer, Joiner, PermuteLayers, joined
-from actors.workers.score import LayerResult, ScoreLayer, Scorer, layer_result
-from actors.workers.search import Metric, Searcher, SearchLayer
+from actors.workers.release_tests import (
+    PERMUTATION_PARTS,
+    PERMUTATIONS,
+    FitLastLayer,
+    PermuteLayers,
+    joined,
+    run_release_test,
+)
+from actors.workers.score import LayerResult, ScoreLayer, layer_result, score_layer_of_release
+from actors.workers.search import Metric, SearchLayer, search_layer
 from scoring.nearest.abs_cosine import in_cell_nearest
 from scoring.partition.fit import fit_partition
 from scoring.partition.moments import Moments
@@ -30,7 +37,7 @@ def _score(lab: Lab, layer: int, metric: Metric) -> LayerResult:
     for name in ("held_out", "release"):
         table = lab.tables[name]
         keys[name] = f"scorer/{name}-{layer}-{metric}.parquet"
-        Searcher().process(
+        search_layer(
             SearchLayer(lab.store.uri, table.name, table.version, layer, lab.partition_key(layer), metric, keys[name])
         )
     sizes = [len(lab.arrays[name][layer]) for name in ("held_out", "release")]
@@ -44,7 +51,7 @@ def _score(lab: Lab, layer: int, metric: Metric) -> LayerResult:
         _influence(layer, metric),
         *sizes,
     )
-    return Scorer().process(task)
+    return score_layer_of_release(task)
 
 
 def _influence(layer: int, metric: Metric) -> str:
@@ -61,14 +68,14 @@ def _plain(lab: Lab, layer: int, metric: Metric) -> ScoredLayer:
     return score_layer(layer, p, cells[1], q, cells[2], partition.centroids)
 
 
-def _close(found: LayerScore, expected: LayerScore) -> bool:
+def _close(result: LayerScore, expected: LayerScore) -> bool:
     def numbers(score: LayerScore) -> dict[str, Any]:
         fields = asdict(score)
         for name in ("effect", "copy", "copy_001"):
             fields |= {f"{name}.{key}": value for key, value in (fields.pop(name) or {}).items()}
         return fields
 
-    return numbers(found) == pytest.approx(numbers(expected), rel=1e-9, abs=1e-9)
+    return numbers(result) == pytest.approx(numbers(expected), rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize("layer", [1, 2])
@@ -107,14 +114,14 @@ def test_a_constant_layer_says_nothing(lab: Lab) -> None:
 
 def test_pairs_are_the_closest_first(lab: Lab) -> None:
     result = _score(lab, 1, "euclidean")
-    found = NearestTable.load(lab.store, "scorer/release-1-euclidean.parquet")
+    table = NearestTable.load(lab.store, "scorer/release-1-euclidean.parquet")
     assert [pair.rank for pair in result.pairs] == list(range(1, 21))
-    assert [pair.distance for pair in result.pairs] == sorted(found.distance)[:20]
+    assert [pair.distance for pair in result.pairs] == sorted(table.distance)[:20]
     assert [pair.image_row for pair in result.pairs[:5]] == [0, 1, 2, 3, 4]  # copies, in the order of the manifest
     assert all(pair.train_row == pair.image_row for pair in result.pairs)
     assert result.pairs[0].p_value == pytest.approx(1 / 121)  # no held-out image is as close
     unseen = NearestTable.load(lab.store, "scorer/held_out-1-euclidean.parquet").distance
-    expected = conformal_p(unseen, found.distance)[np.argsort(found.row)]
+    expected = conformal_p(unseen, table.distance)[np.argsort(table.row)]
     assert all(pair.p_value == expected[pair.image_row] for pair in result.pairs)
 
 
@@ -153,7 +160,7 @@ def test_layers_are_tested_together(lab: Lab) -> None:
     tables = tuple((lab.tables[name].name, lab.tables[name].version) for name in ("train", "held_out", "release"))
     last = FitLastLayer(lab.store.uri, 2, NOTHING_CONTAMINATED, lab.partition_key(2), tables, seed=0)
     tasks: list[PermuteLayers | FitLastLayer] = [*permutations, last]
-    permutation, frechet = joined([Joiner().process(task) for task in tasks])
+    permutation, frechet = joined([run_release_test(task) for task in tasks])
     assert permutation.permutations == PERMUTATIONS
     z_s = [scored.score.effect.z_s for scored in expected if scored.score.effect]
     assert permutation.z == pytest.approx(np.array(z_s))

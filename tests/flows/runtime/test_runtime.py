@@ -68,7 +68,7 @@ def test_prefect_keeps_nothing_of_a_runtime(runtime: Runtime, write_spec: Write)
         return str(flow_run.id)
 
     spec = load_spec(write_spec(cluster={"ray": "http://head:8265"}))
-    runtime.bench(spec)
+    runtime.context(spec)
     with get_client(sync_client=True) as client:
         parameters = client.read_flow_run(UUID(noop(runtime, spec))).parameters
     assert parameters["runtime"] == "<Runtime>"
