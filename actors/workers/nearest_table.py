@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from scoring.checks.search_error import recall
+from scoring.checks.search_error import measure_recall
 from storage.objects.open import ObjectMissingError, ObjectStore, open_store
 
 NEAREST_SCHEMA = pa.schema(
@@ -38,7 +38,7 @@ def write_nearest(store: ObjectStore, key: str, table: pa.Table, facts: Mapping[
     """Publish a table of nearest distances with how it was searched; False when another worker was first."""
     exact = table["exact"].to_numpy()
     sample = ~np.isnan(exact)
-    found = recall(table["distance"].to_numpy()[sample], exact[sample])
+    found = measure_recall(table["distance"].to_numpy()[sample], exact[sample])
     measured = {"exact_queries": str(found.queries), "recall": str(found.rate)} if found.queries else {}
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata({**facts, **measured}), sink)

@@ -10,7 +10,7 @@ from actors.workers.nearest_table import NearestTable
 from actors.workers.release_tests import PERMUTATION_PARTS, PERMUTATIONS, FitLastLayer, Joiner, PermuteLayers, joined
 from actors.workers.score import LayerResult, ScoreLayer, Scorer, layer_result
 from actors.workers.search import Metric, Searcher, SearchLayer
-from scoring.nearest.abs_cosine import in_cell_nearest
+from scoring.nearest.in_memory import in_cell_nearest
 from scoring.partition.fit import fit_partition
 from scoring.partition.moments import Moments
 from scoring.presets import PRESETS
