@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from scoring.nearest.abs_cosine import in_cell_nearest
+from scoring.nearest.in_memory import in_cell_nearest
 from scoring.partition.fit import Partition, fit_partition
 from scoring.partition.moments import Moments
 from scoring.score.effect import effect_size

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from scoring.checks.search_error import recall
+from scoring.checks.search_error import measure_recall
 from storage.objects.open import ObjectMissingError, ObjectStore, open_store
 
 NEAREST_SCHEMA = pa.schema(
@@ -38,7 +38,7 @@ def write_nearest(store: ObjectStore, key: str, table: pa.Table, facts: Mapping[
     """Publish a table of nearest distances with the facts of its search; False when another worker was first."""
     exact = table["exact"].to_numpy()
     sample = ~np.isnan(exact)
-    hits = recall(table["distance"].to_numpy()[sample], exact[sample])
+    hits = measure_recall(table["distance"].to_numpy()[sample], exact[sample])
     measured = {"exact_queries": str(hits.queries), "recall": str(hits.rate)} if hits.queries else {}
     return _publish(store, key, table.replace_schema_metadata({**facts, **measured}))
 

@@ -14,11 +14,12 @@ from actors.metrics import SEARCH_QUERIES, add
 from actors.workers.nearest_table import NEAREST_SCHEMA, write_nearest
 from actors.workers.partition import StoredPartition
 from actors.workers.search_sample import TRAIN_ROWS, SearchSample
-from scoring.nearest.abs_cosine import in_cell_nearest, recompute_euclidean
+from scoring.nearest.abs_cosine import abs_cosine_nearest
 from scoring.nearest.distance_ratio import distance_ratio, mean_of_others
 from scoring.nearest.in_cell import TrainBlock, in_cell_neighbours
+from scoring.nearest.paired_distances import recompute_euclidean
 from storage.objects.open import open_store
-from storage.vectors.tables import VectorStore, layer_column, vector_matrix
+from storage.vectors.tables import VectorStore, layer_column
 from storage.vectors.train_index import nearest_indexed
 
 Metric = Literal["euclidean", "abs_cosine"]
@@ -180,8 +181,6 @@ def _exact(
     stored: StoredPartition, vectors: VectorStore, projected: NDArray[np.float32], cells: NDArray[np.int32]
 ) -> Nearest:
     """The exact search of the `paper` preset: no index supports 1 − |cos|."""
-    table = vectors.read(stored.index_table, stored.index_version, ["row", "vector"])
-    train = vector_matrix(table["vector"])
-    near = in_cell_nearest(projected, cells, train, stored.partition.assign(train), "abs_cosine")
+    near = abs_cosine_nearest(projected, cells, _train_blocks(vectors, stored))
     nothing = np.full(len(projected), np.nan)
-    return near.distance, table["row"].to_numpy()[near.row], nothing, nothing
+    return near.distances[:, 0], near.rows[:, 0], nothing, nothing

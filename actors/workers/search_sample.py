@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from actors.workers.arrays import load_arrays, save_arrays
 from actors.workers.partition import StoredPartition
-from scoring.checks.search_error import recall
+from scoring.checks.search_error import measure_recall
 from scoring.nearest import search_plan
-from scoring.nearest.abs_cosine import recompute_euclidean
+from scoring.nearest.paired_distances import recompute_euclidean
 from scoring.nearest.two_nearest import TwoNearest, two_nearest
 from storage.objects.open import ObjectStore, open_store
 from storage.vectors.tables import VectorStore, layer_column
@@ -131,7 +131,7 @@ def choose_probes(
     """
     for probes in _steps(most):
         near = nearest_indexed(index, queries, probes=probes)
-        if recall(recompute_euclidean(queries, near.vector), exact).rate >= wanted:
+        if measure_recall(recompute_euclidean(queries, near.vector), exact).rate >= wanted:
             return probes
     return most
 

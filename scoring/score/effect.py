@@ -162,7 +162,7 @@ def half_count(a_hat: float, count: float) -> float:
 
 
 def bounded_variance(a: float, count: float) -> float:
-    """The largest variance that Â can have, a(1 - a)/min(n, m), for when the sample shows none.
+    """The largest possible variance of Â, a(1 - a)/min(n, m), for samples without any.
 
     Source:
         Birnbaum & Klose 1957 (bounds on the variance of the Mann-Whitney statistic).
@@ -174,10 +174,10 @@ def bounded_variance(a: float, count: float) -> float:
 
 
 def logit_interval(a_hat: float, se: float, count: float, level: float) -> tuple[float, float]:
-    """Interval of Â by the delta method on the logit scale; always holds Â and lies in [0, 1].
+    """Compute the interval of Â by the delta method on the logit scale; it contains Â and lies in [0, 1].
 
-    A standard error of 0 (Â = 0, 1 or all tied) says that the sample cannot show the variance, not that
-    there is none: the interval is then that of the half-count Â with its largest possible variance.
+    A standard error of 0 (Â = 0, 1 or all tied) means that the sample does not show the variance, not that there is
+    none: the interval is then that of the half-count Â with its largest possible variance.
 
     Args:
         a_hat: Â.

@@ -1,4 +1,4 @@
-"""The fit verdict: whether a release is as far from train as unseen real images are."""
+"""The fit verdict: whether a release is as far from the training images as unseen real images are."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Fit = Literal[
 ]
 
 FAMILY_ERROR = 0.05
-"""Chance that a release that is exchangeable with held-out images is called different in any layer."""
+"""Probability that a release exchangeable with held-out images is called different in any layer."""
 
 
 @dataclass(frozen=True, slots=True)
 class FitVerdict:
-    """How a release stands to unseen real images in distance to train.
+    """Comparison of a release with unseen real images in distance to the training images.
 
     Attributes:
         verdict: The verdict.
@@ -57,16 +57,16 @@ def fit_verdict(
     *,
     error: float = FAMILY_ERROR,
 ) -> FitVerdict:
-    """The layers that differ after the step-down maximum test, and in which direction.
+    """Judge the fit by the layers that differ in the step-down maximum test, and their direction.
 
     Args:
-        scores: The release's layers; those that are not informative are passed over.
-        permutation: The test of the informative ones, in the same order; None when there are none.
-        frechet: Fréchet distance of the layer that the caller prints beside the verdict.
+        scores: The release's layers; uninformative ones are skipped.
+        permutation: The test of the informative layers, in the same order; None when there are none.
+        frechet: Fréchet distance of one layer, to append to the sentence.
         error: Family error.
 
     Raises:
-        ValueError: The test is not of these layers.
+        ValueError: The test is of other layers.
 
     >>> fit_verdict([LayerScore(0, 500, 500)], None).verdict
     'cannot be judged'
@@ -83,9 +83,9 @@ def fit_verdict(
     strongest = int(np.abs(permutation.z).argmax())
     (layer, effect), p = informative[strongest], float(permutation.p_adjusted[strongest])
     facts = (
-        f"at layer {layer} a generated image is farther from train than an unseen real one with chance "
-        f"{effect.a_hat:.3f} (95 % interval {effect.low:.3f}–{effect.high:.3f}; .5 = alike), p = {p:.2g} over "
-        f"{len(informative)} layers"
+        f"at layer {layer} a generated image is farther from the training images than an unseen real one with "
+        f"probability {effect.a_hat:.3f} (95 % interval {effect.low:.3f}–{effect.high:.3f}; 0.5 = alike), p = {p:.2g} "
+        f"over {len(informative)} layers"
     )
     z_of = {informative[i][0]: float(permutation.z[i]) for i in np.flatnonzero(different)}
     sentence = f"{_where(verdict, layer, z_of, len(informative))}; {facts}{_beside(frechet)}"
@@ -99,7 +99,7 @@ def _where(verdict: Fit, layer: int, different: Mapping[int, float], layers: int
     if verdict == MIXED:
         closer = ", ".join(str(number) for number, z in different.items() if z < 0)
         farther = ", ".join(str(number) for number, z in different.items() if z > 0)
-        return f"{MIXED}: closer to train than unseen images in {closer}, farther in {farther}"
+        return f"{MIXED}: closer to the training images than unseen ones in {closer}, farther in {farther}"
     return f"{verdict} in {len(different)} of {layers} layers"
 
 
@@ -108,5 +108,5 @@ def _beside(frechet: FrechetFit | None) -> str:
         return ""
     return (
         f"; Fréchet distance to held-out images {max(0.0, frechet.distance):.3g} (95 % interval {frechet.low:.3g}–"
-        f"{frechet.high:.3g}), of train to held-out images {max(0.0, frechet.baseline):.3g}"
+        f"{frechet.high:.3g}), of training to held-out images {max(0.0, frechet.baseline):.3g}"
     )

@@ -70,7 +70,7 @@ def test_it_agrees_with_the_exact_search_within_its_bound(
         assert outcome.audit["search"] == "global"
         check = next(check for check in outcome.checks if check["name"] == "search")
         assert check["passed"]
-        assert "nearest of all train images" in check["sentence"]
+        assert "nearest of all training images" in check["sentence"]
         for row in outcome.scores:
             exact = _exact_a_hat(runtime, spec, outcome.label, row["layer"])
             assert abs(row["a_hat"] - exact) <= row["search_bound"] + 1e-9

@@ -17,7 +17,7 @@ from actors.workers.release_tests import (
 )
 from actors.workers.score import LayerResult, ScoreLayer, layer_result, score_layer_of_release
 from actors.workers.search import Metric, SearchLayer, search_layer
-from scoring.nearest.abs_cosine import in_cell_nearest
+from scoring.nearest.in_memory import in_cell_nearest
 from scoring.partition.fit import fit_partition
 from scoring.partition.moments import Moments
 from scoring.presets import PRESETS

@@ -30,7 +30,7 @@ def layers(*shifts: float, n: int = 600, m: int = 300, seed: int = 0) -> tuple[l
     [
         ((0.0, -0.6, 0.0), "closer than unseen", 2, "closer than unseen in 1 of 3 layers; at layer 2"),
         ((0.7, 0.6, 0.5), "farther than unseen (underfit)", 1, "in 3 of 3 layers"),
-        ((-0.5, 0.0, 0.9), "mixed over layers", 3, "closer to train than unseen images in 1, farther in 3"),
+        ((-0.5, 0.0, 0.9), "mixed over layers", 3, "closer to the training images than unseen ones in 1, farther in 3"),
         ((0.0, 0.0, 0.0), "no difference seen", None, "no difference seen: most at layer"),
     ],
 )
@@ -47,14 +47,14 @@ def test_direction_is_that_of_the_layers_that_differ(
     assert effect is not None
     assert found.effect == effect
     assert found.p == test.p_adjusted[np.abs(test.z).argmax()]
-    assert f"{effect.a_hat:.3f} (95 % interval {effect.low:.3f}–{effect.high:.3f}; .5 = alike)" in found.sentence
+    assert f"{effect.a_hat:.3f} (95 % interval {effect.low:.3f}–{effect.high:.3f}; 0.5 = alike)" in found.sentence
     assert "over 3 layers" in found.sentence
 
 
 def test_frechet_distance_stands_beside_it() -> None:
     found = fit_verdict(*layers(0.0), FrechetFit(1.234, 1.0, 1.5, 2.0, 0.05))
     assert found.sentence.endswith(
-        "; Fréchet distance to held-out images 1.23 (95 % interval 1–1.5), of train to held-out images 0.05"
+        "; Fréchet distance to held-out images 1.23 (95 % interval 1–1.5), of training to held-out images 0.05"
     )
 
 
