@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # what is shown; importing it would load Ray and Prefect for 
     from flows.doctor.checks import Finding
     from flows.enrol import EnrolledRelease
     from flows.registry.store_status import StoreStatus
-    from flows.results.outcome import AuditOutcome
+    from flows.results.audit_result import AuditResult
     from flows.selfcheck import SelfCheck
     from flows.stress import StressedAttribution
     from storage.errors import LayerprintError
@@ -64,7 +64,7 @@ def show_failure(out: Console, label: str, error: LayerprintError) -> None:
     explain(out, "not audited", found, error.remedy)
 
 
-def show_verdicts(out: Console, outcome: AuditOutcome) -> None:
+def show_verdicts(out: Console, outcome: AuditResult) -> None:
     """The two verdicts in words, and what keeps them from being valid."""
     audit = outcome.audit
     out.print(f"\n[bold]{safe(outcome.label)}[/] {verdict_text(outcome.verdict)}")
@@ -74,7 +74,7 @@ def show_verdicts(out: Console, outcome: AuditOutcome) -> None:
     out.print(f"  {safe(audit['fit_sentence'])}")
 
 
-def check_table(outcome: AuditOutcome) -> Table:
+def check_table(outcome: AuditResult) -> Table:
     """What must hold for the audit to be valid."""
     table = _table("check", "", "found")
     for row in outcome.checks:
@@ -97,7 +97,7 @@ def show_demo(result: DemoResult, forward: int) -> None:
         out.print(f"  {escape(line)}", soft_wrap=True)
 
 
-def outcome_table(outcomes: Sequence[AuditOutcome], attributed: Sequence[str] | None = None) -> Table:
+def outcome_table(outcomes: Sequence[AuditResult], attributed: Sequence[str] | None = None) -> Table:
     """One row per release: verdict, copy rate with its interval, Â of the first and last informative layer.
 
     Args:
@@ -114,7 +114,7 @@ def outcome_table(outcomes: Sequence[AuditOutcome], attributed: Sequence[str] | 
     return table
 
 
-def layer_table(outcome: AuditOutcome) -> Table:
+def layer_table(outcome: AuditResult) -> Table:
     """One row per layer of one audit."""
     table = _table("layer", "Â|", "95 %|", "p|", "C_T|", "Z_S|", "copy rate %|", "near-dup.|", "covered|")
     for row in outcome.scores:
@@ -329,7 +329,7 @@ def safe(text: str) -> str:
     return escape(terminal_text(text))
 
 
-def _attributed(outcome: AuditOutcome, name: str) -> str:
+def _attributed(outcome: AuditResult, name: str) -> str:
     right = name == outcome.label
     return f"[{'green' if right else 'yellow'}]{safe(name)}{'' if right else ' ✗'}[/]"
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from flows.results.outcome import AuditOutcome, load_outcome
+from flows.results.audit_result import AuditResult, load_audit_result
 from storage.errors import InputError
 from storage.objects.open import ObjectStore
 from storage.results.sql import connect
@@ -92,7 +92,7 @@ class ReleaseFacts:
         named: Sets of images of which this release is the most probable maker.
     """
 
-    outcome: AuditOutcome
+    outcome: AuditResult
     own: LayerCurve
     others: list[LayerCurve]
     enrolled: int
@@ -121,7 +121,7 @@ def label_of(row: Row) -> str:
     >>> label_of({"release": "glow", "version": "80", "run": "2"})
     'glow@80#2'
     """
-    return AuditOutcome(row, [], []).label
+    return AuditResult(row, [], []).label
 
 
 def read_store(uri: str) -> StoreFacts:
@@ -142,7 +142,7 @@ def release_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> Rele
         InputError: there is no such audit.
         StoreError: the store cannot be read.
     """
-    outcome = load_outcome(store, audit_id)
+    outcome = load_audit_result(store, audit_id)
     if outcome is None:
         raise InputError(f"no audit {audit_id!r} in {store.uri}", "layerprint status --store STORE lists them")
     own = _own_curve(outcome)
@@ -161,13 +161,13 @@ def release_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> Rele
     )
 
 
-def _own_curve(outcome: AuditOutcome) -> LayerCurve:
+def _own_curve(outcome: AuditResult) -> LayerCurve:
     rows = outcome.scores
     columns = ([row[name] for row in rows] for name in ("layer", "a_hat", "a_low", "a_high"))
     return LayerCurve(outcome.label, *columns)
 
 
-def _comparable(rows: Sequence[Row], outcome: AuditOutcome) -> list[LayerCurve]:
+def _comparable(rows: Sequence[Row], outcome: AuditResult) -> list[LayerCurve]:
     """The latest curve of every other release enrolled under the audit's reference, encoder and scoring."""
     mine = next((row for row in rows if row["profile_id"] and row["profile_id"] == outcome.audit["profile_id"]), None)
     if mine is None:
@@ -201,7 +201,7 @@ def _nearest(own: LayerCurve, others: Sequence[LayerCurve]) -> list[LayerCurve]:
     return sorted(others, key=apart)[:MOST_CURVES]
 
 
-def _attributions(rows: Sequence[Row], outcome: AuditOutcome) -> tuple[list[list[Row]], list[Row]]:
+def _attributions(rows: Sequence[Row], outcome: AuditResult) -> tuple[list[list[Row]], list[Row]]:
     audit = outcome.audit
     maker = f"{audit['release']}@{audit['version']}"
     sets: dict[str, list[Row]] = defaultdict(list)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from flows.results.outcome import COPYING, INCONCLUSIVE, INVALID, NO_COPYING, AuditOutcome
+from flows.results.audit_result import COPYING, INCONCLUSIVE, INVALID, NO_COPYING, AuditResult
 
 Tone = Literal["bad", "good", "open"]
 
@@ -78,7 +78,7 @@ def interval(low: float | None, high: float | None) -> str:
     return f"{percent(low).removesuffix(' %')}–{percent(high)}"
 
 
-def answer(outcome: AuditOutcome) -> Answer:
+def answer(outcome: AuditResult) -> Answer:
     """The answer that an audit gives."""
     says = {COPYING: _copying, NO_COPYING: _no_copying, INCONCLUSIVE: _inconclusive, INVALID: _invalid}
     found = says.get(outcome.verdict, _not_judged)(outcome)
@@ -90,7 +90,7 @@ def _rate(audit: dict[str, Any]) -> str:
     return f"{rate} (95 % interval {ends})"
 
 
-def _copying(outcome: AuditOutcome) -> Answer:
+def _copying(outcome: AuditResult) -> Answer:
     audit = outcome.audit
     limit = percent(audit["max_copy_rate"])
     return Answer(
@@ -108,7 +108,7 @@ def _copying(outcome: AuditOutcome) -> Answer:
     )
 
 
-def _no_copying(outcome: AuditOutcome) -> Answer:
+def _no_copying(outcome: AuditResult) -> Answer:
     audit = outcome.audit
     return Answer(
         "good",
@@ -124,7 +124,7 @@ def _no_copying(outcome: AuditOutcome) -> Answer:
     )
 
 
-def _inconclusive(outcome: AuditOutcome) -> Answer:
+def _inconclusive(outcome: AuditResult) -> Answer:
     return Answer(
         "open",
         f"Nothing was found in {outcome.label}, but this audit is too small to say that there is nothing.",
@@ -133,7 +133,7 @@ def _inconclusive(outcome: AuditOutcome) -> Answer:
     )
 
 
-def _invalid(outcome: AuditOutcome) -> Answer:
+def _invalid(outcome: AuditResult) -> Answer:
     reason = str(outcome.audit["invalid_reason"]).rstrip(".")
     return Answer(
         "open",
@@ -143,7 +143,7 @@ def _invalid(outcome: AuditOutcome) -> Answer:
     )
 
 
-def _not_judged(outcome: AuditOutcome) -> Answer:
+def _not_judged(outcome: AuditResult) -> Answer:
     return Answer(
         "open",
         f"Whether {outcome.label} copies cannot be judged from this audit.",
@@ -159,12 +159,12 @@ def _power(audit: dict[str, Any]) -> str:
     return f"An audit of this size finds a copy rate of {percent(seen)} in 80 of 100 cases."
 
 
-def _remedies(outcome: AuditOutcome) -> list[str]:
+def _remedies(outcome: AuditResult) -> list[str]:
     failed = [row for row in outcome.checks if not row["passed"] and row["severity"] != "note" and row["remedy"]]
     return [f"{row['name']}: {row['remedy']}." for row in failed]
 
 
-def _checked(outcome: AuditOutcome) -> str:
+def _checked(outcome: AuditResult) -> str:
     if not outcome.checks:
         return "No validity checks are stored with this audit."
     failed = [row["name"] for row in outcome.checks if not row["passed"]]
@@ -172,7 +172,7 @@ def _checked(outcome: AuditOutcome) -> str:
     return f"{passed}; not: {', '.join(failed)}." if failed else f"{passed}."
 
 
-def _warnings(outcome: AuditOutcome) -> list[str]:
+def _warnings(outcome: AuditResult) -> list[str]:
     rejected, notes = outcome.audit["rejected"], []
     if rejected:
         what = "1 image of the release" if rejected == 1 else f"{rejected:,} images of the release"

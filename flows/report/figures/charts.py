@@ -17,7 +17,7 @@ from markupsafe import Markup
 from flows.report.facts import LayerCurve, ReleaseFacts, Row, StoreFacts, label_of
 from flows.report.tail import Tail
 from flows.report.words import percent
-from flows.results.outcome import COPYING, NO_COPYING
+from flows.results.audit_result import COPYING, NO_COPYING
 from flows.text import one_line
 
 VEGA_LITE = "6.4"

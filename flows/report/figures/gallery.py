@@ -10,7 +10,7 @@ from PIL import Image
 from actors.encoder.decode import decode
 from flows.inputs import list_set
 from flows.report.figures.draw import Curve, Pair, draw_curves, draw_pairs
-from flows.results.outcome import COPYING, AuditOutcome
+from flows.results.audit_result import COPYING, AuditResult
 from flows.runtime.runtime import running
 from flows.spec.spec import AuditSpec
 from flows.text import file_name
@@ -24,7 +24,7 @@ from storage.results.tables import read_result
 PAIRS_PER_LAYER = 8
 
 
-def save_curves(store: ObjectStore, outcomes: Sequence[AuditOutcome]) -> str:
+def save_curves(store: ObjectStore, outcomes: Sequence[AuditResult]) -> str:
     """Draw the curves of Â over layers of some audits into one picture; returns its URI."""
     key = f"pictures/curves-{short(digest(audits=[outcome.audit_id for outcome in outcomes]))}.png"
     if not store.exists(key):
@@ -33,7 +33,7 @@ def save_curves(store: ObjectStore, outcomes: Sequence[AuditOutcome]) -> str:
     return store.child_uri(key)
 
 
-def curve_of(outcome: AuditOutcome) -> Curve:
+def curve_of(outcome: AuditResult) -> Curve:
     """An audit's Â with its interval over layers."""
     rows = outcome.scores
     return Curve(
@@ -46,7 +46,7 @@ def curve_of(outcome: AuditOutcome) -> Curve:
     )
 
 
-def save_pairs(store: ObjectStore, spec: AuditSpec, outcome: AuditOutcome) -> str:
+def save_pairs(store: ObjectStore, spec: AuditSpec, outcome: AuditResult) -> str:
     """Draw the closest pairs of the first, the middle and the last layer, and of the one that the verdict rests on.
 
     Returns:
@@ -69,7 +69,7 @@ def save_pairs(store: ObjectStore, spec: AuditSpec, outcome: AuditOutcome) -> st
     return store.child_uri(key)
 
 
-def _shown_layers(outcome: AuditOutcome) -> list[int]:
+def _shown_layers(outcome: AuditResult) -> list[int]:
     layers = [int(row["layer"]) for row in outcome.informative]
     decisive = outcome.audit["copying_layer"]
     ends = {layers[0], layers[len(layers) // 2], layers[-1]} if layers else set()
