@@ -16,7 +16,7 @@ from flows.report.modelcard import model_card
 from flows.report.pages import fleet_page, release_page
 from flows.report.serve import FLEET_FILE
 from flows.report.tail import read_tail
-from flows.results.outcome import AuditOutcome
+from flows.results.audit_result import AuditResult
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.text import file_name
 from storage.errors import InputError
@@ -63,7 +63,7 @@ def save_report(spec: AuditSpec, release: ReleaseSpec, audit_id: str) -> str:
     return _publish(store, audit_facts(store, read_store(spec.store), audit_id), release, train)
 
 
-def save_curves(store: ObjectStore, outcomes: Sequence[AuditOutcome]) -> str:
+def save_curves(store: ObjectStore, outcomes: Sequence[AuditResult]) -> str:
     """Write the curves of Â over layers of some audits into the store, as one PNG, once.
 
     Returns:
@@ -75,7 +75,7 @@ def save_curves(store: ObjectStore, outcomes: Sequence[AuditOutcome]) -> str:
     return store.child_uri(key)
 
 
-def save_pairs(spec: AuditSpec, release: ReleaseSpec, outcome: AuditOutcome) -> str:
+def save_pairs(spec: AuditSpec, release: ReleaseSpec, outcome: AuditResult) -> str:
     """Write the closest pairs of an audit, those that its report shows, into the store, as one PNG, once.
 
     Returns:

@@ -14,7 +14,7 @@ from actors.stages import embed as embed_stage
 from flows.attribute import attribute_images
 from flows.audit import audit, audit_release, build_reference
 from flows.demo.data import png_bytes, split_digits
-from flows.results.outcome import COPYING, INCONCLUSIVE, INVALID, NO_COPYING
+from flows.results.audit_result import COPYING, INCONCLUSIVE, INVALID, NO_COPYING
 from flows.runtime.runtime import Runtime, running
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from storage.errors import InputError

@@ -10,7 +10,7 @@ from flows.report.figures.layer_curves import LAYER
 from flows.report.figures.vega import Chart, chart
 from flows.report.tail import Tail
 from flows.report.words import colour, percent
-from flows.results.outcome import COPYING, NO_COPYING
+from flows.results.audit_result import COPYING, NO_COPYING
 from flows.text import one_line
 
 VERDICT_SHAPES = {COPYING: "diamond", NO_COPYING: "circle"}

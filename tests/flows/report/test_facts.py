@@ -16,7 +16,7 @@ from flows.report.figures.pairs import SIDE, ImageSet, PairGroup, Picture, pair_
 from flows.report.make import make_reports
 from flows.report.pages import release_page
 from flows.report.tail import count, read_tail
-from flows.results.outcome import AuditOutcome
+from flows.results.audit_result import AuditResult
 from storage.errors import InputError
 from storage.objects.open import LocalStore, open_store
 from storage.results.tables import read_result
@@ -106,13 +106,13 @@ def test_a_tail_that_cannot_be_measured_is_none(held_out: int, release: int) -> 
     assert count(0, np.zeros(200), np.ones(3)) is None
 
 
-def outcome(verdict: str, **audit: object) -> AuditOutcome:
+def outcome(verdict: str, **audit: object) -> AuditResult:
     known = {
         "release": "r", "version": "1", "run": "1", "verdict": verdict, "copy_rate": 0.04, "copy_rate_low": 0.02,
         "copy_rate_high": 0.06, "max_copy_rate": 0.01, "copying_layer": 3, "smallest_detectable_rate": 0.05,
         "invalid_reason": "", "sentence": "a sentence", "rejected": 0,
     }  # fmt: skip
-    return AuditOutcome({**known, **audit}, [], [])
+    return AuditResult({**known, **audit}, [], [])
 
 
 @pytest.mark.parametrize(
