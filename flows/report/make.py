@@ -15,7 +15,7 @@ from flows.report.figures.pairs_sheet import pairs_picture
 from flows.report.modelcard import model_card
 from flows.report.pages import fleet_page, release_page
 from flows.report.serve import FLEET_FILE
-from flows.report.tail import read_tail
+from flows.report.tail import read_histogram
 from flows.results.audit_result import AuditResult
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.text import file_name
@@ -140,9 +140,8 @@ def _publish(store: ObjectStore, facts: AuditFacts, release: ReleaseSpec, train:
 
 def _html(store: ObjectStore, facts: AuditFacts, release: ReleaseSpec, train: ImageSet, with_fleet: bool) -> str:
     images = ImageSet(store, release.images, facts.audit["images_digest"])
-    return release_page(
-        facts, pair_groups(facts.outcome, facts.evidence, images, train), read_tail(store, facts), fleet=with_fleet
-    )
+    groups = pair_groups(facts.outcome, facts.evidence, images, train)
+    return release_page(facts, groups, read_histogram(store, facts), fleet=with_fleet)
 
 
 def _report_name(row: Row, kind: Format) -> str:

@@ -20,11 +20,11 @@ from markupsafe import Markup
 
 from flows.report import words
 from flows.report.facts import AuditFacts, Row, StoreFacts, label_of
-from flows.report.figures.charts import fleet_chart, rates_chart, tail_chart
+from flows.report.figures.charts import distance_chart, fleet_chart, rates_chart
 from flows.report.figures.layer_curves import curve_chart
 from flows.report.figures.pairs import PairGroup
 from flows.report.figures.vega import Chart, library, template
-from flows.report.tail import Tail
+from flows.report.tail import DistanceHistogram
 from flows.text import one_line, terminal_text
 
 MOST_SETTINGS = 20_000
@@ -43,19 +43,21 @@ FLEET_COLUMNS = (
 )
 
 
-def release_page(facts: AuditFacts, groups: Sequence[PairGroup], tail: Tail | None, *, fleet: bool) -> str:
+def release_page(
+    facts: AuditFacts, groups: Sequence[PairGroup], histogram: DistanceHistogram | None, *, fleet: bool
+) -> str:
     """The report of one audit.
 
     Args:
         facts: The contents.
         groups: The closest pairs.
-        tail: Distances at the decisive layer, if they are known.
+        histogram: Distances at the decisive layer, if they are known.
         fleet: Whether to link to a page of all releases beside it.
     """
     said = words.answer(facts.outcome)
     charts = {
         "curve": curve_chart(facts),
-        "tail": None if tail is None else tail_chart(facts, tail),
+        "distances": None if histogram is None else distance_chart(facts, histogram),
         "rates": rates_chart(facts),
     }
     return _page(
@@ -67,7 +69,7 @@ def release_page(facts: AuditFacts, groups: Sequence[PairGroup], tail: Tail | No
         answer=said,
         mark=words.MARKS[said.tone],
         groups=groups,
-        identical=0 if tail is None else tail.identical,
+        identical=0 if histogram is None else histogram.identical,
         settings=settings_text(facts.audit),
         digests=digests(facts.audit),
         fleet=fleet,

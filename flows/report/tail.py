@@ -1,6 +1,6 @@
-"""The tail: how near the generated images of one layer come to the training images, beside unseen real ones.
+"""Histogram of the distances to the nearest training image at one layer: generated images beside unseen real ones.
 
-The distances lie in the store, under names that the audit's digests decide. They are counted, not computed.
+The distances are read from the store, under keys that follow from the digests of the audit.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from storage.vectors.tables import EmbeddingTable, VectorStore
 ALPHA = 0.01
 BINS = 48
 FARTHEST = 3.0
-"""Distances are shown up to so many thresholds; what lies beyond is counted with the last."""
+"""The largest distance shown, in thresholds; larger ones are counted in the last bin."""
 
 
-class Tail(NamedTuple):
-    """Shares of images by distance, in multiples of the threshold that only 1 % of unseen images come below.
+class DistanceHistogram(NamedTuple):
+    """Shares of images by distance, in multiples of the threshold that 1 % of unseen images fall below.
 
     Attributes:
         layer: The layer.
-        edges: (b + 1,) float64, ends of the bins.
+        edges: (b + 1,) float64, edges of the bins.
         unseen: (b,) float64, shares of the held-out images.
-        generated: (b,) float64, shares of the generated ones.
-        identical: Generated images at distance 0.
+        generated: (b,) float64, shares of the generated images.
+        identical: Number of generated images at distance 0.
     """
 
     layer: int
@@ -49,27 +49,27 @@ class Tail(NamedTuple):
     identical: int
 
 
-def read_tail(store: ObjectStore, facts: AuditFacts) -> Tail | None:
-    """The tail in the layer that decides; None where the distances are not in the store (any more)."""
+def read_histogram(store: ObjectStore, facts: AuditFacts) -> DistanceHistogram | None:
+    """The histogram at the decisive layer; None if the distances are not (or no longer) in the store."""
     if facts.decisive is None:
         return None
     try:
         held_out, release = _distances(store, facts.audit, facts.decisive)
-    except (LayerprintError, KeyError, ValueError):  # another version's names, or what is gone
+    except (LayerprintError, KeyError, ValueError):  # keys of another version, or deleted objects
         return None
-    return count(facts.decisive, held_out, release)
+    return histogram(facts.decisive, held_out, release)
 
 
-def count(layer: int, held_out: NDArray[np.float64], release: NDArray[np.float64]) -> Tail | None:
-    """Count distances into bins; None where the tail cannot be measured.
+def histogram(layer: int, held_out: NDArray[np.float64], release: NDArray[np.float64]) -> DistanceHistogram | None:
+    """Count distances into bins; None if there are too few held-out images for a threshold above 0.
 
     Args:
         layer: The layer.
-        held_out: (n,) float64, nearest distances of held-out images.
-        release: (m,) float64, of generated images.
+        held_out: (n,) float64, distances of the held-out images.
+        release: (m,) float64, distances of the generated images.
 
-    >>> tail = count(3, np.arange(1.0, 200.0), np.array([0.0, 0.0, 2.5, 90.0]))
-    >>> tail.identical, float(tail.generated[0]), round(float(tail.generated[tail.edges[1:] <= 1].sum()), 2)
+    >>> counted = histogram(3, np.arange(1.0, 200.0), np.array([0.0, 0.0, 2.5, 90.0]))
+    >>> counted.identical, float(counted.generated[0]), round(float(counted.generated[counted.edges[1:] <= 1].sum()), 2)
     (2, 0.5, 0.5)
     """
     rank = tail_rank(len(held_out), ALPHA)
@@ -84,7 +84,7 @@ def count(layer: int, held_out: NDArray[np.float64], release: NDArray[np.float64
         within = np.minimum(distances / threshold, FARTHEST)
         return np.histogram(within, edges)[0] / len(distances)
 
-    return Tail(layer, edges, shares(held_out), shares(release), int((release == 0).sum()))
+    return DistanceHistogram(layer, edges, shares(held_out), shares(release), int((release == 0).sum()))
 
 
 def _distances(store: ObjectStore, audit: Row, layer: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -109,9 +109,10 @@ def answer(outcome: AuditResult) -> Answer:
     return result._replace(sure=[*result.sure, _checked(outcome)], todo=[*result.todo, *_warnings(outcome)])
 
 
-def _rate(audit: dict[str, Any]) -> str:
-    rate, ends = percent(audit["copy_rate"]), interval(audit["copy_rate_low"], audit["copy_rate_high"])
-    return f"{rate} (95 % interval {ends})"
+def rate(audit: dict[str, Any]) -> str:
+    """The copy rate of an audit with its interval."""
+    ends = interval(audit["copy_rate_low"], audit["copy_rate_high"])
+    return f"{percent(audit['copy_rate'])} (95 % interval {ends})"
 
 
 def _copying(outcome: AuditResult) -> Answer:
@@ -121,7 +122,7 @@ def _copying(outcome: AuditResult) -> Answer:
         "bad",
         f"{outcome.label} copies its training images.",
         [
-            f"Estimated copy rate: {_rate(audit)}, at layer {audit['copying_layer']}; the limit is {limit}.",
+            f"Estimated copy rate: {rate(audit)}, at layer {audit['copying_layer']}; the limit is {limit}.",
             "A release within the limit is called copying in at most 5 of 100 audits.",
         ],
         [
@@ -138,7 +139,7 @@ def _no_copying(outcome: AuditResult) -> Answer:
         "good",
         f"No copying above {percent(audit['max_copy_rate'])} was seen in {outcome.label}.",
         [
-            f"Highest estimate over all layers: {_rate(audit)}, at layer {audit['copying_layer']}.",
+            f"Highest estimate over all layers: {rate(audit)}, at layer {audit['copying_layer']}.",
             f"{_power(audit)} A lower rate can go undetected.",
         ],
         [
@@ -152,7 +153,7 @@ def _inconclusive(outcome: AuditResult) -> Answer:
     return Answer(
         "open",
         f"No copying was found in {outcome.label}, but this audit is too small to rule it out.",
-        [f"Highest estimate over all layers: {_rate(outcome.audit)}.", _power(outcome.audit)],
+        [f"Highest estimate over all layers: {rate(outcome.audit)}.", _power(outcome.audit)],
         ["Audit again with more generated and more held-out images.", *_remedies(outcome)],
     )
 

@@ -15,7 +15,7 @@ from flows.report.facts import AuditFacts, StoreFacts, audit_facts, read_store
 from flows.report.figures.pairs import SIDE, ImageSet, PairGroup, Picture, pair_groups
 from flows.report.make import make_reports
 from flows.report.pages import release_page
-from flows.report.tail import count, read_tail
+from flows.report.tail import histogram, read_histogram
 from flows.results.audit_result import AuditResult
 from storage.errors import InputError
 from storage.objects.open import LocalStore, open_store
@@ -85,25 +85,25 @@ def test_images_that_are_gone_are_a_sentence(reported: Reported) -> None:
     assert "cannot be drawn" in page
 
 
-def test_the_tail_counts_the_distances_of_the_audit(reported: Reported) -> None:
+def test_the_histogram_counts_the_distances_of_the_audit(reported: Reported) -> None:
     facts = facts_of(reported, "copies@1")
-    tail = read_tail(open_store(reported.spec.store), facts)
-    assert tail is not None
+    counted = read_histogram(open_store(reported.spec.store), facts)
+    assert counted is not None
     row = next(row for row in facts.outcome.scores if row["layer"] == facts.decisive)
-    below = round(COPIES * float(tail.generated[tail.edges[1:] <= 1 + 1e-9].sum()))
+    below = round(COPIES * float(counted.generated[counted.edges[1:] <= 1 + 1e-9].sum()))
     assert below == row["copies_below"]
-    assert tail.identical == COPIES
-    assert round(HELD_OUT * float(tail.unseen.sum())) == HELD_OUT
+    assert counted.identical == COPIES
+    assert round(HELD_OUT * float(counted.unseen.sum())) == HELD_OUT
     for name, value in (("images_digest", "other"), ("reference_digest", "other"), ("components", 7)):
         audit = {**facts.audit, name: value}
         changed = dataclasses.replace(facts, outcome=dataclasses.replace(facts.outcome, audit=audit))
-        assert read_tail(open_store(reported.spec.store), changed) is None
+        assert read_histogram(open_store(reported.spec.store), changed) is None
 
 
 @pytest.mark.parametrize(("held_out", "release"), [(50, 10), (200, 0)])
-def test_a_tail_that_cannot_be_measured_is_none(held_out: int, release: int) -> None:
-    assert count(0, np.arange(1.0, held_out + 1), np.ones(release)) is None
-    assert count(0, np.zeros(200), np.ones(3)) is None
+def test_a_histogram_without_a_threshold_is_none(held_out: int, release: int) -> None:
+    assert histogram(0, np.arange(1.0, held_out + 1), np.ones(release)) is None
+    assert histogram(0, np.zeros(200), np.ones(3)) is None
 
 
 def outcome(verdict: str, **audit: object) -> AuditResult:

@@ -14,7 +14,7 @@ from flows.report.facts import audit_facts, read_store
 from flows.report.figures.pairs import ImageSet, pair_groups
 from flows.report.modelcard import model_card
 from flows.report.pages import fleet_page, release_page
-from flows.report.tail import read_tail
+from flows.report.tail import read_histogram
 from storage.objects.open import LocalStore
 from tests.flows.report.conftest import keep, opened
 from tests.flows.report.synthetic import HOSTILE, write_hostile
@@ -45,7 +45,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for audit in audits:
         facts = audit_facts(store, shared, audit["audit_id"])
         groups = pair_groups(facts.outcome, facts.evidence, nowhere, nowhere)
-        page = release_page(facts, groups, read_tail(store, facts), fleet=True)
+        page = release_page(facts, groups, read_histogram(store, facts), fleet=True)
         (folder / f"{audit['audit_id']}.html").write_text(page, encoding="utf-8")
         (folder / f"{audit['audit_id']}.md").write_text(model_card(facts), encoding="utf-8")
     hrefs = {audit["audit_id"]: f"{audit['audit_id']}.html" for audit in audits}
