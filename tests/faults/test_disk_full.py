@@ -80,8 +80,8 @@ def test_a_run_goes_on_when_there_is_space_again(small_disk: Path, left: int) ->
 
 _LIMITED = """
 import resource, sys
-from storage.objects import open_store
-from storage.vectors import VectorStore
+from storage.objects.open import open_store
+from storage.vectors.tables import VectorStore
 from tests.storage.small_run import run
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:

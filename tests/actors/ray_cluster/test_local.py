@@ -59,7 +59,7 @@ class TestCluster:
     def test_ray_starts_with_the_first_pool_and_ends_with_the_cluster(self, tmp_path: Path) -> None:
         code = f"""
 import ray
-from actors.cluster import Cluster, ClusterSettings, PoolSize
+from actors.ray_cluster.local import Cluster, ClusterSettings, PoolSize
 from tests.actors.diaries import Raises, run
 size = PoolSize(2, cpus=0.5)
 with Cluster(ClusterSettings(embed=size, layers=size)) as cluster:

@@ -123,15 +123,15 @@ def test_a_consumer_that_stops_stops_the_job(head: RayHead, store: ObjectStore) 
 
 FLOW = """
 import sys
-from actors.job_cluster import JobCluster
-from storage.objects import open_store
-from tests.actors.test_job_cluster import Squares
-from actors.sealed import get_sealed, put_sealed
+from actors.ray_job.client import JobCluster
+from storage.objects.open import open_store
+from tests.actors.ray_job.test_client import Squares
+from actors.ray_job.signed import get_sealed, put_sealed
 from tests.ray_head import RayHead
 import json, ray, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process has it switched off
-from actors.cluster import PoolSize
-from actors.job_cluster import JobSettings
+from actors.ray_cluster.pool import PoolSize
+from actors.ray_job.client import JobSettings
 ray.cloudpickle.register_pickle_by_value(sys.modules["tests.actors.ray_job.test_client"])
 address, token, store = sys.argv[1:]
 size = PoolSize(1, cpus=0.5)
