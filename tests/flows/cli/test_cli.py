@@ -13,6 +13,7 @@ import pytest
 import flows.spec.spec
 from flows.cli.main import run
 from flows.runtime.runtime import Runtime
+from flows.spec.spec import AuditSpec
 from storage.objects.open import open_store
 from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, UNSEEN, Write
 
@@ -73,10 +74,10 @@ def test_an_audit_from_spec_to_sql(runtime: Runtime, write_spec: Write, capsys: 
 
 
 def test_a_release_that_fails_ends_with_2_and_the_others_are_audited(
-    runtime: Runtime, write_spec: Write, lab: str, capsys: Capture
+    runtime: Runtime, audited_spec: AuditSpec, write_spec: Write, lab: str, capsys: Capture
 ) -> None:
     releases = [{"name": "copies", "images": f"{lab}/copies/"}, {"name": "gone", "images": f"{lab}/nothing/"}]
-    path = str(write_spec(releases=releases))
+    path = str(write_spec(store=audited_spec.store, releases=releases))
     assert run(["audit", path, "--gate"]) == 2
     shown = capsys.readouterr().out
     assert "copies@1" in shown
