@@ -68,12 +68,12 @@ def _marked_by_its_services(request: pytest.FixtureRequest) -> Iterator[None]:
         assert _started == [], "use the fixture `processes`"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def processes() -> None:
     """This test starts processes by itself."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def slow() -> None:
     """This test computes for seconds."""
 

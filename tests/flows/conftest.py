@@ -155,7 +155,7 @@ class DemoRun(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+def demo(processes: None, tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
     """`layerprint demo` twice, each in a process of its own, with a Prefect home of its own."""
     folder = tmp_path_factory.mktemp("demo")
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PREFECT_"))}

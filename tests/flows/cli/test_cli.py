@@ -135,6 +135,7 @@ def test_hostile_names_cannot_drive_the_terminal(capsys: Capture) -> None:
     assert safe("\x1b[2J[red]x[/]") == "�[2J\\[red]x\\[/]"
 
 
+@pytest.mark.usefixtures("processes")
 def test_help_teaches_and_is_fast() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "flows.cli.main", "--help"], capture_output=True, text=True, check=True

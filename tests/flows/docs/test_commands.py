@@ -164,6 +164,7 @@ def test_the_options_exist(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", sorted({one.text for one in ALL if re.match("python -m|make ", one.text)}))
+@pytest.mark.usefixtures("processes")
 def test_modules_options_and_targets_exist(text: str) -> None:
     words = text.split()
     if words[0] == "make":
@@ -181,6 +182,7 @@ def test_modules_options_and_targets_exist(text: str) -> None:
 @pytest.mark.parametrize(
     "text", sorted({one.text for one in ALL if one.text.startswith("prefect ") and not elsewhere(one)})
 )
+@pytest.mark.usefixtures("processes")
 def test_what_prefect_is_asked_for_it_knows(text: str) -> None:
     words = text.split()[1:]
     options = {word for word in words if re.match("--?[a-z]", word)}

@@ -71,6 +71,7 @@ def only(findings: Iterator[Finding]) -> Finding:
     return finding
 
 
+@pytest.mark.usefixtures("processes")
 def test_ok_has_no_remedy_and_trouble_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_checks, "check_ray", lambda: iter([Finding("ray start", "ok", "not started here")]))
     monkeypatch.setattr(doctor_checks, "check_device", lambda: iter([Finding("device", "ok", "not asked here")]))
@@ -121,6 +122,7 @@ def test_old_python_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     assert only(machine_checks.check_python())[1:3] == ("fail", "3.9.1, wanted >=3.11")
 
 
+@pytest.mark.usefixtures("processes")
 def test_versions_are_read_without_importing() -> None:
     code = "import sys, flows.doctor.machine_checks as d; list(d.check_packages()); print('torch' in sys.modules)"
     assert machine.run_python(code, 60, {"PYTHONPATH": str(ROOT)}) == "False"
@@ -270,6 +272,7 @@ def test_a_device_that_torch_cannot_use_is_a_warning() -> None:
     assert machine_checks._device(gpu, driver=True).found == "NVIDIA H100 (80 GiB)"
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_child_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
     code = f"""
 import pathlib, subprocess, time
@@ -291,6 +294,7 @@ def _alive(pid: int) -> bool:
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_torch_that_cannot_be_imported_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so.99: cannot open')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -298,6 +302,7 @@ def test_a_torch_that_cannot_be_imported_says_why(monkeypatch: pytest.MonkeyPatc
     assert finding[1:3] == ("fail", "torch: ImportError: libcudart.so.99: cannot open")
 
 
+@pytest.mark.usefixtures("processes")
 def test_ray_really_starts() -> None:
     finding = only(machine_checks.check_ray())
     assert finding.status == "ok", finding
