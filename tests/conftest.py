@@ -1,6 +1,6 @@
 """What every test may use: one real S3 server and one real Ray for the session; and the markers of all tests.
 
-A test is marked by the fixtures it uses: `service` where one of them is in `SERVICES`, `slow` where one is in `SLOW`.
+A test is marked by the fixtures it uses: `service` where one of them is in `SERVICES`, `slow` where one is `slow`.
 A test without the mark `service` that starts a process fails.
 """
 
@@ -23,9 +23,6 @@ from tests.ray_head import RayHead
 SERVICES = frozenset({"s3", "local_ray", "head", "services", "browser", "processes"})
 """Fixtures that start processes. ``"s3"`` is also the parameter of `store` for the S3 server."""
 
-SLOW = frozenset({"slow"})
-"""Fixtures of tests that compute for seconds."""
-
 STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"})
 """Audit events by which a process begins."""
 
@@ -33,7 +30,8 @@ _started: list[str] = []
 
 
 def _note_start(event: str, arguments: tuple[object, ...]) -> None:
-    if event in STARTS and threading.current_thread() is threading.main_thread():
+    ours = threading.current_thread() is threading.main_thread()
+    if event in STARTS and ours and arguments[:1] != ("lscpu",):  # scikit-learn counts the cores with it
         _started.append(f"{event} {arguments[:2]}")
 
 
@@ -49,7 +47,7 @@ def _uses(item: pytest.Item) -> set[str]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test by its fixtures. Those of the Ray head come last, so that it runs no longer than it must."""
     for item in items:
-        for name, fixtures in (("service", SERVICES), ("slow", SLOW)):
+        for name, fixtures in (("service", SERVICES), ("slow", {"slow"})):
             if _uses(item) & fixtures:
                 item.add_marker(name)
     items.sort(key=lambda item: "head" in _uses(item))
