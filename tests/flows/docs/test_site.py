@@ -15,7 +15,7 @@ from tests.paths import ROOT
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, as `make docs` builds it: a warning is an error."""
     folder = tmp_path_factory.mktemp("site")
     recipe = (ROOT / "Makefile").read_text(encoding="utf-8")

@@ -59,6 +59,7 @@ def test_the_answer_is_made_of_distances_as_stated() -> None:
         assert one.d2_p == pytest.approx(1 - chi2(LAYERS).cdf(curve[k]))
 
 
+@pytest.mark.usefixtures("slow")
 def test_it_is_nearly_as_often_right_as_who_knows_the_truth() -> None:
     """The best rule sees the hidden vectors and knows where the makers lie and how their images vary."""
     ours, best, spread = [], [], np.linspace(2, 0.5, WIDTH)
@@ -75,6 +76,7 @@ def test_it_is_nearly_as_often_right_as_who_knows_the_truth() -> None:
     assert np.mean(best) - 0.05 < np.mean(ours) <= np.mean(best) + 0.01
 
 
+@pytest.mark.usefixtures("slow")
 def test_stated_confidence_is_about_right() -> None:
     """Overlapping makers: over many worlds, confidence differs from accuracy by no more than .03 and chance."""
     confidence, right, gaps = [], [], []
@@ -93,6 +95,7 @@ def test_stated_confidence_is_about_right() -> None:
     assert reliability(np.array(confidence), np.array(right)).ece < 0.08
 
 
+@pytest.mark.usefixtures("slow")
 def test_the_probability_of_an_unknown_maker_is_about_right() -> None:
     """Half of the sets are of makers that are not enrolled, as the prior says."""
     stated, strange = [], []
@@ -110,6 +113,7 @@ def test_the_probability_of_an_unknown_maker_is_about_right() -> None:
 
 
 @pytest.mark.parametrize(("m", "images_of_set"), [(200, 40), (200, 150), (600, 60)])
+@pytest.mark.usefixtures("slow")
 def test_the_own_maker_is_refused_at_the_stated_rate(m: int, images_of_set: int) -> None:
     """p-values of 30 trial sets take the values i/31, each as often: within the error seen between worlds."""
     p_values = []
@@ -213,6 +217,7 @@ def test_without_any_trial_the_prior_stands() -> None:
     ],
     ids=["well enrolled", "few images", "unequal"],
 )
+@pytest.mark.usefixtures("slow")
 def test_the_power_is_a_lower_bound_of_the_accuracy(
     apart: float, sizes: tuple[int, ...], images_of_set: int, most_slack: float
 ) -> None:
@@ -231,6 +236,7 @@ def test_the_power_is_a_lower_bound_of_the_accuracy(
     assert np.mean(excess) > -most_slack
 
 
+@pytest.mark.usefixtures("slow")
 def test_the_power_holds_for_runs_of_one_model_that_differ() -> None:
     """Rivals with one run are known less well than those with four; the set is a run of its own."""
     excess = []
@@ -252,6 +258,7 @@ def test_the_power_holds_for_runs_of_one_model_that_differ() -> None:
     assert np.mean(excess) > -0.25
 
 
+@pytest.mark.usefixtures("slow")
 def test_no_number_of_images_tells_a_maker_from_itself() -> None:
     """In 32 coordinates the means of 200 images lie well apart, for being estimates alone."""
     for seed in range(6):

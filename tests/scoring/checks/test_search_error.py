@@ -192,6 +192,7 @@ def test_nothing_sampled_is_nothing_known() -> None:
     assert found.loose
 
 
+@pytest.mark.usefixtures("slow")
 def test_the_standard_error_of_an_honest_release_is_the_least() -> None:
     """A release of copies alone has none of its own."""
     one = world(1, copies=1.0)
