@@ -86,7 +86,19 @@ def audit_release(spec: AuditSpec, release: ReleaseSpec) -> AuditOutcome:
         profile = profile_set(spec, reference, table, nearest, release.label)
         profile_id = save_profile(store, spec, release, reference, table, profile)
         seconds, forward = time.monotonic() - began, runtime.forward_images - before
-        done = FinishedAudit(spec, release, reference, table, manifest.digest, scored, profile_id, seconds, forward)
+        done = FinishedAudit(
+            spec=spec,
+            release=release,
+            reference=reference,
+            table=table,
+            images_digest=manifest.digest,
+            train_digest=open_reference(spec).train.digest,
+            nearest=nearest,
+            scored=scored,
+            profile_id=profile_id,
+            seconds=seconds,
+            forward_images=forward,
+        )
         save_outcome(store, done)
         outcome = load_outcome(store, audit_id)
         if outcome is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,11 +12,12 @@ from flows.report.modelcard import model_card
 from flows.report.pages import fleet_page, release_page
 from flows.report.serve import FLEET_FILE
 from flows.report.tail import read_tail
+from flows.results.made_from import made_from
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.text import file_name
 from storage.errors import InputError
-from storage.layout import OWNER_KEY, report_key
-from storage.objects.open import ObjectMissingError, ObjectStore, open_store
+from storage.layout import report_key
+from storage.objects.open import ObjectStore, open_store
 
 Format = Literal["html", "modelcard"]
 
@@ -55,8 +55,8 @@ def save_report(spec: AuditSpec, release: ReleaseSpec, audit_id: str) -> str:
         LayerprintError: there is no such audit, or the store cannot be used.
     """
     store = open_store(spec.store)
-    train = ImageSet(store, spec.reference.train, _train_digest(store))
-    return _publish(store, release_facts(store, read_store(spec.store), audit_id), release, train)
+    facts = release_facts(store, read_store(spec.store), audit_id)
+    return _publish(store, facts, release, _train_set(store, spec, facts))
 
 
 def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Format, publish: bool = False) -> Reports:
@@ -84,15 +84,18 @@ def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Forma
             "audit first: layerprint audit SPEC" + (f" --release {release}" if release else ""),
         )
     with_fleet = release is None and kind == "html"
-    train = ImageSet(store, spec.reference.train, _train_digest(store))
+    trains: dict[str | None, ImageSet] = {}  # audits of one reference share the pictures that were read
     written = []
     for one in wanted:
         row = audits[one.label]
         if row is not None:
             facts = release_facts(store, shared, row["audit_id"])
-            page = model_card(facts) if kind == "modelcard" else _html(store, facts, one, train, with_fleet)
+            digest = row["train_digest"]
+            if digest not in trains:
+                trains[digest] = _train_set(store, spec, facts)
+            page = model_card(facts) if kind == "modelcard" else _html(store, facts, one, trains[digest], with_fleet)
             path = _write(folder, _report_name(row, kind), page)
-            published = _publish(store, facts, one, train) if publish else None
+            published = _publish(store, facts, one, trains[digest]) if publish else None
             written.append(Written(one.label, facts.outcome.verdict, row["audit_id"], path, published))
     if not with_fleet:
         return Reports(written, None, missing)
@@ -116,12 +119,10 @@ def _report_name(row: Row, kind: Format) -> str:
     return f"{file_name(label_of(row))}-{file_name(row['audit_id'])}.{'md' if kind == 'modelcard' else 'html'}"
 
 
-def _train_digest(store: ObjectStore) -> str | None:
-    """The digest of the train images' list, as the store's first audit saw it."""
-    try:
-        return str(json.loads(store.get(OWNER_KEY))["contents"]["train"])
-    except (ObjectMissingError, ValueError, KeyError, TypeError):
-        return None
+def _train_set(store: ObjectStore, spec: AuditSpec, facts: ReleaseFacts) -> ImageSet:
+    """The training images as the audit listed them, else as they are now."""
+    sources = made_from(store, facts.audit)
+    return ImageSet(store, spec.reference.train, sources.train_digest if sources else None)
 
 
 def _write(folder: Path, name: str, text: str) -> Path:

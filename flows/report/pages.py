@@ -42,19 +42,19 @@ FLEET_COLUMNS = (
 )
 
 
-def release_page(facts: ReleaseFacts, groups: Sequence[PairGroup], tail: Tail | None, *, fleet: bool) -> str:
+def release_page(facts: ReleaseFacts, groups: Sequence[PairGroup], tail: Tail | str, *, fleet: bool) -> str:
     """The report of one audit.
 
     Args:
         facts: What it says.
         groups: The closest pairs.
-        tail: Distances in the layer that decides, if they are known.
+        tail: Distances in the layer that decides, or why there are none.
         fleet: Whether a page of all releases lies beside it.
     """
     said = words.answer(facts.outcome)
     charts = {
         "curve": curve_chart(facts),
-        "tail": None if tail is None else tail_chart(facts, tail),
+        "tail": tail_chart(facts, tail) if isinstance(tail, Tail) else None,
         "rates": rates_chart(facts),
     }
     return _page(
@@ -66,7 +66,8 @@ def release_page(facts: ReleaseFacts, groups: Sequence[PairGroup], tail: Tail | 
         answer=said,
         mark=words.MARKS[said.tone],
         groups=groups,
-        identical=0 if tail is None else tail.identical,
+        identical=tail.identical if isinstance(tail, Tail) else 0,
+        no_tail=tail if isinstance(tail, str) else "",
         settings=settings_text(facts.audit),
         digests=digests(facts.audit),
         fleet=fleet,
