@@ -97,7 +97,7 @@ def _attribution(rng: np.random.Generator, rows: dict[str, list[Row]], i: int, m
 
 
 def write_fleet(store: ObjectStore, rows: Mapping[str, list[Row]]) -> None:
-    """The rows as files, one an audit, profile or attribution; an audit that has none of a table gets an empty one."""
+    """The rows as files, one per audit, profile or attribution; an audit without rows of a table gets an empty file."""
     audits = [record["audit_id"] for record in rows["audits"]]
     for table, found in rows.items():
         name = SCHEMAS[table].names[0]
