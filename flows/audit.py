@@ -71,7 +71,19 @@ def audit_release(runtime: Runtime, spec: AuditSpec, release: ReleaseSpec) -> Au
     profile = profile_set(runtime, spec, reference, table, nearest, release.label)
     profile_id = save_profile(store, spec, release, reference, table, profile)
     seconds, forward = time.monotonic() - began, runtime.forward_images - before
-    done = FinishedAudit(spec, release, reference, table, manifest.digest, scored, profile_id, seconds, forward)
+    done = FinishedAudit(
+        spec=spec,
+        release=release,
+        reference=reference,
+        table=table,
+        images_digest=manifest.digest,
+        train_digest=open_reference(runtime, spec).train.digest,
+        nearest=nearest,
+        scored=scored,
+        profile_id=profile_id,
+        seconds=seconds,
+        forward_images=forward,
+    )
     save_audit_result(store, done)
     outcome = load_audit_result(store, audit_id)
     if outcome is None:

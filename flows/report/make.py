@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +16,12 @@ from flows.report.pages import fleet_page, release_page
 from flows.report.serve import FLEET_FILE
 from flows.report.tail import read_histogram
 from flows.results.audit_result import AuditResult
+from flows.results.made_from import made_from
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.text import file_name
 from storage.errors import InputError
-from storage.layout import OWNER_KEY, curves_key, pairs_key, report_key
-from storage.objects.open import ObjectMissingError, ObjectStore, open_store
+from storage.layout import curves_key, pairs_key, report_key
+from storage.objects.open import ObjectStore, open_store
 
 Format = Literal["html", "modelcard"]
 
@@ -59,8 +59,8 @@ def save_report(spec: AuditSpec, release: ReleaseSpec, audit_id: str) -> str:
         LayerprintError: There is no such audit, or the store cannot be used.
     """
     store = open_store(spec.store)
-    train = ImageSet(store, spec.reference.train, _train_digest(store))
-    return _publish(store, audit_facts(store, read_store(spec.store), audit_id), release, train)
+    facts = audit_facts(store, read_store(spec.store), audit_id)
+    return _publish(store, facts, release, _train_set(store, spec, facts.audit))
 
 
 def save_curves(store: ObjectStore, outcomes: Sequence[AuditResult]) -> str:
@@ -85,7 +85,7 @@ def save_pairs(spec: AuditSpec, release: ReleaseSpec, outcome: AuditResult) -> s
     key = pairs_key(file_name(outcome.label), outcome.audit_id)
     if not store.exists(key):
         images = ImageSet(store, release.images, outcome.audit["images_digest"])
-        train = ImageSet(store, spec.reference.train, _train_digest(store))
+        train = _train_set(store, spec, outcome.audit)
         groups = pair_groups(outcome, read_evidence(store, outcome.audit_id), images, train)
         store.put(key, pairs_picture(outcome.label, groups))
     return store.child_uri(key)
@@ -116,15 +116,18 @@ def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Forma
             "audit first: layerprint audit SPEC" + (f" --release {release}" if release else ""),
         )
     with_fleet = release is None and kind == "html"
-    train = ImageSet(store, spec.reference.train, _train_digest(store))
+    trains: dict[str | None, ImageSet] = {}  # audits of one reference share the pictures that were read
     written = []
     for one in wanted:
         row = audits[one.label]
         if row is not None:
             facts = audit_facts(store, shared, row["audit_id"])
-            page = model_card(facts) if kind == "modelcard" else _html(store, facts, one, train, with_fleet)
+            digest = row["train_digest"]
+            if digest not in trains:
+                trains[digest] = _train_set(store, spec, row)
+            page = model_card(facts) if kind == "modelcard" else _html(store, facts, one, trains[digest], with_fleet)
             path = _write(folder, _report_name(row, kind), page)
-            published = _publish(store, facts, one, train) if publish else None
+            published = _publish(store, facts, one, trains[digest]) if publish else None
             written.append(Written(one.label, facts.outcome.verdict, row["audit_id"], path, published))
     if not with_fleet:
         return Reports(written, None, missing)
@@ -149,12 +152,10 @@ def _report_name(row: Row, kind: Format) -> str:
     return f"{file_name(label_of(row))}-{file_name(row['audit_id'])}.{'md' if kind == 'modelcard' else 'html'}"
 
 
-def _train_digest(store: ObjectStore) -> str | None:
-    """The digest of the train images' list, as the store's first audit saw it."""
-    try:
-        return str(json.loads(store.get(OWNER_KEY))["contents"]["train"])
-    except (ObjectMissingError, ValueError, KeyError, TypeError):
-        return None
+def _train_set(store: ObjectStore, spec: AuditSpec, audit: Row) -> ImageSet:
+    """The training images as the audit listed them, else as they are now."""
+    sources = made_from(store, audit)
+    return ImageSet(store, spec.reference.train, sources.train_digest if sources else None)
 
 
 def _write(folder: Path, name: str, text: str) -> Path:

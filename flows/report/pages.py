@@ -44,20 +44,20 @@ FLEET_COLUMNS = (
 
 
 def release_page(
-    facts: AuditFacts, groups: Sequence[PairGroup], histogram: DistanceHistogram | None, *, fleet: bool
+    facts: AuditFacts, groups: Sequence[PairGroup], histogram: DistanceHistogram | str, *, fleet: bool
 ) -> str:
     """The report of one audit.
 
     Args:
         facts: The contents.
         groups: The closest pairs.
-        histogram: Distances at the decisive layer, if they are known.
+        histogram: Distances at the decisive layer, or why there are none.
         fleet: Whether to link to a page of all releases beside it.
     """
     said = words.answer(facts.outcome)
     charts = {
         "curve": curve_chart(facts),
-        "distances": None if histogram is None else distance_chart(facts, histogram),
+        "distances": distance_chart(facts, histogram) if isinstance(histogram, DistanceHistogram) else None,
         "rates": rates_chart(facts),
     }
     return _page(
@@ -69,7 +69,8 @@ def release_page(
         answer=said,
         mark=words.MARKS[said.tone],
         groups=groups,
-        identical=0 if histogram is None else histogram.identical,
+        identical=histogram.identical if isinstance(histogram, DistanceHistogram) else 0,
+        no_distances=histogram if isinstance(histogram, str) else "",
         settings=settings_text(facts.audit),
         digests=digests(facts.audit),
         fleet=fleet,

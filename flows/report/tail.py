@@ -1,29 +1,23 @@
 """Histogram of the distances to the nearest training image at one layer: generated images beside unseen real ones.
 
-The distances are read from the store, under keys that follow from the digests of the audit.
+The distances are read from the store: they are counted, not computed.
 """
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.stages.reference import PartitionSettings, partition_prefix
-from actors.stages.search import plan_search
 from actors.workers.contamination import contaminated_rows
 from actors.workers.nearest_table import NearestTable
-from flows.report.facts import AuditFacts, Row
-from scoring.nearest.search_plan import SearchMode
-from scoring.presets import PRESETS
+from flows.report.facts import AuditFacts
+from flows.results.made_from import made_from
 from scoring.score.copy_rate import tail_rank
-from storage.digest import digest
 from storage.errors import LayerprintError
-from storage.layout import OWNER_KEY, contaminated_key, embedding_table
+from storage.layout import layer_key
 from storage.objects.open import ObjectStore
-from storage.vectors.tables import EmbeddingTable, VectorStore
 
 ALPHA = 0.01
 BINS = 48
@@ -49,15 +43,25 @@ class DistanceHistogram(NamedTuple):
     identical: int
 
 
-def read_histogram(store: ObjectStore, facts: AuditFacts) -> DistanceHistogram | None:
-    """The histogram at the decisive layer; None if the distances are not (or no longer) in the store."""
-    if facts.decisive is None:
-        return None
+def read_histogram(store: ObjectStore, facts: AuditFacts) -> DistanceHistogram | str:
+    """The histogram at the decisive layer, or a sentence that says why there is none."""
+    layer = facts.decisive
+    if layer is None:
+        return "No layer carries information about these images."
     try:
-        held_out, release = _distances(store, facts.audit, facts.decisive)
-    except (LayerprintError, KeyError, ValueError):  # keys of another version, or deleted objects
-        return None
-    return histogram(facts.decisive, held_out, release)
+        sources = made_from(store, facts.audit)
+        if sources is None:
+            return "An older layerprint did not record what this audit was made from, and the reference has changed."
+        left_out = contaminated_rows(store, sources.contaminated)
+        held_out, release = (
+            NearestTable.load(store, layer_key(prefix, layer, "parquet"))
+            for prefix in (sources.held_out_nearest, sources.nearest)
+        )
+    except (LayerprintError, KeyError, ValueError) as error:  # objects that were deleted or have another schema
+        reason = error.found if isinstance(error, LayerprintError) else error
+        return f"The distances of this audit cannot be read: {reason}."
+    counted = histogram(layer, held_out.without(left_out).distance, release.distance)
+    return counted or "There are too few held-out images, or too many of them are at distance 0."
 
 
 def histogram(layer: int, held_out: NDArray[np.float64], release: NDArray[np.float64]) -> DistanceHistogram | None:
@@ -85,27 +89,3 @@ def histogram(layer: int, held_out: NDArray[np.float64], release: NDArray[np.flo
         return np.histogram(within, edges)[0] / len(distances)
 
     return DistanceHistogram(layer, edges, shares(held_out), shares(release), int((release == 0).sum()))
-
-
-def _distances(store: ObjectStore, audit: Row, layer: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    contents = json.loads(store.get(OWNER_KEY))["contents"]
-    train, held_out = (_table(store, audit, contents[name]) for name in ("train", "held_out"))
-    mode: SearchMode = "global" if audit["search"] == "global" else "in_cell"
-    settings = PartitionSettings(audit["components"], audit["cells"], audit["seed"], mode)
-    partition = partition_prefix(train, settings)
-    if digest(partition=partition, held_out=held_out.name) != audit["reference_digest"]:
-        raise ValueError("the store's reference is not that of the audit")
-    release = _table(store, audit, audit["images_digest"])
-    metric = PRESETS[audit["preset"]].metric
-    keys = [plan_search(store, one, [layer], partition, metric, mode)[0].key for one in (held_out, release)]
-    left_out = contaminated_rows(store, contaminated_key(keys[0].rpartition("/")[0]))
-    tables = [NearestTable.load(store, key) for key in keys]
-    return tables[0].without(left_out).distance, tables[1].distance
-
-
-def _table(store: ObjectStore, audit: Row, images: str) -> EmbeddingTable:
-    name = embedding_table(audit["encoder_digest"], images)
-    found = VectorStore(store).committed(name)
-    if found is None:
-        raise KeyError(name)
-    return found

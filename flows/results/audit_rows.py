@@ -39,6 +39,8 @@ class FinishedAudit:
     reference: Reference
     table: EmbeddingTable
     images_digest: str
+    train_digest: str
+    nearest: str
     scored: Scored
     profile_id: str | None
     seconds: float
@@ -140,6 +142,11 @@ def _audit_row(done: FinishedAudit) -> dict[str, Any]:
         "encoder_digest": reference.facts.digest,
         "reference_digest": reference.digest,
         "images_digest": done.images_digest,
+        "train_digest": done.train_digest,
+        "train_table": reference.tables.train.name,
+        "held_out_table": reference.tables.held_out.name,
+        "partition": reference.tables.partition,
+        "nearest": done.nearest,
         "spec_digest": digest(spec=settings.model_dump(mode="json")),
         "preset": spec.scoring.preset,
         "search": reference.tables.search,
