@@ -39,7 +39,10 @@ ELSEWHERE = [
         "tests/flows/orchestration/test_schedule_e2e.py::test_releases_are_audited_without_a_hand",
     ),
     (r".* (layerprint stack|make stack-)", "tests/flows/local_stack/test_stack.py::test_every_service_answers"),
-    (r".* source layerprint-stack/environment\.sh", "tests/flows/local_stack/test_stack.py::test_every_service_answers"),
+    (
+        r".* source layerprint-stack/environment\.sh",
+        "tests/flows/local_stack/test_stack.py::test_every_service_answers",
+    ),
     (r".* prefect --no-prompt deploy --all", "tests/deploy/test_prefect.py::test_every_deployment_is_made"),
     (r".* prefect deployment run audit_release", "tests/flows/test_deployments.py::test_a_gate_fails_the_flow"),
     (
