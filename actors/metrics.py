@@ -1,7 +1,7 @@
-"""What is counted for Prometheus, through Ray: docs/metrics.md says what each name means and how it is scraped.
+"""Metrics for Prometheus, through Ray; docs/metrics.md documents each name and how to scrape them.
 
-The numbers leave a process only where Ray runs; without it counting goes nowhere and costs about a microsecond.
-Labels have few values, and none that a stranger chose.
+The numbers leave a process only where Ray runs; without Ray, counting has no effect and costs about a microsecond.
+Labels have few values, none of them from untrusted input.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ IMAGES_REUSED = Counter("layerprint_images_reused_total", "Images whose embeddin
 IMAGES_REJECTED = Counter("layerprint_images_rejected_total", "Images that were left out.", ("reason",))
 READ_BYTES = Counter("layerprint_read_bytes_total", "Bytes of the images that were fetched.")
 TASK_SECONDS = Histogram("layerprint_task_seconds", "Seconds of each finished task.", SECONDS, ("worker",))
-SEARCH_QUERIES = Counter("layerprint_search_queries_total", "Images whose nearest train image was sought, per layer.")
-TASKS_RETRIED = Counter("layerprint_tasks_retried_total", "Tasks sent again after a death.", ("worker", "reason"))
-TASKS_LOST = Counter("layerprint_tasks_lost_total", "Tasks given up after their deaths.", ("worker", "reason"))
+SEARCH_QUERIES = Counter("layerprint_search_queries_total", "Images searched for their nearest training image.")
+TASKS_RETRIED = Counter("layerprint_tasks_retried_total", "Tasks sent again after a failure.", ("worker", "reason"))
+TASKS_LOST = Counter("layerprint_tasks_lost_total", "Tasks given up after their failures.", ("worker", "reason"))
 HOSTS = Gauge("layerprint_hosts", "Processes of a pool that are ready for work.", ("pool",))
 STAGE_DONE = Gauge("layerprint_stage_done", "Units of the running stage that are done.", ("stage", "unit"))
 STAGE_UNITS = Gauge("layerprint_stage_units", "Units of the running stage in all.", ("stage", "unit"))
@@ -36,13 +36,13 @@ _REJECT_CLASSES = {
 
 
 def add(counter: Counter, amount: int, **labels: str) -> None:
-    """Count some more; nothing is no error."""
+    """Increase a counter; an amount of 0, which Ray refuses, does nothing."""
     if amount:
         counter.inc(amount, labels)
 
 
 def reject_class(reason: str) -> str:
-    """The label of a reject: the reason itself may hold anything that a stranger's file makes a decoder say.
+    """The label of a reject; the reason itself may be any text, from an untrusted file.
 
     >>> reject_class("not a png, jpg, webp or bmp file"), reject_class("OSError: image file is truncated")
     ('format', 'broken')

@@ -44,7 +44,7 @@ def main(
     if curves:
         compare_on_curves(curves)
     if images:
-        folder = (out or Path(tempfile.mkdtemp(prefix="layerprint-bench-"))).resolve()
+        folder = (out or Path(tempfile.mkdtemp(prefix="layerprint-context-"))).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         compare_on_images(
             "MNIST", load_generators(mnist_spec(images.resolve(), encoder, folder)), mnist_trials, pictures

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from prefect import flow
 
-from actors.stages.context import layer_key
 from actors.workers.contamination import contaminated_rows
 from actors.workers.nearest_table import NearestTable
 from actors.workers.partition import StoredPartition
 from actors.workers.profile import held_out_groups, merged_ct
 from benchmarks.mnist_generators import encoder_part, generator_spec
-from flows.audit import known_reference
+from flows.audit import built_reference
 from flows.cli.progress import ProgressBoard
 from flows.inputs import list_set
 from flows.runtime.runtime import running
@@ -27,6 +26,7 @@ from scoring.attribution.mean_placement import mean_placement
 from scoring.attribution.profile import Profile
 from scoring.partition.fit import Partition
 from scoring.partition.moments import Moments
+from storage.layout import layer_key
 from storage.objects.open import open_store
 from storage.vectors.tables import VectorStore, layer_column
 
@@ -94,13 +94,13 @@ def cifar_spec(data: Path, encoder: str, out: Path) -> AuditSpec:
 def load_generators(spec: AuditSpec) -> list[Generator]:
     """Every release of a spec, embedded and searched by the pipeline (found in the store when it was before)."""
     with ProgressBoard() as board, running(board.report) as runtime:
-        reference = known_reference(spec)
+        reference = built_reference(runtime, spec)
         store = open_store(spec.store)
         excluded = contaminated_rows(store, reference.tables.contaminated)
         generators = []
         for release in spec.releases:
-            table = embed_set(spec, reference.facts, list_set(runtime, release.images), release.label)
-            nearest = search_set(spec, reference, table, release.label)
+            table = embed_set(runtime, spec, reference.facts, list_set(runtime, release.images), release.label)
+            nearest = search_set(runtime, spec, reference, table, release.label)
             layers = []
             for number in reference.tables.layers:
                 key = layer_key(reference.tables.partition, number, "npz")

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from scoring.nearest.abs_cosine import in_cell_nearest
+from scoring.nearest.in_memory import in_cell_nearest
 from scoring.partition.fit import Partition, fit_partition
 from scoring.partition.moments import Moments
 from scoring.score.effect import effect_size
@@ -246,7 +246,7 @@ def _audit(reference: Reference, setting: Setting, p: list[Distances], q: list[D
 
 
 def _holds(score: LayerScore, a_hat: float) -> bool:
-    return score.a_low is not None and score.a_high is not None and score.a_low <= a_hat <= score.a_high
+    return score.effect is not None and score.effect.low <= a_hat <= score.effect.high
 
 
 class Row(NamedTuple):

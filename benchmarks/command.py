@@ -74,7 +74,7 @@ def _peak(pid: int) -> int:
 
 
 def _is_actor(pid: int) -> bool:
-    return _read(pid, "cmdline").startswith("ray::_Process")  # the class in `actors.ray_cluster.pool`
+    return _read(pid, "cmdline").startswith("ray::_Process")  # the class in `actors.ray_cluster.hosts`
 
 
 def _descendants(pid: int) -> Iterator[int]:

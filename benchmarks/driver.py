@@ -33,8 +33,8 @@ def main(images: int = 200_000, shards: int = 1000) -> None:
     in_memory, in_store = manifest_bytes(images)
     with tempfile.TemporaryDirectory() as folder, EmbeddedS3(folder) as server:
         os.environ.update(server.environment())
-        server.make_bucket("bench")
-        store = open_store("s3://bench/store")
+        server.make_bucket("context")
+        store = open_store("s3://context/store")
         bytes_a_row = fragment_bytes(store)
         reading = receipt_seconds(store, shards)
         commits = {n: commit_seconds(store, n) for n in (shards // 5, shards)}
@@ -53,7 +53,7 @@ def main(images: int = 200_000, shards: int = 1000) -> None:
 def manifest_bytes(images: int) -> tuple[float, float]:
     """Bytes an image of a manifest with keys of 30 characters: as the driver holds it, as the store does."""
     listed = (ImageRef(f"train/class-{i % 10:04d}/{i:09d}.png", 2000 + i % 999, f"{i:032x}") for i in range(images))
-    manifest = Manifest("s3://bench/train/", "objects", manifest_table("objects", listed))
+    manifest = Manifest("s3://context/train/", "objects", manifest_table("objects", listed))
     return manifest.table.nbytes / images, len(manifest.to_bytes()) / images
 
 

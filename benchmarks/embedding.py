@@ -21,7 +21,7 @@ from PIL import Image
 
 from actors.encoder.config import EncoderConfig
 from actors.encoder.model import Encoder
-from actors.stages.context import Workbench
+from actors.stages.context import StageContext
 from actors.stages.embed import embed, resolve_encoder
 from benchmarks.line import line
 from flows.runtime.runtime import running
@@ -38,13 +38,13 @@ def main(images: int = 2000, rounds: int = 3, model: str = "vit_small_patch14_di
     bare, ours = [], []
     with tempfile.TemporaryDirectory() as folder, EmbeddedS3(folder) as server:
         os.environ.update(server.environment())
-        server.make_bucket("bench")
+        server.make_bucket("context")
         for name, part in (("warm", pixels[:64]), ("all", pixels)):
             for i, image in enumerate(part):
-                open_store(f"s3://bench/{name}").put(f"{i:06d}.png", png(image))
+                open_store(f"s3://context/{name}").put(f"{i:06d}.png", png(image))
         for number in range(rounds):
             bare.append(bare_seconds(config, pixels))
-            ours.append(pipeline_seconds(config, images, f"s3://bench/store-{number}"))
+            ours.append(pipeline_seconds(config, images, f"s3://context/store-{number}"))
     ratio = statistics.median(bare) / statistics.median(ours)
     each = ", ".join(f"{one / other:.2f}" for one, other in zip(bare, ours, strict=True))
     figures = (
@@ -57,13 +57,13 @@ def main(images: int = 2000, rounds: int = 3, model: str = "vit_small_patch14_di
 def pipeline_seconds(config: EncoderConfig, images: int, store: str) -> float:
     """Seconds from the listed set to its committed table in a new store."""
     with running() as runtime:
-        bench = Workbench(open_store(store), runtime.cluster, runtime.report)
+        context = StageContext(open_store(store), runtime.cluster, runtime.report)
         settings = runtime.embed_settings()
-        facts = resolve_encoder(bench, config)
-        embed(bench, config, facts, list_images("s3://bench/warm/"), settings, "warm")
-        manifest = list_images("s3://bench/all/")
+        facts = resolve_encoder(context, config)
+        embed(context, config, facts, list_images("s3://context/warm/"), settings, "warm")
+        manifest = list_images("s3://context/all/")
         began = time.monotonic()
-        done = embed(bench, config, facts, manifest, settings, "all")
+        done = embed(context, config, facts, manifest, settings, "all")
         seconds = time.monotonic() - began
     if done.table.rows != images:
         raise SystemExit(f"{done.table.rows} rows instead of {images}")

@@ -136,10 +136,11 @@ def draw_layers(reference: Reference, p: list[Distances], releases: dict[Release
         ]
         test = permutation_p(samples, permutations=1999, seed=0)
         for i, layer in enumerate(scored):
+            if (effect := layer.score.effect) is None:
+                continue
             different = test.p_adjusted[i] <= 0.05
-            score = layer.score
-            left.plot([i + shift] * 2, [score.a_low, score.a_high], color=release.colour, lw=1.5)
-            left.plot(i + shift, score.a_hat, "o", color=release.colour, mfc=release.colour if different else "white")
+            left.plot([i + shift] * 2, [effect.low, effect.high], color=release.colour, lw=1.5)
+            left.plot(i + shift, effect.a_hat, "o", color=release.colour, mfc=release.colour if different else "white")
         left.plot([], [], "o-", color=release.colour, label=release.name)
         right.plot(np.abs(test.z), test.p_raw, "x", color=release.colour)
         right.plot(np.abs(test.z), test.p_adjusted, "o", color=release.colour, mfc="none")

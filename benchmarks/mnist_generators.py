@@ -33,10 +33,10 @@ def main(
     out: Annotated[Path | None, typer.Option(help="keep store and weights here")] = None,
 ) -> None:
     """Audit all generators, then print the tables."""
-    folder = (out or Path(tempfile.mkdtemp(prefix="layerprint-bench-"))).resolve()
+    folder = (out or Path(tempfile.mkdtemp(prefix="layerprint-context-"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    with ProgressBoard() as board, running(board.report):
-        report = audit(generator_spec(data.resolve(), encoder, folder))
+    with ProgressBoard() as board, running(board.report) as runtime:
+        report = audit(runtime, generator_spec(data.resolve(), encoder, folder))
     print_table("Â", report.outcomes, "a_hat")
     print_table("C_T", report.outcomes, "c_t")
     print_order(report.outcomes)

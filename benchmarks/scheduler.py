@@ -2,7 +2,7 @@
 
     python -m benchmarks.scheduler [--shards 100000]
 
-The driver's cost is that of workers which do nothing, and of waiting for one of many calls that are under way.
+The driver's cost is that of tasks which do nothing, and of waiting for one of many calls that are under way.
 """
 
 from __future__ import annotations
@@ -29,19 +29,9 @@ START_SECONDS, DEATH_EVERY = 30.0, 24 * 3600.0
 NODE_HOSTS, NODE_DEATH_EVERY, NODE_AWAY = 8, 72 * 3600.0, 120.0
 
 
-@dataclass(frozen=True)
-class NoOp:
-    """A worker that does nothing."""
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def process(self, task: int) -> int:
-        """At once."""
-        return task
-
-    def close(self) -> None:
-        """Nothing to give back."""
+def no_op(task: int) -> int:
+    """Return at once."""
+    return task
 
 
 @dataclass(frozen=True)
@@ -109,9 +99,9 @@ def measure() -> DriverCost:
     size = PoolSize(HOSTS, cpus=0.1)
     with Cluster(ClusterSettings(embed=size, layers=size)) as cluster:
         pool = cluster.pool("layers")
-        list(pool.run(NoOp(), range(100)))
+        list(pool.run(no_op, range(100)))
         began = time.monotonic()
-        done = sum(1 for _ in pool.run(NoOp(), range(NO_OPS)))
+        done = sum(1 for _ in pool.run(no_op, range(NO_OPS)))
         fixed = (time.monotonic() - began) / done
         return DriverCost(fixed, waiting_seconds(pool) / PENDING)
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import typer
 from numpy.typing import NDArray
 
-from actors.stages.context import Workbench, layer_key
+from actors.stages.context import StageContext
 from actors.stages.profile import profile
 from actors.stages.reference import PartitionSettings, ReferenceTables, check_reference, finish_reference
 from actors.stages.score import Scored, score
@@ -30,6 +30,7 @@ from actors.workers.search import Metric
 from benchmarks.line import line
 from benchmarks.published import CELLS, COMPONENTS, Cells, Sets, published_score, published_statistic
 from flows.runtime.runtime import running
+from storage.layout import layer_key
 from storage.objects.open import open_store
 from storage.vectors.tables import EmbeddingTable, Receipt, VectorStore, embedding_schema, layer_column, vector_array
 
@@ -66,16 +67,16 @@ class Release(NamedTuple):
 def main(layers: int = 13, dims: int = 384, train: int = 50_000, images: int = 10_000) -> None:
     """Print the ratios for the first release and for a further one, and how far C_T is from the published one."""
     with tempfile.TemporaryDirectory() as folder, running() as runtime:
-        bench = Workbench(open_store(folder), runtime.cluster, runtime.report)
-        tables = write_tables(bench, layers, dims, train, images)
-        bench.run("layers", Warm(), [0] * 8, "warm")
-        one_layer = of_layer(bench, tables, layers // 2)
+        context = StageContext(open_store(folder), runtime.cluster, runtime.report)
+        tables = write_tables(context, layers, dims, train, images)
+        context.run("layers", warm_up, [0] * 8, "warm")
+        one_layer = of_layer(context, tables, layers // 2)
         before = _timed(lambda: published_score(one_layer, seed=0))[1]
-        reference, once = build(bench, tables, layers, "euclidean")
-        releases = [scored_release(bench, reference, table) for table in (tables.first, tables.further)]
+        reference, once = build(context, tables, layers, "euclidean")
+        releases = [scored_release(context, reference, table) for table in (tables.first, tables.further)]
         published = layers * min(before, _timed(lambda: published_score(one_layer, seed=0))[1])
-        paper, _ = build(bench, tables, layers, "abs_cosine")
-        apart = max(abs(ours - theirs) for ours, theirs in both_scores(bench, tables, paper))
+        paper, _ = build(context, tables, layers, "abs_cosine")
+        apart = max(abs(ours - theirs) for ours, theirs in both_scores(context, tables, paper))
     if apart > SAME:
         raise SystemExit(f"C_T of the paper preset is {apart:.2g} from the published one, on the same partition")
     name = f"scoring {layers} layers × {dims}, {train:,} train, {images:,} held-out and generated"
@@ -93,21 +94,21 @@ def main(layers: int = 13, dims: int = 384, train: int = 50_000, images: int = 1
 # -- ours ----------------------------------------------------------------------------------------------------
 
 
-def build(bench: Workbench, tables: Tables, layers: int, metric: Metric) -> tuple[ReferenceTables, float]:
+def build(context: StageContext, tables: Tables, layers: int, metric: Metric) -> tuple[ReferenceTables, float]:
     """A reference with its checks, and the seconds it took."""
     settings = PartitionSettings(COMPONENTS, CELLS, seed=0)
     began = time.monotonic()
-    reference = finish_reference(bench, (tables.train, tables.held_out), range(layers), settings, metric)
-    check_reference(bench, reference)
+    reference = finish_reference(context, (tables.train, tables.held_out), range(layers), settings, metric)
+    check_reference(context, reference)
     return reference, time.monotonic() - began
 
 
-def scored_release(bench: Workbench, reference: ReferenceTables, table: EmbeddingTable) -> Release:
+def scored_release(context: StageContext, reference: ReferenceTables, table: EmbeddingTable) -> Release:
     """All stages of a release, each with its seconds."""
     layers, partition, metric = reference.layers, reference.partition, reference.metric
-    nearest, searching = _timed(lambda: search(bench, table, layers, partition, metric, reference.search, "release"))
-    scored, scoring = _timed(lambda: score(bench, reference, table, nearest, "release"))
-    _, profiling = _timed(lambda: profile(bench, reference, table, nearest, "release"))
+    nearest, searching = _timed(lambda: search(context, table, layers, partition, metric, reference.search, "release"))
+    scored, scoring = _timed(lambda: score(context, reference, table, nearest, "release"))
+    _, profiling = _timed(lambda: profile(context, reference, table, nearest, "release"))
     return Release(scored, searching, scoring, profiling)
 
 
@@ -116,38 +117,29 @@ def _timed(make: Callable[[], T]) -> tuple[T, float]:
     return make(), time.monotonic() - began
 
 
-class Warm:
-    """A worker that imports what the others do, so that no clock runs while a process starts."""
-
-    def setup(self) -> None:
-        """Import them."""
-
-    def process(self, task: int) -> int:
-        """Long enough for every host to be given one."""
-        time.sleep(0.5)
-        return task
-
-    def close(self) -> None:
-        """Nothing to give back."""
+def warm_up(task: int) -> int:
+    """Take long enough that every host gets a task, so that no clock runs while a process starts."""
+    time.sleep(0.5)
+    return task
 
 
 # -- the published algorithm -----------------------------------------------------------------------------------
 
 
-def both_scores(bench: Workbench, tables: Tables, reference: ReferenceTables) -> Iterator[tuple[float, float]]:
+def both_scores(context: StageContext, tables: Tables, reference: ReferenceTables) -> Iterator[tuple[float, float]]:
     """C_T of the first release in each informative layer: ours, and the published one on our partition."""
-    nearest = search(bench, tables.first, reference.layers, reference.partition, "abs_cosine", "in_cell", "paper")
-    for layer, result in score(bench, reference, tables.first, nearest, "paper").layers.items():
-        stored = StoredPartition.load(bench.store, layer_key(reference.partition, layer, "npz")).partition
-        projected = [stored.project(x) for x in of_layer(bench, tables, layer)]
+    nearest = search(context, tables.first, reference.layers, reference.partition, "abs_cosine", "in_cell", "paper")
+    for layer, result in score(context, reference, tables.first, nearest, "paper").layers.items():
+        stored = StoredPartition.load(context.store, layer_key(reference.partition, layer, "npz")).partition
+        projected = [stored.project(x) for x in of_layer(context, tables, layer)]
         theirs = published_statistic(Sets(*projected), Cells(*(stored.assign(x) for x in projected)))
         if result.score.c_t is not None:
             yield result.score.c_t, theirs
 
 
-def of_layer(bench: Workbench, tables: Tables, layer: int) -> Sets:
+def of_layer(context: StageContext, tables: Tables, layer: int) -> Sets:
     """One layer of train, held-out images and the first release, read from their tables."""
-    vectors = VectorStore(bench.store)
+    vectors = VectorStore(context.store)
     sets = (tables.train, tables.held_out, tables.first)
     return Sets(*(np.concatenate([x for _, x in vectors.scan(t.name, t.version, layer_column(layer))]) for t in sets))
 
@@ -155,18 +147,20 @@ def of_layer(bench: Workbench, tables: Tables, layer: int) -> Sets:
 # -- data ------------------------------------------------------------------------------------------------------
 
 
-def write_tables(bench: Workbench, layers: int, dims: int, train: int, images: int) -> Tables:
+def write_tables(context: StageContext, layers: int, dims: int, train: int, images: int) -> Tables:
     """Embedding tables of random vectors around a few hundred places, the same places for all sets."""
     rng = np.random.default_rng(0)
     scale = np.geomspace(3, 0.3, dims).astype(np.float32)
     places = rng.standard_normal((layers, PLACES, dims), np.float32) * scale
     sizes = {"train": train, "held-out": images, "first": images, "further": images}
-    return Tables(*(_write_table(bench, name, n, places, rng) for name, n in sizes.items()))
+    return Tables(*(_write_table(context, name, n, places, rng) for name, n in sizes.items()))
 
 
-def _write_table(bench: Workbench, name: str, images: int, places: Matrix, rng: np.random.Generator) -> EmbeddingTable:
+def _write_table(
+    context: StageContext, name: str, images: int, places: Matrix, rng: np.random.Generator
+) -> EmbeddingTable:
     layers, dims = len(places), int(places.shape[2])
-    vectors, schema = VectorStore(bench.store), embedding_schema(dict.fromkeys(range(layers), dims))
+    vectors, schema = VectorStore(context.store), embedding_schema(dict.fromkeys(range(layers), dims))
     vectors.create(name, schema)
     receipts = []
     for shard, start in enumerate(range(0, images, SHARD_ROWS)):

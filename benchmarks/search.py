@@ -25,9 +25,9 @@ from threadpoolctl import threadpool_limits
 from actors.workers.partition import SAMPLE_ROWS
 from actors.workers.search_sample import TRAIN_ROWS, choose_probes, wanted_recall
 from benchmarks.line import line, machine
-from scoring.checks.search_error import Recall, recall
-from scoring.nearest.abs_cosine import recompute_euclidean
+from scoring.checks.search_error import Recall, measure_recall
 from scoring.nearest.in_cell import TrainBlock, in_cell_neighbours
+from scoring.nearest.paired_distances import recompute_euclidean
 from scoring.nearest.search_plan import TUNED, index_centroids, index_partitions
 from scoring.nearest.two_nearest import two_nearest
 from storage.objects.open import open_store
@@ -37,7 +37,7 @@ from storage.vectors.train_index import nearest_indexed, write_indexed
 Matrix = NDArray[np.float32]
 
 DIMENSIONS, PLACES, CELLS, NEIGHBOURS, FEW, QUERIES = 64, 2000, 10, 50, 1000, 10_000
-INSTALL = "faiss is not installed: pip install --target FOLDER faiss-cpu, then PYTHONPATH=FOLDER make bench"
+INSTALL = "faiss is not installed: pip install --target FOLDER faiss-cpu, then PYTHONPATH=FOLDER make context"
 
 
 class Measured(NamedTuple):
@@ -109,7 +109,7 @@ def measure(vectors: VectorStore, train: Matrix, asked: Matrix) -> Measured:
     probes = choose_probes(
         index, tuned, two_nearest(tuned, blocks).first, wanted_recall(QUERIES), index_partitions(len(train))
     )
-    found = recall(_distances(index, measured, 1, probes), exact)
+    found = measure_recall(_distances(index, measured, 1, probes), exact)
     rate, rate_neighbours = (_rate(index, queries, neighbours, probes) for neighbours in (1, NEIGHBOURS))
     cells = _indexed(vectors, "cells", train, index_centroids(sample, CELLS**2, 0))
     rate_in_cell = _rate(cells, queries[:FEW], NEIGHBOURS, 1)

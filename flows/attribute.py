@@ -1,4 +1,4 @@
-"""The flow `attribute_images`: which enrolled release made an unlabelled set of images, if any?"""
+"""The flow `attribute_images`: finds which enrolled release made an unlabelled set of images, if any."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import Any
 
 from prefect import flow
 
-from actors.stages.context import layer_key
-from actors.workers.linear_probe import Probe, Prober
+from actors.workers.linear_probe import Probe, probe_suspect
 from actors.workers.profile import SetProfile
-from flows.audit import known_reference
+from flows.audit import built_reference
 from flows.inputs import list_set
 from flows.results.identity import Reference, scoring_digest
 from flows.results.input_checks import FileFacts, check_counts, check_rejects, check_same_files
 from flows.results.profile_rows import Enrolled, enrolled_runs
-from flows.runtime.runtime import Runtime, running
+from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec
 from flows.tasks import embed_set, profile_set, search_set
 from scoring.attribution.attribute import REJECT, UNKNOWN, Attribution, attribute
@@ -25,6 +24,7 @@ from scoring.attribution.baselines import frechet_rule, mean_rule, published_rul
 from scoring.attribution.enrolment import Enrolment, enrol
 from storage.digest import digest, short
 from storage.errors import InputError
+from storage.layout import layer_key
 from storage.objects.open import ObjectStore
 from storage.results.tables import write_result
 from storage.vectors.tables import EmbeddingTable
@@ -35,7 +35,7 @@ AS_THEY_ARE = ""
 
 @dataclass(frozen=True)
 class Baselines:
-    """What simpler rules say: release → likeness, higher = more alike; for each the highest is its answer.
+    """The answers of simpler rules: release → similarity. Each rule names the release with the highest.
 
     Attributes:
         published_similarity: He et al. 2024, of C_T curves.
@@ -43,7 +43,7 @@ class Baselines:
         mean_distance: Minus the distance of mean embeddings, of the last layer.
         probe_log_p: Log-probability by a linear probe on single images of layer ``probe_layer``; empty with fewer than
             two releases, or when the embeddings of ``probe_missing`` are gone.
-        probe_layer: The layer whose signature alone told most of the trial sets apart.
+        probe_layer: The layer whose signature alone attributed the most trial sets correctly.
     """
 
     published_similarity: dict[str, float]
@@ -63,9 +63,9 @@ class AttributedImages:
         images: Its images that could be read.
         answer: See :class:`scoring.attribution.attribute.Attribution`.
         baselines: See `Baselines`.
-        trials: Sets of the enrolled releases that stood trial.
-        trials_right: How many of them were attributed rightly.
-        enrolled_as: Releases that were enrolled with these very images: no wonder that they are named.
+        trials: Held-back sets of the enrolled releases that were attributed as a test.
+        trials_right: How many of them were attributed correctly.
+        enrolled_as: Releases that were enrolled with these very images, so that naming them is no evidence.
         runs_compared: Whether between-run variation could be measured.
     """
 
@@ -79,14 +79,14 @@ class AttributedImages:
     runs_compared: bool
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """The answer as plain values."""
         plain = asdict(self)
         return {**plain.pop("answer"), **plain}
 
 
 @dataclass(frozen=True, eq=False)
 class OpenAttribution:
-    """What every set of a command is compared with."""
+    """The enrolled releases that every set of a command is compared with."""
 
     spec: AuditSpec
     reference: Reference
@@ -98,33 +98,39 @@ class OpenAttribution:
 
 @flow(name="attribute_images", persist_result=False, validate_parameters=False)
 def attribute_images(
-    spec: AuditSpec, images: str, label: str = "images", *, reject: float = REJECT, unknown: float = UNKNOWN
+    runtime: Runtime,
+    spec: AuditSpec,
+    images: str,
+    label: str = "images",
+    *,
+    reject: float = REJECT,
+    unknown: float = UNKNOWN,
 ) -> AttributedImages:
     """Compare a set of images with every release enrolled in the spec's store, and write the result.
 
     Args:
+        runtime: The runtime of the command.
         spec: Reference, encoder, scoring and store.
         images: The set.
-        label: What progress calls it.
+        label: Its name in the progress.
         reject: Level at which a maker is refused.
         unknown: Prior probability that the maker is not enrolled.
 
     Raises:
         InputError: unusable images, or nothing is enrolled to compare with.
     """
-    with running() as runtime:
-        opened = open_attribution(runtime, spec, reject, unknown)
-        table = embed_suspect(runtime, opened, images, label)
-        return answer(runtime, opened, images, table, label)
+    opened = open_attribution(runtime, spec, reject, unknown)
+    table = embed_suspect(runtime, opened, images, label)
+    return answer(runtime, opened, images, table, label)
 
 
 def open_attribution(runtime: Runtime, spec: AuditSpec, reject: float, unknown: float) -> OpenAttribution:
     """Read the enrolled profiles and learn from them, once per command."""
-    store = runtime.bench(spec).store
-    reference = known_reference(spec)
+    store = runtime.context(spec).store
+    reference = built_reference(runtime, spec)
     runs = enrolled_runs(store, spec, reference)
     key = digest(profiles=[run.profile_id for run in runs])
-    enrolment = runtime.once("enrolment", key, lambda: enrol([one.run for one in runs]))
+    enrolment = runtime.enrolments.get(key, lambda: enrol([enrolled.run for enrolled in runs]))
     return OpenAttribution(spec, reference, runs, enrolment, reject, unknown)
 
 
@@ -137,7 +143,7 @@ def embed_suspect(runtime: Runtime, opened: OpenAttribution, images: str, label:
     spec, reference = opened.spec, opened.reference
     manifest = list_set(runtime, images)
     check_counts({label: manifest}, spec.scoring.cells)
-    table = embed_set(spec, reference.facts, manifest, label)
+    table = embed_set(runtime, spec, reference.facts, manifest, label)
     check_rejects(table, label, spec.gate.max_rejected)
     check_same_files(FileFacts.of(reference.tables.train), FileFacts.of(table), label)
     return table
@@ -153,39 +159,39 @@ def answer(
 ) -> AttributedImages:
     """Profile an embedded set, compare it, and write the rows of `attributions`."""
     spec, reference, enrolment = opened.spec, opened.reference, opened.enrolment
-    nearest = search_set(spec, reference, table, label)
-    made = profile_set(spec, reference, table, nearest, label)
+    nearest = search_set(runtime, spec, reference, table, label)
+    made = profile_set(runtime, spec, reference, table, nearest, label)
     if made is None:
         raise InputError("no layer of this encoder carries information", "set encoder.pooling: mean")
-    found = attribute(made.whole, enrolment, reject=opened.reject, unknown=opened.unknown)
+    attribution = attribute(made.whole, enrolment, reject=opened.reject, unknown=opened.unknown)
     result = AttributedImages(
         images_uri=images,
         images=table.rows,
-        answer=found,
+        answer=attribution,
         baselines=_baselines(runtime, opened, made, table),
         trials=enrolment.trials,
         trials_right=enrolment.right,
-        enrolled_as=[one.run.maker for one in opened.runs if one.table[0] == table.name],
+        enrolled_as=[enrolled.run.maker for enrolled in opened.runs if enrolled.table[0] == table.name],
         runs_compared=enrolment.spread is not None,
     )
-    _save(runtime.bench(spec).store, opened, table, result, perturbation)
+    _save(runtime.context(spec).store, opened, table, result, perturbation)
     return result
 
 
 def _baselines(runtime: Runtime, opened: OpenAttribution, made: SetProfile, table: EmbeddingTable) -> Baselines:
-    runs = [one.run for one in opened.runs]
+    runs = [enrolled.run for enrolled in opened.runs]
     layer = made.layers[opened.enrolment.best_layer]
     tables: dict[str, list[tuple[str, int]]] = {}
-    for one in opened.runs:
-        tables.setdefault(one.run.maker, []).append(one.table)
+    for enrolled in opened.runs:
+        tables.setdefault(enrolled.run.maker, []).append(enrolled.table)
     probe = Probe(
         store=opened.spec.store,
         layer=layer,
         partition_key=layer_key(opened.reference.tables.partition, layer, "npz"),
-        enrolled=tuple((maker, tuple(found)) for maker, found in tables.items()),
+        enrolled=tuple((maker, tuple(versions)) for maker, versions in tables.items()),
         suspect=(table.name, table.version),
     )
-    probed = runtime.bench(opened.spec).run_one(Prober(), probe)
+    probed = runtime.context(opened.spec).run_one(probe_suspect, probe)
     return Baselines(
         published_similarity=published_rule(made.whole, runs),
         frechet=frechet_rule(made.whole, runs),
@@ -199,19 +205,19 @@ def _baselines(runtime: Runtime, opened: OpenAttribution, made: SetProfile, tabl
 def _save(
     store: ObjectStore, opened: OpenAttribution, table: EmbeddingTable, result: AttributedImages, perturbation: str
 ) -> None:
-    found = result.answer
+    attribution = result.answer
     common = {
         "images_uri": result.images_uri,
         "images_digest": table.name,
         "perturbation": perturbation,
         "images": result.images,
-        "verdict": found.verdict,
-        "sentence": found.sentence,
-        "unknown": found.unknown,
+        "verdict": attribution.verdict,
+        "sentence": attribution.sentence,
+        "unknown": attribution.unknown,
         "reject": opened.reject,
         "unknown_prior": opened.unknown,
-        "chance": found.chance,
-        "needed": found.needed,
+        "chance": attribution.chance,
+        "needed": attribution.needed,
         "trials": result.trials,
         "trials_right": result.trials_right,
         "reference_digest": opened.reference.digest,
@@ -226,9 +232,9 @@ def _save(
         {
             **common,
             "rank": rank,
-            **asdict(one),
-            **{name: likeness.get(one.maker) for name, likeness in simpler.items()},
+            **asdict(candidate),
+            **{name: similarity.get(candidate.maker) for name, similarity in simpler.items()},
         }
-        for rank, one in enumerate(found.candidates, start=1)
+        for rank, candidate in enumerate(attribution.candidates, start=1)
     ]
     write_result(store, "attributions", short(code), rows)

@@ -1,4 +1,4 @@
-"""The flow `enrol`: profiles of releases whose maker is known, for attribution, without judging them."""
+"""The flow `enrol`: stores profiles of releases whose maker is known, for attribution; it gives no verdict."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from prefect import flow
 
-from flows.audit import known_reference
+from flows.audit import built_reference
 from flows.inputs import check_release
 from flows.results.input_checks import check_rejects
 from flows.results.profile_rows import save_profile
-from flows.runtime.runtime import running
+from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.tasks import embed_set, profile_set, search_set
 from storage.errors import InputError
@@ -19,7 +19,7 @@ from storage.errors import InputError
 
 @dataclass(frozen=True)
 class EnrolledRelease:
-    """A run that attribution knows from now on."""
+    """A run that attribution can name from now on."""
 
     release: str
     run: str
@@ -30,25 +30,24 @@ class EnrolledRelease:
 
 
 @flow(name="enrol", persist_result=False, validate_parameters=False)
-def enrol_releases(spec: AuditSpec, releases: Sequence[ReleaseSpec]) -> list[EnrolledRelease]:
-    """Profile every release and store the profiles; what was enrolled or audited before is found.
+def enrol_releases(runtime: Runtime, spec: AuditSpec, releases: Sequence[ReleaseSpec]) -> list[EnrolledRelease]:
+    """Profile every release and store the profiles; what was enrolled or audited before is not computed again.
 
     Raises:
         InputError: images that cannot be compared with the reference, or no layer that carries information.
     """
-    with running() as runtime:
-        store = runtime.bench(spec).store
-        manifests = [check_release(spec, release) for release in releases]
-        reference = known_reference(spec)
-        enrolled = []
-        for release, manifest in zip(releases, manifests, strict=True):
-            table = embed_set(spec, reference.facts, manifest, release.label)
-            check_rejects(table, release.label, spec.gate.max_rejected)
-            nearest = search_set(spec, reference, table, release.label)
-            profile = profile_set(spec, reference, table, nearest, release.label)
-            profile_id = save_profile(store, spec, release, reference, table, profile)
-            if profile is None or profile_id is None:
-                raise InputError("no layer of this encoder carries information", "set encoder.pooling: mean")
-            counts = (table.rows, len(profile.parts), len(profile.layers))
-            enrolled.append(EnrolledRelease(release.maker, release.run, *counts, profile_id))
-        return enrolled
+    store = runtime.context(spec).store
+    manifests = [check_release(runtime, spec, release) for release in releases]
+    reference = built_reference(runtime, spec)
+    enrolled = []
+    for release, manifest in zip(releases, manifests, strict=True):
+        table = embed_set(runtime, spec, reference.facts, manifest, release.label)
+        check_rejects(table, release.label, spec.gate.max_rejected)
+        nearest = search_set(runtime, spec, reference, table, release.label)
+        profile = profile_set(runtime, spec, reference, table, nearest, release.label)
+        profile_id = save_profile(store, spec, release, reference, table, profile)
+        if profile is None or profile_id is None:
+            raise InputError("no layer of this encoder carries information", "set encoder.pooling: mean")
+        counts = (table.rows, len(profile.parts), len(profile.layers))
+        enrolled.append(EnrolledRelease(release.maker, release.run, *counts, profile_id))
+    return enrolled

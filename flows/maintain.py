@@ -1,17 +1,17 @@
-"""The upkeep of a store: remove what nothing refers to any more. Results, and what they name, always stay.
+"""Upkeep of a store: removes what nothing refers to. Results, and the tables that they name, always stay.
 
-What goes, each only when it has not been written for ``keep_days``, so that no running stage loses what it uses:
+These are removed once they were not written for ``keep_days``, so that no running stage loses what it uses:
 
-* receipts of committed tables: the marker has taken their place;
-* old versions of committed tables, and files that no version has (of workers that lost a race or died), by Lance's own
+* receipts of committed tables, which the marker replaces;
+* old versions of committed tables, and files of no version (of workers that lost a race or died), by Lance's own
   clean-up; the version that a marker names, and tagged ones, stay;
-* embedding tables that no audit, no profile and no reference needs and whose image set was not used: sets that were
+* embedding tables that no audit, profile or reference needs and whose image set was not used: sets that were
   attributed once, earlier states of a set that changed;
-* embeddings that were begun and never finished;
-* claims and failures of the past, and what Ray jobs that died have left.
+* embeddings that were started and never finished;
+* old claims and failures, and leftovers of Ray jobs that died.
 
-Fragments of a table without a marker are left alone as long as its receipts are young: they wait for their commit.
-Indexes are made whole with their tables, so there is none to refresh; compaction: see docs/sweeps.md.
+Fragments of a table without a marker stay as long as its receipts are young: they wait for their commit. Indexes are
+built in full with their tables, so none needs a refresh; for compaction see docs/sweeps.md.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any
 import lance
 
 from flows.registry.live_tables import needed_tables
+from storage import layout
 from storage.objects.open import ObjectStore, open_store
 from storage.vectors.tables import VectorStore
 
@@ -37,14 +38,14 @@ class Upkeep:
     """What was removed, or would be.
 
     Attributes:
-        dry_run: Whether it only would be.
-        tables: Names of the embedding tables that went.
-        unfinished: Those of them that were never finished.
+        dry_run: Whether nothing was removed.
+        tables: Names of removed embedding tables.
+        unfinished: Names of removed tables that were never finished.
         versions: Old versions of tables that stay.
-        files: Files of tables that stay which no version has any more.
+        files: Files of no version, of tables that stay.
         receipts: Receipts of tables that stay.
         notes: Claims and failures.
-        bytes_freed: All of it.
+        bytes_freed: Bytes of all of these.
     """
 
     dry_run: bool
@@ -57,12 +58,12 @@ class Upkeep:
     bytes_freed: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """The fields as plain values."""
         return asdict(self)
 
     @property
     def sentence(self) -> str:
-        """What was done, in one line."""
+        """The result in one line."""
         counts = {
             "tables": len(self.tables),
             "unfinished tables": len(self.unfinished),
@@ -71,41 +72,41 @@ class Upkeep:
             "receipts": self.receipts,
             "old notes": self.notes,
         }
-        said = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-        if not said:
+        removed = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+        if not removed:
             return "nothing to remove"
-        return f"{'would remove' if self.dry_run else 'removed'} {said}: {self.bytes_freed / 2**20:,.1f} MiB"
+        return f"{'would remove' if self.dry_run else 'removed'} {removed}: {self.bytes_freed / 2**20:,.1f} MiB"
 
 
 def maintain(store_uri: str, keep_days: float, dry_run: bool = False) -> Upkeep:
-    """Remove from a store what nothing refers to any more.
+    """Remove from a store what nothing refers to.
 
     Args:
         store_uri: The store of the audits.
-        keep_days: What was written or used within so many days stays, whatever it is.
-        dry_run: Only say what would be removed.
+        keep_days: Anything written or used within so many days stays.
+        dry_run: Only report what would be removed.
 
     Raises:
         StoreError: the store cannot be read or written.
     """
     store = open_store(store_uri)
     work = _Work(store, time.time() - keep_days * DAY_S, dt.timedelta(days=keep_days), Upkeep(dry_run))
-    markers = {info.key.removeprefix("tables/").removesuffix(".json") for info in store.list("tables/")}
-    receipts = _by_table(store.list("receipts/"))
+    markers = VectorStore(store).finished()
+    receipts = _by_table(store.list(layout.RECEIPTS))
     needed = needed_tables(store, markers, work.since)
     for table in sorted(markers):
         work.committed(table, receipts.get(table, []), needed=table in needed)
-    written = {name.removesuffix(".lance") for name in store.folders("vectors/") if name.startswith("images-")}
+    written = {layout.name_of(folder) for folder in store.folders(layout.VECTORS) if layout.is_embedding_table(folder)}
     for table in sorted({*receipts, *written} - markers):
         work.begun(table, receipts.get(table, []))
-    for key in [info.key for prefix in ("claims/", "failures/", "jobs/") for info in store.list(prefix)]:
+    for key in [info.key for prefix in (layout.CLAIMS, layout.FAILURES, layout.JOBS) for info in store.list(prefix)]:
         work.note(key)
     return work.done
 
 
 @dataclass
 class _Work:
-    """One upkeep while it runs: ``since`` is the time before which things are old, as long ago as ``older``."""
+    """One upkeep while it runs; what was last written before ``since``, which is ``older`` ago, is old."""
 
     store: ObjectStore
     since: float
@@ -113,13 +114,13 @@ class _Work:
     done: Upkeep
 
     def committed(self, table: str, receipts: list[str], *, needed: bool) -> None:
-        """A table with a marker."""
-        marker = f"tables/{table}.json"
+        """Clean up a table with a marker, or remove it."""
+        marker = layout.marker_key(table)
         if self.store.modified(marker) >= self.since:
             return
         if not needed:
             self.done.tables.append(table)
-            self._remove([*receipts, marker])  # in this order: a marker without receipts is whole
+            self._remove([*receipts, marker])  # in this order: a marker without receipts is valid
             self._remove(self._files(table))
             return
         self.done.receipts += len(receipts)
@@ -127,7 +128,7 @@ class _Work:
         self._clean(table, int(json.loads(self.store.get(marker))["version"]))
 
     def begun(self, table: str, receipts: list[str]) -> None:
-        """A table that was never committed."""
+        """Remove an old table that was never committed."""
         files = self._files(table)
         if any(self.store.modified(key) >= self.since for key in [*receipts, *files]):
             return
@@ -135,13 +136,13 @@ class _Work:
         self._remove([*receipts, *files])
 
     def note(self, key: str) -> None:
-        """A claim, or a failure."""
+        """Remove an old claim, failure or file of a job."""
         if self.store.modified(key) < self.since:
             self.done.notes += 1
             self._remove([key])
 
     def _clean(self, table: str, version: int) -> None:
-        """Old versions of a table, and files that none has; the marker's version and tagged ones stay."""
+        """Remove old versions of a table and files of none; the marker's version and tagged ones stay."""
         vectors = VectorStore(self.store)
         dataset = lance.dataset(vectors.table_uri(table), storage_options=vectors.options)
         if version != dataset.version:  # two drivers committed the same rows, and the first wrote the marker
@@ -156,7 +157,7 @@ class _Work:
         self.done.bytes_freed += stats.bytes_removed
 
     def _files(self, table: str) -> list[str]:
-        return [info.key for info in self.store.list(f"vectors/{table}.lance/")]
+        return [info.key for info in self.store.list(f"{layout.table_folder(table)}/")]
 
     def _remove(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -168,5 +169,5 @@ class _Work:
 def _by_table(receipts: Iterator[Any]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for info in receipts:
-        found.setdefault(info.key.split("/")[1], []).append(info.key)
+        found.setdefault(layout.table_of_receipt(info.key), []).append(info.key)
     return found

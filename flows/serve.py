@@ -1,8 +1,8 @@
 """`layerprint serve`: sweep a spec by a schedule, in one process on one machine.
 
-Prefect's own Runner does it: the schedule, its runs and their logs are seen in Prefect's UI, a sweep can
-be started or cancelled there, and each runs in a process of its own, so that Ray and its memory end with it. Only the
-server to talk to is added: the one that is configured, one that runs on this machine, or one that is started here.
+Prefect's Runner does it: its UI shows the schedule, the runs and their logs, a sweep can be started or cancelled there,
+and each runs in its own process, so that Ray and its memory end with it. This module adds the server: the configured
+one, one that runs on this machine, or one that it starts.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT, temporary
 from prefect.types.entrypoint import EntrypointType
 
 from flows.deployments import sweep_releases
-from flows.orchestration.local_server import OwnServer
+from flows.orchestration.local_server import LocalServer
 from flows.orchestration.schedules import spec_parameter, sweeps
 from flows.orchestration.settings import healthy_within, is_healthy, server_url
-from flows.spec.live_spec import load_catalogue
+from flows.spec.live_spec import load_live_spec
 from storage.digest import digest
 from storage.errors import InputError, StageError
 
@@ -43,10 +43,10 @@ Schedule = CronSchedule | IntervalSchedule
 
 
 def schedule_of(every: str | None, cron: str | None) -> Schedule:
-    """The schedule that the command line asks for; with ``every`` the first sweep comes at once.
+    """The schedule of the command line; with ``every`` the first sweep starts at once.
 
     Raises:
-        InputError: neither or both are given, or one cannot be read.
+        InputError: neither or both are given, or one cannot be parsed.
 
     >>> schedule_of("15m", None).interval
     datetime.timedelta(seconds=900)
@@ -58,27 +58,27 @@ def schedule_of(every: str | None, cron: str | None) -> Schedule:
             return CronSchedule(cron=cron, timezone="UTC")
         except ValueError:
             raise InputError(f"--cron {cron!r} cannot be read", 'give five fields, for example "30 6 * * *"') from None
-    found = re.fullmatch(r"(\d+)([smhd])", str(every))
-    interval = dt.timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else dt.timedelta()
+    match = re.fullmatch(r"(\d+)([smhd])", str(every))
+    interval = dt.timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else dt.timedelta()
     if interval < dt.timedelta(seconds=1):
         raise InputError(f"--every {every!r} is no time", "give a number and s, m, h or d, for example 30m")
     return IntervalSchedule(interval=interval, anchor_date=dt.datetime.now(dt.UTC))
 
 
 def serve_sweeps(spec: str, schedule: Schedule, settle_s: float, say: Say) -> None:
-    """Sweep by the schedule until the process is told to end.
+    """Sweep by the schedule until SIGINT or SIGTERM.
 
     Args:
         spec: Path or ``s3://`` URI of the spec.
         schedule: When.
-        settle_s: A release must not change for so long before it is audited.
-        say: Told what happens, a line at a time.
+        settle_s: A release that changes within so many seconds is left to the next sweep.
+        say: Prints one line about an event.
 
     Raises:
         InputError: the spec cannot be used.
         StageError: no Prefect server can be reached or started.
     """
-    load_catalogue(spec)  # a mistake in it is said now, not by the first sweep
+    load_live_spec(spec)  # to report a mistake in it now, not in the first sweep
     place = spec_parameter(spec)
     with _server(say) as url, temporary_settings({PREFECT_API_URL: url}), _watched(place, say):
         deployment = sweep_releases.to_deployment(
@@ -89,32 +89,32 @@ def serve_sweeps(spec: str, schedule: Schedule, settle_s: float, say: Say) -> No
         )
         say(f"sweeping {place} until Ctrl-C; Prefect's UI: {url.removesuffix('/api')}")
         at_once = isinstance(schedule, IntervalSchedule)
-        asyncio.run(_run_until_told(cast(RunnerDeployment, deployment), at_once))  # made synchronously
+        asyncio.run(_run_until_signal(cast(RunnerDeployment, deployment), at_once))  # made synchronously
         say("stopping")
     say("stopped; an audit that was interrupted goes on with the next sweep")
 
 
-async def _run_until_told(deployment: RunnerDeployment, at_once: bool) -> None:
+async def _run_until_signal(deployment: RunnerDeployment, at_once: bool) -> None:
     """Run the deployment's sweeps, one at a time, until SIGINT or SIGTERM; then end the one that runs.
 
-    An interval begins with its end: a first sweep that is to come ``at_once`` is asked for.
+    The first run of an interval schedule comes after one interval, so a sweep ``at_once`` is requested.
 
-    Not `prefect.serve`: on SIGTERM it exits without awaiting the end of what it runs.
+    Not `prefect.serve`, which exits on SIGTERM without awaiting the end of its runs.
     """
-    runner, told = Runner(pause_on_shutdown=True, limit=1), asyncio.Event()
-    made = await runner.aadd_deployment(deployment)
+    runner, signalled = Runner(pause_on_shutdown=True, limit=1), asyncio.Event()
+    deployment_id = await runner.aadd_deployment(deployment)
     if at_once:
         async with get_client() as client:
-            await client.create_flow_run_from_deployment(made)
+            await client.create_flow_run_from_deployment(deployment_id)
     running = asyncio.create_task(runner.start())
-    await asyncio.sleep(0)  # it has set its own handler now
+    await asyncio.sleep(0)  # it has installed its own handler now
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
-    telling = asyncio.create_task(told.wait())
-    await asyncio.wait({running, telling}, return_when=asyncio.FIRST_COMPLETED)
+        asyncio.get_running_loop().add_signal_handler(number, signalled.set)
+    waiting = asyncio.create_task(signalled.wait())
+    await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
     if not running.done():
         await runner.astop()
-    telling.cancel()
+    waiting.cancel()
     await running
 
 
@@ -129,7 +129,7 @@ def deployment_name(place: str) -> str:
 
 @contextmanager
 def _server(say: Say) -> Iterator[str]:
-    """The API of a Prefect server: one that is there, else one that runs as long as this block."""
+    """The API of a running Prefect server, else of one that runs as long as this block."""
     url = server_url()
     if url is not None:
         if not is_healthy(url):
@@ -139,7 +139,7 @@ def _server(say: Say) -> Iterator[str]:
         yield url
         return
     say("starting a Prefect server")
-    server = OwnServer(PREFECT_SERVER_API_PORT.value(), schedules=True)
+    server = LocalServer(PREFECT_SERVER_API_PORT.value(), schedules=True)
     try:
         server.wait(SERVER_START_S)
         yield server.url
@@ -149,7 +149,7 @@ def _server(say: Say) -> Iterator[str]:
 
 @contextmanager
 def _watched(place: str, say: Say) -> Iterator[None]:
-    """Say what each sweep did, and when the next one comes."""
+    """Print the result of each sweep, and when the next one starts."""
     ended = threading.Event()
 
     def watch() -> None:

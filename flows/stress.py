@@ -1,4 +1,4 @@
-"""The flow `stress_attribution`: which change of the images breaks their attribution?"""
+"""The flow `stress_attribution`: tests which changes of the images break their attribution."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from prefect import flow
 
-from actors.stages.transform_images import perturb
+from actors.stages.transform_images import transform_images
 from actors.workers.transform_images import PERTURBATIONS
 from flows.attribute import AttributedImages, answer, embed_suspect, open_attribution
 from flows.inputs import list_set
-from flows.runtime.runtime import running
+from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec
 from flows.tasks import embed_set
 from scoring.attribution.attribute import REJECT, UNKNOWN
@@ -19,19 +19,19 @@ from scoring.attribution.attribute import REJECT, UNKNOWN
 
 @dataclass(frozen=True)
 class StressedAttribution:
-    """The answer for the images as they are, and for each perturbation of them, by name."""
+    """The answer for the images as they are, and for each perturbation by its name."""
 
     plain: AttributedImages
     perturbed: dict[str, AttributedImages]
 
     def same(self, name: str) -> bool:
-        """Whether a perturbation left verdict and first candidate as they were."""
+        """Whether verdict and first candidate are the same after a perturbation."""
         changed, plain = self.perturbed[name].answer, self.plain.answer
         return (changed.verdict, changed.candidates[0].maker) == (plain.verdict, plain.candidates[0].maker)
 
     @property
     def sentence(self) -> str:
-        """What breaks the attribution, in words."""
+        """The perturbations that break the attribution, in words."""
         broken = [name for name in self.perturbed if not self.same(name)]
         if not broken:
             return f"none of {', '.join(self.perturbed)} changes the answer"
@@ -40,26 +40,31 @@ class StressedAttribution:
     def to_json(self) -> dict[str, Any]:
         """All answers as plain values."""
         perturbed = {
-            name: {**found.to_json(), "same_answer": self.same(name)} for name, found in self.perturbed.items()
+            name: {**answered.to_json(), "same_answer": self.same(name)} for name, answered in self.perturbed.items()
         }
         return {**self.plain.to_json(), "perturbed": perturbed, "stress_sentence": self.sentence}
 
 
 @flow(name="stress_attribution", persist_result=False, validate_parameters=False)
 def stress_attribution(
-    spec: AuditSpec, images: str, label: str = "images", *, reject: float = REJECT, unknown: float = UNKNOWN
+    runtime: Runtime,
+    spec: AuditSpec,
+    images: str,
+    label: str = "images",
+    *,
+    reject: float = REJECT,
+    unknown: float = UNKNOWN,
 ) -> StressedAttribution:
     """Attribute a set as it is, and after each change in `actors.workers.transform_images.PERTURBATIONS`.
 
     Raises:
         InputError: see `flows.attribute.attribute_images`.
     """
-    with running() as runtime:
-        opened = open_attribution(runtime, spec, reject, unknown)
-        plain = answer(runtime, opened, images, embed_suspect(runtime, opened, images, label), label)
-        perturbed = {}
-        for name in PERTURBATIONS:
-            changed = perturb(runtime.bench(spec), list_set(runtime, images), name, label)
-            table = embed_set(spec, opened.reference.facts, list_set(runtime, changed), f"{label} ({name})")
-            perturbed[name] = answer(runtime, opened, images, table, f"{label} ({name})", perturbation=name)
-        return StressedAttribution(plain, perturbed)
+    opened = open_attribution(runtime, spec, reject, unknown)
+    plain = answer(runtime, opened, images, embed_suspect(runtime, opened, images, label), label)
+    perturbed = {}
+    for name in PERTURBATIONS:
+        changed = transform_images(runtime.context(spec), list_set(runtime, images), name, label)
+        table = embed_set(runtime, spec, opened.reference.facts, list_set(runtime, changed), f"{label} ({name})")
+        perturbed[name] = answer(runtime, opened, images, table, f"{label} ({name})", perturbation=name)
+    return StressedAttribution(plain, perturbed)

@@ -1,8 +1,12 @@
 """A sweep: audit every release of a spec that is new, changed or stale, once, whoever else sweeps at the time.
 
 Each release is audited under a claim (`storage.claims`), so that two sweeps share the work. One that fails is recorded
-(`flows.registry.failures`)
-and does not stop the others. A release that arrives while the sweep runs is taken by the next.
+(`flows.registry.failures`) and does not stop the others. A release that arrives during a sweep waits for the next.
+
+A release may still be uploading. The convention: ``release.yaml`` is written last, and the images of a version do not
+change afterwards. Where nobody keeps to it, two cheap fingerprints of names, sizes and ETags guard the audit: that of
+the listing, and one just before the audit, at least ``settle_s`` later. If they agree, the listing was complete and is
+the state that is audited, so nothing is listed twice. If not, the release waits for the next sweep.
 """
 
 from __future__ import annotations
@@ -14,23 +18,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from flows.audit import audit_release, known_reference
-from flows.inputs import reference_key
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows.audit import audit_release, built_reference
 from flows.orchestration.events import announce, announced
-from flows.registry import expected_audit
-from flows.registry.failures import forget_failure, save_failure, seen, work_name
+from flows.registry.expected_audit import StoredReference, expected_audit
+from flows.registry.failures import attempt_digest, forget_failure, save_failure, work_name
 from flows.registry.registry import Entry, registry_of
-from flows.registry.upload import look, settled
 from flows.report.publish import publish
+from flows.results.identity import Reference, reference_key
 from flows.results.outcome import COPYING, NO_COPYING, AuditOutcome, load_outcome
-from flows.runtime.runtime import running
-from flows.spec.live_spec import load_catalogue
+from flows.runtime.runtime import Runtime
+from flows.spec.live_spec import load_live_spec
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from storage.claims import Claims
 from storage.digest import short
 from storage.errors import InputError, LayerprintError
-from storage.image_sets.manifest import Manifest
-from storage.image_sets.open import list_images
+from storage.image_sets.open import fingerprint
 from storage.objects.open import open_store
 
 SETTLE_S = 10.0
@@ -46,20 +52,20 @@ class SweepReport:
         audited: The audits that it made.
         failures: Releases that cannot be audited, by label or by the URI of their file.
         left: Releases that were left alone, and why.
-        standing: Verdict of each release that was audited before, under the spec as it is.
-        unpublished: What could not be made for people of an audit (a picture, the report), and why.
+        current: Verdict of each release that was audited before as the spec asks.
+        unpublished: Pictures and reports of audits that could not be made, and why.
     """
 
     audited: list[AuditOutcome] = field(default_factory=list)
     failures: dict[str, LayerprintError] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
-    standing: dict[str, str] = field(default_factory=dict)
+    current: dict[str, str] = field(default_factory=dict)
     unpublished: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def verdicts(self) -> dict[str, str]:
         """The verdict of every release that has one."""
-        return {**self.standing, **{outcome.label: outcome.verdict for outcome in self.audited}}
+        return {**self.current, **{outcome.label: outcome.verdict for outcome in self.audited}}
 
     @property
     def passed(self) -> bool:
@@ -71,7 +77,7 @@ class SweepReport:
         return {
             "sentence": self.sentence,
             "audits": [outcome.to_json() for outcome in self.audited],
-            "current": self.standing,
+            "current": self.current,
             "failures": [
                 {"release": label, "error": error.found, "remedy": error.remedy}
                 for label, error in self.failures.items()
@@ -82,98 +88,103 @@ class SweepReport:
 
     @property
     def sentence(self) -> str:
-        """What came of it, in one line."""
+        """The result in one line."""
         if self.audited:
             flagged = sum(outcome.verdict == COPYING for outcome in self.audited)
-            said = [f"audited {len(self.audited)}" + (f" ({flagged} flagged)" if flagged else "")]
+            parts = [f"audited {len(self.audited)}" + (f" ({flagged} flagged)" if flagged else "")]
         else:
-            said = ["audited nothing" if self.failures else "nothing to do"]
-        counts = {"current": len(self.standing), "cannot be audited": len(self.failures), "left": len(self.left)}
-        said += [f"{count} {what}" for what, count in counts.items() if count]
-        return ", ".join(said)
+            parts = ["audited nothing" if self.failures else "nothing to do"]
+        counts = {"current": len(self.current), "cannot be audited": len(self.failures), "left": len(self.left)}
+        parts += [f"{count} {what}" for what, count in counts.items() if count]
+        return ", ".join(parts)
 
 
-def sweep(spec_uri: str, settle_s: float = SETTLE_S) -> SweepReport:
+def sweep(runtime: Runtime, spec_uri: str, settle_s: float = SETTLE_S) -> SweepReport:
     """Audit what is due under a spec.
 
     Args:
+        runtime: The runtime of the command.
         spec_uri: Path or ``s3://`` URI of the spec.
-        settle_s: A release must not change for so long before it is audited.
+        settle_s: A release that changes within so many seconds is left to the next sweep.
 
     Raises:
         LayerprintError: the spec cannot be used, or its reference cannot be built.
     """
     report = SweepReport()
-    with running():
-        catalogue = load_catalogue(spec_uri)
-        spec, entries = catalogue.spec, registry_of(catalogue)
-        if any(entry.standing.due for entry in entries):
-            if not _reference_built(spec, entries, report):
-                return report
-            entries = registry_of(catalogue)  # only a built reference says which audits it asks for
+    live = load_live_spec(spec_uri)
+    spec, entries = live.spec, registry_of(runtime, live)
+    listed_at = time.monotonic()
+    if not any(entry.state.due for entry in entries):
         _note(spec, entries, report)
-        due = [entry.release for entry in entries if entry.standing.due and entry.release is not None]
-        calm = settled([release.images for release in due], settle_s)
-        for release in due:
-            if release.images in calm:
-                _audit_claimed(spec, release, calm[release.images], report)
-            else:
-                report.left[release.label] = f"it changed within {settle_s:g} s: it is still being uploaded"
+        return report
+    reference = _reference(runtime, spec)
+    if reference is None:
+        waiting = [entry.label for entry in entries if entry.state.due]
+        report.left.update(dict.fromkeys(waiting, "another process builds the reference now"))
+        return report
+    entries = registry_of(runtime, live)  # only a built reference says which audits it asks for
+    _note(spec, entries, report)
+    due = [entry.release for entry in entries if entry.state.due and entry.release is not None]
+    if due:
+        time.sleep(max(0.0, listed_at + settle_s - time.monotonic()))
+    for release in due:
+        _audit_claimed(runtime, spec, reference, release, report)
     return report
 
 
-def _reference_built(spec: AuditSpec, entries: list[Entry], report: SweepReport) -> bool:
-    """Build the reference, unless another process is at it; then all that is due is left alone."""
-    with Claims(open_store(spec.store)).hold(short(reference_key(spec))) as mine:
-        if mine:
-            known_reference(spec)
-            return True
-    due = [entry.label for entry in entries if entry.standing.due]
-    report.left.update(dict.fromkeys(due, "another process builds the reference now"))
-    return False
+@flow(name="sweep_releases", persist_result=False, validate_parameters=False)
+def sweep_releases(runtime: Runtime, spec: str, settle_s: float = SETTLE_S) -> State[SweepReport]:
+    """`sweep` as a flow, whose final state carries the sentence of the report."""
+    report = sweep(runtime, spec, settle_s)
+    return Completed(message=report.sentence, data=report)
+
+
+def _reference(runtime: Runtime, spec: AuditSpec) -> Reference | None:
+    """The built reference; None while another process builds it."""
+    with Claims(open_store(spec.store)).hold(short(reference_key(spec))) as ours:
+        return built_reference(runtime, spec) if ours else None
 
 
 def _note(spec: AuditSpec, entries: list[Entry], report: SweepReport) -> None:
-    """Put what is not due into the report, and announce audits of which nobody was told."""
+    """Put what is not due into the report, and announce audits that were not announced yet."""
     store = open_store(spec.store)
-    told = announced(store)
+    done = announced(store)
     for entry in entries:
-        state, reason = entry.standing.state, entry.standing.reason
-        if entry.standing.due:
+        state, reason, due = entry.state
+        if due:
             continue
         if state == "failed":
-            report.failures[entry.label] = InputError(reason, "mend the release: the next sweep looks at it again")
+            report.failures[entry.label] = InputError(reason, "fix the release: the next sweep checks it again")
         elif state == "auditing now":
             report.left[entry.label] = f"audited now {reason}"
         elif entry.audit is not None:
-            report.standing[entry.label] = str(entry.audit["verdict"])
-            outcome = load_outcome(store, entry.audit["audit_id"]) if entry.audit["audit_id"] not in told else None
+            report.current[entry.label] = str(entry.audit["verdict"])
+            outcome = load_outcome(store, entry.audit["audit_id"]) if entry.audit["audit_id"] not in done else None
             if outcome is not None:
                 announce(store, outcome)
 
 
-def _audit_claimed(spec: AuditSpec, release: ReleaseSpec, calm: str, report: SweepReport) -> None:
-    """Audit a release that no other process audits, if it is as it was seen."""
+def _audit_claimed(
+    runtime: Runtime, spec: AuditSpec, reference: Reference, release: ReleaseSpec, report: SweepReport
+) -> None:
+    """Audit a release that no other process audits, if it is still as it was listed."""
     store, name = open_store(spec.store), work_name(spec, release)
-    with Claims(store).hold(name) as mine:
-        if not mine:
+    manifest = runtime.listed(release.images)
+    with Claims(store).hold(name) as ours:
+        if not ours:
             report.left[release.label] = "another process audits it now"
             return
-        if look(release.images) != calm:
-            report.left[release.label] = "it changed during the sweep"
+        if fingerprint(release.images) != manifest.fingerprint:
+            report.left[release.label] = "it changed since it was listed: it may still be uploading"
             return
-        try:
-            manifest = list_images(release.images)
-        except LayerprintError as error:
-            report.failures[release.label] = error
-            return
-        with _recorded(spec, release, manifest, report):
-            asked = expected_audit.wanted_audit(spec, expected_audit.known_reference(spec), release, manifest).audit_id
-            found = load_outcome(store, asked) if asked else None
-            if found is not None:  # another sweep was faster
-                report.standing[release.label] = found.verdict
+        with _recorded(runtime, spec, release, report):
+            stored = StoredReference(reference.facts, reference.digest)
+            audit_id = expected_audit(spec, stored, release, manifest).audit_id
+            earlier = load_outcome(store, audit_id) if audit_id else None
+            if earlier is not None:  # another sweep was faster
+                report.current[release.label] = earlier.verdict
                 return
-            outcome = audit_release(spec, release)
+            outcome = audit_release(runtime, spec, release)
             report.audited.append(outcome)
             forget_failure(store, name)
             if missing := publish(spec, release, outcome):
@@ -181,7 +192,7 @@ def _audit_claimed(spec: AuditSpec, release: ReleaseSpec, calm: str, report: Swe
 
 
 @contextmanager
-def _recorded(spec: AuditSpec, release: ReleaseSpec, manifest: Manifest, report: SweepReport) -> Iterator[None]:
+def _recorded(runtime: Runtime, spec: AuditSpec, release: ReleaseSpec, report: SweepReport) -> Iterator[None]:
     """Record why a release could not be audited, so that the others go on."""
     try:
         yield
@@ -189,5 +200,6 @@ def _recorded(spec: AuditSpec, release: ReleaseSpec, manifest: Manifest, report:
         if not isinstance(error, LayerprintError):
             _log.exception("%s could not be audited", release.label)
         store, name = open_store(spec.store), work_name(spec, release)
-        saw = seen(spec, release, manifest.digest)
-        report.failures[release.label] = save_failure(store, name, release.label, error, saw, time.time()).error()
+        attempt = attempt_digest(spec, release, runtime.listed(release.images).digest)
+        failure = save_failure(store, name, release.label, error, attempt, time.time())
+        report.failures[release.label] = failure.error()

@@ -17,7 +17,7 @@ from actors.stages import (
 from actors.stages.profile import profile as make_profile
 from actors.workers.profile import SetProfile
 from flows.results.identity import Reference
-from flows.runtime.runtime import running
+from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec
 from scoring.presets import PRESETS
 from scoring.score.cells import MIN_HELD_OUT
@@ -27,7 +27,7 @@ from storage.vectors.tables import EmbeddingTable
 
 
 def is_retried(_task: Any, _run: Any, state: Any) -> bool:
-    """Whether a task that failed is tried again by Prefect."""
+    """Whether Prefect runs a failed task again."""
     return may_pass(state.result(raise_on_failure=False))
 
 
@@ -37,6 +37,7 @@ EMBED_TAG = "layerprint-embed"
 
 RETRIED: dict[str, Any] = {
     "cache_policy": NO_CACHE,
+    "persist_result": False,
     "retries": 2,
     "retry_delay_seconds": [2, 10],
     "retry_condition_fn": is_retried,
@@ -50,73 +51,67 @@ _embedding_stage = task(**RETRIED, tags={EMBED_TAG})
 
 
 @_stage
-def resolve_encoder(spec: AuditSpec) -> EncoderFacts:
+def resolve_encoder(runtime: Runtime, spec: AuditSpec) -> EncoderFacts:
     """Load the encoder once to know what it is."""
-    with running() as runtime:
-        return embed_stage.resolve_encoder(runtime.bench(spec), spec.encoder.config())
+    return embed_stage.resolve_encoder(runtime.context(spec), spec.encoder.config())
 
 
 @_embedding_stage
-def embed_set(spec: AuditSpec, facts: EncoderFacts, manifest: Manifest, label: str) -> EmbeddingTable:
+def embed_set(runtime: Runtime, spec: AuditSpec, facts: EncoderFacts, manifest: Manifest, label: str) -> EmbeddingTable:
     """Embed one image set."""
-    with running() as runtime:
-        done = embed_stage.embed(
-            runtime.bench(spec),
-            spec.encoder.config(),
-            facts,
-            manifest,
-            runtime.embed_settings(spec),
-            label,
-        )
-        runtime.forward_images += done.forward_images
-        return done.table
+    done = embed_stage.embed(
+        runtime.context(spec),
+        spec.encoder.config(),
+        facts,
+        manifest,
+        runtime.embed_settings(spec),
+        label,
+    )
+    runtime.forward_images += done.forward_images
+    return done.table
 
 
 @_stage
 def finish_reference(
-    spec: AuditSpec, facts: EncoderFacts, train: EmbeddingTable, held_out: EmbeddingTable
+    runtime: Runtime, spec: AuditSpec, facts: EncoderFacts, train: EmbeddingTable, held_out: EmbeddingTable
 ) -> Reference:
-    """Partition and index train, search the held-out images, list contaminated ones, check the rest."""
+    """Partition and index train, search the held-out images, leave out contaminated ones, check the rest."""
     scoring = spec.scoring
     metric = PRESETS[scoring.preset].metric
-    with running() as runtime:
-        bench = runtime.bench(spec)
-        mode = reference_stage.settled_search(
-            bench.store, train, held_out, scoring.search, scoring.preset, scoring.components, scoring.cells
+    context = runtime.context(spec)
+    mode = reference_stage.settled_search(
+        context.store, train, held_out, scoring.search, scoring.preset, scoring.components, scoring.cells
+    )
+    settings = reference_stage.PartitionSettings(scoring.components, scoring.cells, scoring.seed, mode)
+    tables = reference_stage.finish_reference(context, (train, held_out), list(facts.dims), settings, metric)
+    if tables.held_out_images < MIN_HELD_OUT:
+        raise InputError(
+            f"reference.held_out: {tables.contaminated_images} of {held_out.rows} images are (nearly) training "
+            f"images, {tables.held_out_images} are left, at least {MIN_HELD_OUT} are needed",
+            "give held-out images that were never trained on",
         )
-        settings = reference_stage.PartitionSettings(scoring.components, scoring.cells, scoring.seed, mode)
-        tables = reference_stage.finish_reference(bench, (train, held_out), list(facts.dims), settings, metric)
-        if tables.held_out_images < MIN_HELD_OUT:
-            raise InputError(
-                f"reference.held_out: {tables.contaminated_images} of {held_out.rows} images are (nearly) train "
-                f"images, {tables.held_out_images} are left, at least {MIN_HELD_OUT} are needed",
-                "give held-out images that were never trained on",
-            )
-        return Reference(facts, tables, reference_stage.check_reference(bench, tables))
+    return Reference(facts, tables, reference_stage.check_reference(context, tables))
 
 
 @_stage
-def search_set(spec: AuditSpec, reference: Reference, table: EmbeddingTable, label: str) -> str:
-    """Find each image's nearest train images per layer."""
+def search_set(runtime: Runtime, spec: AuditSpec, reference: Reference, table: EmbeddingTable, label: str) -> str:
+    """Find each image's nearest training images per layer."""
     built = reference.tables
-    with running() as runtime:
-        bench = runtime.bench(spec)
-        return search_stage.search(bench, table, built.layers, built.partition, built.metric, built.search, label)
+    context = runtime.context(spec)
+    return search_stage.search(context, table, built.layers, built.partition, built.metric, built.search, label)
 
 
 @_stage
 def score_release(
-    spec: AuditSpec, reference: Reference, table: EmbeddingTable, nearest: str, label: str
+    runtime: Runtime, spec: AuditSpec, reference: Reference, table: EmbeddingTable, nearest: str, label: str
 ) -> score_stage.Scored:
     """Score a release in every layer and join the layers."""
-    with running() as runtime:
-        return score_stage.score(runtime.bench(spec), reference.tables, table, nearest, label)
+    return score_stage.score(runtime.context(spec), reference.tables, table, nearest, label)
 
 
 @_stage
 def profile_set(
-    spec: AuditSpec, reference: Reference, table: EmbeddingTable, nearest: str, label: str
+    runtime: Runtime, spec: AuditSpec, reference: Reference, table: EmbeddingTable, nearest: str, label: str
 ) -> SetProfile | None:
     """Make the profile of an image set."""
-    with running() as runtime:
-        return make_profile(runtime.bench(spec), reference.tables, table, nearest, label)
+    return make_profile(runtime.context(spec), reference.tables, table, nearest, label)

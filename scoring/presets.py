@@ -1,4 +1,4 @@
-"""The scoring presets, and the distances they use."""
+"""The scoring presets and their distances."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Preset:
     """A named way of scoring.
 
     Attributes:
-        name: Its name.
+        name: Name in the spec.
         metric: Metric of the nearest distances.
     """
 
@@ -24,7 +24,7 @@ PRESETS: dict[str, Preset] = {
     "meehan": Preset("meehan", "euclidean"),
     "default": Preset("default", "euclidean"),
 }
-"""``paper`` reproduces He et al. 2024, ``meehan`` Meehan et al. 2020; ``default`` reads Â before C_T."""
+"""``paper`` reproduces He et al. 2024, ``meehan`` Meehan et al. 2020; ``default`` is read by Â rather than by C_T."""
 
 
 Metric = Literal["euclidean", "abs_cosine"]

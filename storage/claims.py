@@ -1,11 +1,11 @@
-"""Who is at which work: claims in the store, so that two processes do not do the same work at the same time.
+"""Claims in the store, so that two processes do not do the same work at the same time.
 
-A claim is the object ``claims/<name>/<generation>.json``; the highest generation counts. It is taken by putting the
-next generation if absent, so of many takers one wins, and it lives as long as its holder renews it: a claim whose
-holder is killed expires after the lease, or at once for whoever can see that the process is gone. The clocks of the
-machines must agree to within a part of the lease.
+A claim is the object ``claims/<name>/<generation>.json``; the highest generation counts. A process takes it by putting
+the next generation if absent, so exactly one wins, and keeps it by renewing it. The claim of a killed process expires
+after the lease, or at once for a process that can see that its holder is gone. The clocks of the machines must agree to
+within a fraction of the lease.
 
-A claim saves work and guards nothing: stages may be repeated, and publish their results by put-if-absent.
+Claims only save work; correctness does not depend on them: stages may be repeated, and publish by put-if-absent.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from storage.errors import StoreError
+from storage.layout import claim_folder, claim_key
 from storage.objects.base import ObjectMissingError, ObjectStore
 
 LEASE_S = 120.0
@@ -34,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who holds a claim, and until when (seconds since 1970) if it is not renewed."""
+    """The holder of a claim, and when it expires unless renewed (seconds since 1970)."""
 
     token: str
     host: str
@@ -44,14 +45,14 @@ class Claim:
     expires: float
 
     def lives(self, now: float) -> bool:
-        """Whether its holder may still be at work."""
+        """Whether its holder may still be working."""
         if now >= self.expires:
             return False
         return self.space != process_space() or _is_running(self.pid)
 
     @property
     def holder(self) -> str:
-        """Who it is, for people."""
+        """A description of the holder."""
         return f"process {self.pid} on {self.host}"
 
 
@@ -68,18 +69,18 @@ class Claims:
         self._lease_s = lease_s
 
     def holder(self, name: str) -> Claim | None:
-        """The living claim of this name."""
+        """The live claim of this name."""
         _, claim = self._latest(name)
         return claim if claim is not None and claim.lives(time.time()) else None
 
     @contextmanager
     def hold(self, name: str) -> Iterator[bool]:
-        """Hold a claim during the block; False when another process holds it."""
+        """Hold a claim during the block; yields False if another process holds it."""
         generation, claim = self._take(name)
         if claim is None:
             yield False
             return
-        key, ended = _key(name, generation), threading.Event()
+        key, ended = claim_key(name, generation), threading.Event()
         renewing = threading.Thread(target=self._renew, args=(key, claim, ended), daemon=True, name=f"claim-{name}")
         renewing.start()
         try:
@@ -95,14 +96,14 @@ class Claims:
         if current is not None and current.lives(now):
             return before, None
         mine = Claim(uuid.uuid4().hex, platform.node(), process_space(), os.getpid(), now, now + self._lease_s)
-        if not self._store.put_if_absent(_key(name, before + 1), _to_json(mine)):
+        if not self._store.put_if_absent(claim_key(name, before + 1), _to_json(mine)):
             return before, None
         generations = self._generations(name)
-        if generations[-1] != before + 1:  # we looked before others took, gave back and cleaned up
-            self._store.delete(_key(name, before + 1))
+        if generations[-1] != before + 1:  # others took, released and cleaned up since we looked
+            self._store.delete(claim_key(name, before + 1))
             return before, None
         for old in generations[:-1]:
-            self._store.delete(_key(name, old))
+            self._store.delete(claim_key(name, old))
         return before + 1, mine
 
     def _renew(self, key: str, claim: Claim, ended: threading.Event) -> None:
@@ -116,19 +117,15 @@ class Claims:
         """The highest generation (0: none yet), and its claim."""
         for generation in reversed(self._generations(name)):
             try:
-                return generation, Claim(**json.loads(self._store.get(_key(name, generation))))
-            except ObjectMissingError:  # taken and cleaned up since it was listed: a higher one is there
+                return generation, Claim(**json.loads(self._store.get(claim_key(name, generation))))
+            except ObjectMissingError:  # cleaned up since it was listed: there is a higher one
                 continue
         return 0, None
 
     def _generations(self, name: str) -> list[int]:
-        prefix = f"claims/{name}/"
-        found = (info.key.removeprefix(prefix).removesuffix(".json") for info in self._store.list(prefix))
-        return sorted(int(one) for one in found if one.isdecimal())
-
-
-def _key(name: str, generation: int) -> str:
-    return f"claims/{name}/{generation:08d}.json"
+        prefix = claim_folder(name)
+        names = (info.key.removeprefix(prefix).removesuffix(".json") for info in self._store.list(prefix))
+        return sorted(int(name) for name in names if name.isdecimal())
 
 
 def _to_json(claim: Claim) -> bytes:
@@ -137,7 +134,7 @@ def _to_json(claim: Claim) -> bytes:
 
 @lru_cache(maxsize=1)
 def process_space() -> str:
-    """A name of the space in which process ids are unique: the machine since it booted, or the container on it."""
+    """Names the space in which process ids are unique: a boot of the machine and a container on it."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
@@ -150,6 +147,6 @@ def _is_running(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it is there, and another user's
+    except PermissionError:  # it exists, and belongs to another user
         return True
     return True

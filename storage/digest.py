@@ -1,4 +1,4 @@
-"""Identity: the same resolved input has the same digest, anything else has another one."""
+"""Identity: equal resolved inputs have equal digests, different ones have different digests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def digest(**parts: object) -> str:
     """SHA-256 over named JSON values.
 
     Args:
-        parts: Named values that JSON can hold; order of names does not matter.
+        parts: Named JSON values, in any order.
 
     Returns:
         64 hexadecimal characters.
@@ -25,5 +25,5 @@ def digest(**parts: object) -> str:
 
 
 def short(full: str) -> str:
-    """The first 16 characters: enough for names of tables and files."""
+    """The first 16 characters, for names of tables and files."""
     return full[:16]

@@ -1,10 +1,10 @@
-"""The errors that layerprint raises on purpose.
+"""The errors that layerprint raises deliberately.
 
 ::
 
     LayerprintError        exit 1   anything that is not the user's input
     ├── StoreError         exit 2   object storage: bucket, credentials, network
-    │   └── StoreUnavailableError   it may pass by itself: 503, timeouts, a broken connection
+    │   └── StoreUnavailableError   temporary: 503, timeouts, a broken connection
     ├── InputError         exit 2   spec, images, weights, arguments
     └── StageError         exit 1   work that failed after its retries
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 
 class LayerprintError(Exception):
-    """Base of all errors raised on purpose.
+    """Base of all errors raised deliberately.
 
     Args:
         found: What was found, and where (names the field, file or object and the value).
@@ -41,7 +41,7 @@ class StoreError(LayerprintError):
 
 
 class StoreUnavailableError(StoreError):
-    """Object storage did not answer, after all attempts; a later run may find it well again."""
+    """Object storage did not answer after all attempts; a later run may succeed."""
 
 
 class InputError(LayerprintError):
@@ -55,10 +55,10 @@ class StageError(LayerprintError):
 
 
 def may_pass(error: object) -> bool:
-    """Whether the same work may succeed when it is done again at once: the one rule for retries.
+    """Whether repeating the same work at once may succeed: the only rule for retries.
 
-    A store that did not answer, a broken connection, a stage whose processes died. Not what the user gave, and not a
-    store that refuses, is full or holds a damaged table: that stays so until someone mends it.
+    True for a store that did not answer, a broken connection, and a stage whose processes died. False for bad input and
+    for a store that refuses us, is full or has a damaged table, until someone fixes it.
 
     >>> may_pass(StoreUnavailableError("s3://b: 503", "")), may_pass(StoreError("s3://b: the table is damaged", ""))
     (True, False)

@@ -74,7 +74,7 @@ class RayHead:
         deadline = time.monotonic() + 90
         while True:
             try:
-                self.jobs().going_on()
+                self.jobs().unfinished()
                 return self
             except LayerprintError:
                 if self._process.poll() is not None or time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""What an encoder is, in words and digests; free of torch, so that the driver can know it."""
+"""The configuration and the facts of an encoder; free of torch, so that the driver can import it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:
-    """What the user asks for; see the spec for the meaning of each field.
+    """The requested encoder; the spec documents each field.
 
-    ``harmonise`` is the JPEG quality that every image is re-encoded at first, None for as it is. ``model_args`` is a
-    JSON object, so that a configuration can be hashed and sent. ``weights`` is ``hub``,
-    ``random``, a path or an s3:// URI. ``layers`` is None for all. ``precision`` is that of the matrix products;
-    embeddings are float32 in any case.
+    ``harmonise`` is the JPEG quality at which every image is first re-encoded, None for no re-encoding. ``model_args``
+    is a JSON object, so that a configuration can be hashed and sent. ``weights`` is ``hub``, ``random``, a path or an
+    s3:// URI. ``layers`` is None for all. ``precision`` is that of the matrix products; embeddings are always float32.
     """
 
     model: str
@@ -32,7 +31,7 @@ class EncoderConfig:
 
 
 def unusual(precision: Precision) -> dict[str, str]:
-    """The precision as a part of a digest: of float32 it is none, so that older digests stay.
+    """The precision as a part of a digest; float32 adds nothing, so that older digests stay.
 
     >>> unusual("float32"), unusual("bfloat16")
     ({}, {'precision': 'bfloat16'})
@@ -42,9 +41,9 @@ def unusual(precision: Precision) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class EncoderFacts:
-    """The resolved encoder: everything that decides what its embeddings are, and their digest.
+    """The resolved encoder: everything that decides its embeddings, and the digest of all that.
 
-    ``dims`` gives the vector length of each used layer; ``names`` says what the layer is.
+    ``dims`` is the vector length of each used layer, ``names`` its name.
     """
 
     digest: str

@@ -1,4 +1,4 @@
-"""From the bytes of a stranger's file to an RGB image, or a reason why not."""
+"""Decodes an untrusted file into an RGB image, or gives the reason why it cannot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
-# Pillow warns of oddities that the checks below decide. Not `catch_warnings`: it swaps the filters of the whole
+# Pillow warns of oddities that the checks below handle. Not `catch_warnings`: it swaps the filters of the whole
 # process, and decoding runs in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -22,7 +22,7 @@ MAX_PIXELS = 64_000_000
 """Pixels of the largest image that is decoded: a file of a few kilobytes can claim gigabytes."""
 
 LARGE_PIXELS = 4_000_000
-"""Larger images are decoded one at a time: a decode holds up to four copies of 3 or 4 bytes a pixel."""
+"""Larger images are decoded one at a time: a decode holds up to four copies of 3 or 4 bytes per pixel."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 _GIF = (b"GIF87a", b"GIF89a")
@@ -44,12 +44,12 @@ _STANDARD_LUMINANCE = np.array(
 
 
 class UnreadableImageError(Exception):
-    """The file cannot be used as an image; the message is the reason that stands in `rejects`."""
+    """The file cannot be used as an image; the message is the reason in `rejects`."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """An RGB image and what its file says.
+    """An RGB image and the facts of its file.
 
     ``codec`` is for example ``PNG``, ``JPEG q75 4:2:0`` or ``array``; ``width`` and ``height`` are the file's own.
     """
@@ -68,7 +68,7 @@ def decode(content: bytes | NDArray[np.uint8]) -> DecodedImage:
         content: The bytes of a png, jpg, webp or bmp file, or an array (h, w) or (h, w, 3) uint8.
 
     Raises:
-        UnreadableImageError: with the reason.
+        UnreadableImageError: It cannot be decoded; the message is the reason.
     """
     if isinstance(content, np.ndarray):
         image = Image.fromarray(content).convert("RGB")
@@ -87,19 +87,19 @@ def decode(content: bytes | NDArray[np.uint8]) -> DecodedImage:
         if content.startswith(_GIF):
             raise UnreadableImageError("a GIF, of 256 colours or animated: convert it to PNG") from None
         raise UnreadableImageError("not a png, jpg, webp or bmp file") from None
-    except (UnreadableImageError, MemoryError):  # no memory says nothing of the file
+    except (UnreadableImageError, MemoryError):  # a lack of memory is not the file's fault
         raise
-    except Exception as error:  # a stranger's bytes make Pillow raise anything: it becomes a reject
+    except Exception as error:  # untrusted bytes can make Pillow raise anything: a reject
         raise UnreadableImageError(f"{type(error).__name__}: {error}"[:300]) from error
     return DecodedImage(rgb, sha, codec, width, height)
 
 
 def harmonised(image: DecodedImage, quality: int | None) -> DecodedImage:
-    """The image after one more JPEG encoding (4:2:0), so that sets of different codecs become comparable.
+    """Re-encode an image as JPEG (4:2:0), so that sets of different codecs become comparable.
 
     Args:
         image: A decoded image; its ``sha256`` stays that of its file.
-        quality: libjpeg quality, or None to leave it as it is.
+        quality: libjpeg quality, or None for no re-encoding.
     """
     if quality is None:
         return image
@@ -108,7 +108,7 @@ def harmonised(image: DecodedImage, quality: int | None) -> DecodedImage:
 
 
 def jpeg_bytes(rgb: Image.Image, quality: int, subsampling: str) -> bytes:
-    """An RGB image as a JPEG file."""
+    """Encode an RGB image as a JPEG file."""
     buffer = io.BytesIO()
     rgb.save(buffer, "JPEG", quality=quality, subsampling=subsampling)
     return buffer.getvalue()
@@ -135,11 +135,11 @@ def jpeg_quality(luminance: list[int]) -> int:
     >>> jpeg_quality([int(v) for v in (_STANDARD_LUMINANCE * 50 + 50) // 100])
     75
     """
-    found = np.asarray(luminance)[:64]
+    table = np.asarray(luminance)[:64]
     qualities = np.arange(1, 101)
     scale = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
     tables = np.clip((_STANDARD_LUMINANCE[None, :] * scale[:, None] + 50) // 100, 1, 255)
-    return int(qualities[np.abs(tables - found).sum(axis=1).argmin()])
+    return int(qualities[np.abs(tables - table).sum(axis=1).argmin()])
 
 
 def _check_size(image: Image.Image) -> None:
@@ -151,7 +151,7 @@ def _check_size(image: Image.Image) -> None:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Upright RGB: 16-bit grey is scaled (Pillow would clip it), transparency is laid on white."""
+    """Convert to upright RGB: 16-bit grey is scaled (Pillow would clip it), transparency is put on white."""
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I"):
         deep = np.asarray(upright).astype(np.uint32)
@@ -163,9 +163,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_square(image: Image.Image, size: int, resample: Image.Resampling) -> NDArray[np.uint8]:
-    """The preprocessing before normalisation: the central square, resized to `size`.
+    """Crop the central square and resize it to `size`, the preprocessing before normalisation.
 
-    Nothing outside the square is resized: a strip of one pixel's height would become gigabytes.
+    Only the square is resized: resizing the whole of a one-pixel strip would take gigabytes.
 
     Returns:
         (size, size, 3) uint8.

@@ -26,30 +26,30 @@ from actors.encoder.weights import local_weights
 from storage.digest import digest
 from storage.errors import InputError
 
-# What timm and torch raise of arguments, sizes and tensors that do not fit together.
+# What timm and torch raise when arguments, sizes and tensors do not fit together.
 _MODEL_ERRORS = (RuntimeError, AssertionError, TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
 
 
 class Encoder:
     """A loaded model on its device.
 
-    On a CPU a batch is cut into `passes` parts that go through the model side by side, one thread each: torch's own
-    threads wait for each other in every layer, those of a pass only at its end. Two cores that also read and decode
-    images embed 35 % more with 2 passes of one thread than with one pass of 2 threads, idle ones 6 %.
+    On a CPU a batch is cut into `passes` parts that go through the model in parallel, one thread each: torch's own
+    threads synchronise in every layer, parallel passes only at their end. Two cores that also read and decode images
+    embed 35 % more with 2 passes of one thread than with one pass of 2 threads; idle cores 6 %.
 
     Args:
         config: What to load.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        passes: How many forward passes at a time; 1 uses torch's threads as they are set.
+        passes: Number of parallel forward passes; 1 uses torch's threads as they are set.
 
     Raises:
-        InputError: unknown model, weights that do not fit, a pooling or layer that the model does not have.
+        InputError: The model is unknown, the weights do not fit, or it lacks the pooling or a layer.
     """
 
     def __init__(self, config: EncoderConfig, device: str = "cpu", passes: int = 1) -> None:
         self.config = config
         self.device = torch.device(device)
-        torch.backends.cudnn.allow_tf32 = False  # float32 is float32; cuDNN's convolutions would take 10 bits of it
+        torch.backends.cudnn.allow_tf32 = False  # TF32 keeps only 10 bits of the mantissa
         self.model = load_model(config)
         data = resolve_model_data_config(self.model)
         self._tap = _Tap(self.model, config.pooling)
@@ -61,7 +61,7 @@ class Encoder:
         self._std = torch.tensor(data["std"], device=self.device).view(1, 3, 1, 1)
         self.model.to(self.device)
         self._passes = passes
-        self._side_by_side = ThreadPoolExecutor(passes, "pass", torch.set_num_threads, (1,)) if passes > 1 else None
+        self._parallel = ThreadPoolExecutor(passes, "pass", torch.set_num_threads, (1,)) if passes > 1 else None
 
     def embed(self, images: NDArray[np.uint8]) -> dict[int, NDArray[np.float32]]:
         """Embed a batch.
@@ -72,9 +72,9 @@ class Encoder:
         Returns:
             Layer → (b, d) float32.
         """
-        if self._side_by_side is None or len(images) < self._passes:
+        if self._parallel is None or len(images) < self._passes:
             return self._pass(images)
-        parts = list(self._side_by_side.map(self._pass, np.array_split(images, self._passes)))
+        parts = list(self._parallel.map(self._pass, np.array_split(images, self._passes)))
         return {k: np.concatenate([part[k] for part in parts]) for k in self.layers}
 
     def _pass(self, images: NDArray[np.uint8]) -> dict[int, NDArray[np.float32]]:
@@ -86,7 +86,7 @@ class Encoder:
             return {k: pooled[k].cpu().numpy() for k in self.layers}
 
     def _products(self) -> AbstractContextManager[object]:
-        """How the forward pass multiplies: autocast when a lower precision is asked for, else as the weights are."""
+        """The precision of matrix products: autocast for a lower one, else that of the weights."""
         if self.config.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=getattr(torch, self.config.precision))
@@ -105,15 +105,15 @@ class Encoder:
 
 
 class _Tap:
-    """Pools every layer's tokens while the forward pass runs, so that no layer's tokens are kept.
+    """Pools the tokens of every layer during the forward pass, so that no tokens are kept.
 
-    Layer 0 is what enters the first block (patch and position embedding); layer k the output of block k, before
-    the final norm. A model without blocks (a CNN) gives its stages as timm's ``forward_intermediates`` names them.
+    Layer 0 is the input of the first block (patch and position embedding), layer k the output of block k, before the
+    final norm. For a model without blocks (a CNN) layers are the stages of timm's ``forward_intermediates``.
     """
 
     def __init__(self, model: Any, pooling: Pooling) -> None:
         self._model = model
-        self._of_thread = threading.local()  # passes of several threads may run at once
+        self._of_thread = threading.local()  # several passes may run at once
         self._prefix = int(getattr(model, "num_prefix_tokens", 0))
         self._pooling = pooling
         blocks: list[Any] = list(getattr(model, "blocks", [])) if hasattr(model, "patch_embed") else []
@@ -130,7 +130,7 @@ class _Tap:
                 block.register_forward_hook(lambda _m, _args, output: self._keep(output))
 
     def name(self, layer: int) -> str:
-        """What a layer number means, in words."""
+        """The name of a layer."""
         if not self._has_tokens:
             return f"stage {layer}"
         return f"after block {layer}" if layer else "embedding output"
@@ -146,7 +146,7 @@ class _Tap:
         return pooled
 
     def _keep(self, tokens: torch.Tensor) -> None:
-        tokens = tokens.float()  # what autocast left in a lower precision is pooled in float32
+        tokens = tokens.float()  # autocast leaves a lower precision; pooling is in float32
         if self._pooling == "cls":
             self._of_thread.pooled.append(tokens[:, 0])
         elif tokens.ndim == 3:
@@ -159,7 +159,7 @@ def load_model(config: EncoderConfig) -> Any:
     """Create the timm model with its weights, in evaluation mode, without a classifier.
 
     Raises:
-        InputError: unknown model, arguments it does not take, weights that do not fit.
+        InputError: The model is unknown, its arguments are invalid, or the weights do not fit.
     """
     arguments = {"num_classes": 0, **json.loads(config.model_args)}
     if "img_size" not in arguments and _takes_img_size(config.model):
@@ -190,7 +190,7 @@ def read_state_dict(path: str) -> dict[str, torch.Tensor]:
     """Read a state dict without running code from the file (safetensors, or ``torch.load(weights_only=True)``).
 
     Raises:
-        InputError: the file is missing, or is not a plain state dict.
+        InputError: The file is missing, or not a plain state dict.
     """
     if not Path(path).is_file():
         raise InputError(f"encoder.weights: there is no file {path}", "give a .safetensors or .pth file, hub or random")
@@ -212,16 +212,16 @@ _RESAVE = "save it with safetensors.torch.save_file(model.state_dict(), …) and
 def _torch_load(path: str) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a stranger's pickle: torch raises whatever the bytes make it raise
+    except Exception as error:  # an untrusted pickle can make torch raise anything
         reason = f"{type(error).__name__}: {_first_line(error)}"
         raise InputError(f"encoder.weights: {path} cannot be read safely: {reason}", _RESAVE) from error
 
 
 def fit_state_dict(model: Any, weights: dict[str, torch.Tensor], config: EncoderConfig) -> None:
-    """Load a state dict into a model, resampling position embeddings to its size; nothing may be missing.
+    """Load a state dict into a model, resampling position embeddings to its size; no tensor may be missing.
 
     Raises:
-        InputError: names the tensors that are missing, foreign or of another shape.
+        InputError: Tensors are missing, unexpected or of another shape; the message names them.
     """
     adapt: Callable[..., dict[str, torch.Tensor]] | None = getattr(
         sys.modules[type(model).__module__], "checkpoint_filter_fn", None
@@ -261,7 +261,7 @@ def _model_error(config: EncoderConfig, error: RuntimeError) -> InputError:
 
 
 def _takes_img_size(model: str) -> bool:
-    """Transformers are made for one image size; CNNs refuse the argument."""
+    """Whether the model takes an image size: transformers do, CNNs refuse the argument."""
     if not timm.is_model(model):
         return False
     module = timm.model_entrypoint(model).__module__.rsplit(".", 1)[-1]
@@ -275,7 +275,7 @@ def _chosen_layers(config: EncoderConfig, available: dict[int, int]) -> tuple[in
     if wrong:
         raise InputError(
             f"encoder.layers: {wrong} of {list(config.layers)}, but {config.model} has layers 0 to {max(available)}",
-            "choose among those (0 is the embedding output), or say all",
+            "choose among those (0 is the embedding output), or use all",
         )
     return tuple(sorted(set(config.layers)))
 

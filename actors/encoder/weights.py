@@ -1,4 +1,4 @@
-"""Weights by URI: an s3:// state dict is fetched once per machine; the name says its content."""
+"""Weights by URI: an s3:// state dict is fetched once per machine, and cached under the digest of its content."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from storage.objects.open import open_store
 
 
 def local_weights(weights: str) -> str:
-    """A path for weights given as ``s3://…``; anything else is returned as it is.
+    """A local path for weights given as ``s3://…``; anything else is returned unchanged.
 
     The file is kept under the cache folder (``LAYERPRINT_CACHE``, else ``~/.cache/layerprint``).
 
     Raises:
-        StoreError: the object cannot be read.
+        StoreError: The object cannot be read.
     """
     if not weights.startswith("s3://"):
         return weights
@@ -35,10 +35,10 @@ def local_weights(weights: str) -> str:
 
 
 def weights_identity(weights: str) -> str:
-    """What changes when the weights change: the content's digest, or ``hub`` and ``random`` themselves.
+    """The digest of the weights' content, or ``hub`` and ``random`` themselves.
 
     Raises:
-        InputError: there is no such file.
+        InputError: There is no such file.
     """
     if weights in ("hub", "random"):
         return weights

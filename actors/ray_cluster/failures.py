@@ -1,4 +1,4 @@
-"""What came of a call to a process: its result, the death of the process, or an error that ends the work."""
+"""The outcome of a call to a process: its result, the failure of the process, or an error that ends the work."""
 
 from __future__ import annotations
 
@@ -18,30 +18,23 @@ from ray.exceptions import (
 from storage.errors import LayerprintError, StageError
 
 
-class Death(NamedTuple):
-    """Why a call did not come back: ``kind`` for counting, ``reason`` for people."""
+class WorkerFailure(NamedTuple):
+    """Why a call did not come back: ``kind`` for metrics, ``reason`` for people."""
 
     kind: Literal["process", "memory", "node"]
     reason: str
 
 
-class Lost(NamedTuple):
-    """A task that was given up: every process that took it died."""
-
-    deaths: int
-    reason: str
-
-
-def outcome(ref: Any, what: str) -> Any:
-    """The result of a call, or the death of its process; a process without memory counts as dead.
+def outcome(ref: Any, name: str) -> Any:
+    """The result of a call, or the `WorkerFailure` of its process; a process out of memory counts as failed.
 
     Args:
         ref: The call.
-        what: Whose call, for messages.
+        name: The name of the call in messages.
 
     Raises:
-        LayerprintError: as the worker raised it.
-        StageError: the worker raised anything else.
+        LayerprintError: As the function raised it.
+        StageError: The function raised anything else.
     """
     try:
         return ray.get(ref)
@@ -50,23 +43,23 @@ def outcome(ref: Any, what: str) -> Any:
         if isinstance(cause, LayerprintError):
             raise cause from None
         if out_of_memory(cause):
-            return Death("memory", f"it ran out of memory: {_one_line(cause)}")
-        raise _fault(what, f"{type(cause).__name__}: {cause}") from error
+            return WorkerFailure("memory", f"it ran out of memory: {_one_line(cause)}")
+        raise _fault(name, f"{type(cause).__name__}: {cause}") from error
     except (ActorDiedError, ActorUnavailableError, NodeDiedError, ObjectLostError, OutOfMemoryError) as error:
-        return _death(error)
+        return _failure(error)
     except RayError as error:  # for example an exception that cannot be sent from process to process
-        raise _fault(what, _last_line(error)) from error
+        raise _fault(name, _last_line(error)) from error
 
 
-def _fault(what: str, reason: str) -> StageError:
+def _fault(name: str, reason: str) -> StageError:
     return StageError(
-        f"{what} raised {reason}",
+        f"{name} raised {reason}",
         "this is a fault of layerprint or of a library: report it with the lines above (run with --verbose)",
     )
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that there was no memory: Python's, numpy's and Arrow's, or torch's own.
+    """Whether an exception means a lack of memory: Python's, numpy's and Arrow's, or torch's own.
 
     >>> out_of_memory(MemoryError()), out_of_memory(ValueError("no"))
     (True, False)
@@ -77,14 +70,14 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _death(error: RayError) -> Death:
-    """What Ray says of a dead process, in a few words."""
+def _failure(error: RayError) -> WorkerFailure:
+    """Ray's account of a dead process, in a few words."""
     text = _one_line(error)
     if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
-        return Death("memory", "its node ran low on memory, and Ray ended it")
+        return WorkerFailure("memory", "its node ran low on memory, and Ray ended it")
     if isinstance(error, ActorDiedError) and "its node has died" not in text:
-        return Death("process", "it was killed or it crashed")
-    return Death("node", "its node was lost")
+        return WorkerFailure("process", "it was killed or it crashed")
+    return WorkerFailure("node", "its node was lost")
 
 
 def _one_line(error: BaseException) -> str:
@@ -92,5 +85,5 @@ def _one_line(error: BaseException) -> str:
 
 
 def _last_line(error: Exception) -> str:
-    """Where a traceback in a message says what was raised."""
+    """The line of a message's traceback that says what was raised."""
     return next(line.strip() for line in reversed([type(error).__name__, *str(error).splitlines()]) if line.strip())

@@ -1,7 +1,4 @@
-"""The connection to Ray, and the pools of processes that work there.
-
-Workers are plain objects with ``setup``, ``process`` and ``close``; `hosts` alone makes Ray actors of them.
-"""
+"""The connection to Ray, and the pools of processes that work there."""
 
 from __future__ import annotations
 
@@ -16,7 +13,8 @@ from typing import cast
 
 import ray
 
-from actors.ray_cluster.pool import Pool, PoolSize
+from actors.ray_cluster.hosts import PoolSize
+from actors.ray_cluster.pool import Pool
 
 __all__ = ["Cluster", "ClusterSettings", "Pool", "PoolSize"]
 
@@ -34,7 +32,7 @@ RAY_ENVIRONMENT = {
 class ClusterSettings:
     """Where the work runs: a Ray started for this process, or the one that ``address`` names.
 
-    ``fit`` gives the settings anew for the resources of that cluster ("CPU", "GPU"), when it is connected to.
+    ``fit`` adapts the settings to the resources of that cluster ("CPU", "GPU") once it is connected.
     """
 
     embed: PoolSize
@@ -46,7 +44,7 @@ class ClusterSettings:
 class Cluster:
     """A connection to Ray with two pools: ``embed`` (forward passes) and ``layers`` (one layer's work at a time).
 
-    Ray starts with the first pool that is asked for: an audit that finds all its results never starts it.
+    Ray starts when the first pool is requested: an audit that finds all its results never starts it.
     """
 
     def __init__(self, settings: ClusterSettings) -> None:
@@ -69,14 +67,14 @@ class Cluster:
                 other.release()
 
     def size(self, name: str) -> PoolSize:
-        """The size of a pool; connects to a cluster that decides it."""
+        """The size of a pool; connects first where the cluster decides it."""
         if self.settings.fit:
             self._start()
             self.settings = self.settings.fit(ray.cluster_resources())
         return cast(PoolSize, getattr(self.settings, name))
 
     def close(self) -> None:
-        """End the hosts, and Ray if we started it."""
+        """End the hosts, and Ray if this object started it."""
         self._pools.clear()
         self._cleanup.close()
 
@@ -94,7 +92,7 @@ class Cluster:
         if self.settings.address:
             ray.init(self.settings.address, log_to_driver=False, logging_level=logging.ERROR)
         else:
-            # The two pools take turns, so the local Ray is told of room for both.
+            # The pools take turns, but an idle one keeps its processes: there must be room for both.
             slots = self.settings.embed.hosts * self.settings.embed.cpus
             slots += self.settings.layers.hosts * self.settings.layers.cpus
             ray.init(

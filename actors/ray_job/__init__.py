@@ -1,1 +1,1 @@
-"""Stages run by a Ray job on another cluster."""
+"""Tasks run by a Ray job on another cluster."""

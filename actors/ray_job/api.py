@@ -1,4 +1,4 @@
-"""The Jobs API of a Ray cluster, in our words."""
+"""The Jobs API of a Ray cluster, with retries and the errors of layerprint."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ from storage.errors import InputError, StageError
 ID_PREFIX = "layerprint-"
 
 OUTAGE_S = 120.0
-"""How long the Jobs API may be away, for example while the head restarts, before a stage gives up."""
+"""Seconds that the Jobs API may be unreachable, for example while the head restarts, before a stage gives up."""
 
 FIRST_CONTACT_S = 10.0
 
-GOING_ON = (JobStatus.PENDING, JobStatus.RUNNING)
+UNFINISHED = (JobStatus.PENDING, JobStatus.RUNNING)
 
 
 class Jobs:
-    """Layerprint's jobs on a cluster; an outage of a while is waited out.
+    """Layerprint's jobs on a cluster; short outages are waited out.
 
     Args:
         address: The Jobs API, ``http://head:8265``.
-        token: Ray's authentication token; None: what Ray finds in the environment.
+        token: Ray's authentication token; None for the one in the environment.
 
     Raises:
-        InputError: the token is refused.
-        StageError: there is no such API, or it does not come back.
+        InputError: The token is refused.
+        StageError: There is no such API, or it does not come back.
     """
 
     def __init__(self, address: str, token: str | None = None) -> None:
         self.address = address
         headers = {"Authorization": f"Bearer {token}"} if token else None
-        self._client = self._asked(lambda: JobSubmissionClient(address, headers=headers), FIRST_CONTACT_S)
+        self._client = self._call(lambda: JobSubmissionClient(address, headers=headers), FIRST_CONTACT_S)
 
     def info(self, job: str) -> JobDetails | None:
-        """A job; None when there is none of that id."""
+        """The job of this id, or None."""
         try:
-            return self._asked(lambda: self._client.get_job_info(job))
+            return self._call(lambda: self._client.get_job_info(job))
         except _UnknownJobError:
             return None
 
     def last_lines(self, job: str, count: int = 5) -> list[str]:
-        """The end of what a job has printed."""
+        """The last lines of a job's output."""
         try:
-            text = str(self._asked(lambda: self._client.get_job_logs(job)))
+            text = str(self._call(lambda: self._client.get_job_logs(job)))
         except _UnknownJobError:
             return []
         return [line.strip() for line in text.splitlines() if line.strip()][-count:]
 
     def submit(self, job: str, entrypoint: str, runtime_env: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-        """Submit a job; False when there is one of that id."""
+        """Submit a job; False when its id is taken."""
         try:
-            self._asked(
+            self._call(
                 lambda: self._client.submit_job(
                     entrypoint=entrypoint, submission_id=job, runtime_env=dict(runtime_env), metadata=dict(labels)
                 )
@@ -66,55 +66,54 @@ class Jobs:
         return True
 
     def stop(self, job: str) -> None:
-        """Stop a job; one that has ended is left."""
+        """Stop a job that has not ended."""
         try:
-            self._asked(lambda: self._client.stop_job(job))
+            self._call(lambda: self._client.stop_job(job))
         except _UnknownJobError:
             return
 
-    def going_on(self) -> dict[str, dict[str, str]]:
+    def unfinished(self) -> dict[str, dict[str, str]]:
         """The metadata of layerprint's jobs that have not ended, by id."""
-        found = self._asked(self._client.list_jobs)
         return {
             job.submission_id: dict(job.metadata or {})
-            for job in found
-            if (job.submission_id or "").startswith(ID_PREFIX) and job.status in GOING_ON
+            for job in self._call(self._client.list_jobs)
+            if (job.submission_id or "").startswith(ID_PREFIX) and job.status in UNFINISHED
         }
 
-    def _asked(self, ask: Callable[[], Any], patience: float = OUTAGE_S) -> Any:
-        """The answer of the API; while it is away, or says that it is not ready, it is asked again."""
+    def _call(self, request: Callable[[], Any], patience: float = OUTAGE_S) -> Any:
+        """The answer of the API; the request is repeated while the API is unreachable or not ready."""
         attempts = Retrying(
-            retry=retry_if_exception_type(_AwayError),
+            retry=retry_if_exception_type(_UnreachableError),
             wait=wait_exponential(multiplier=0.5, max=10),
             stop=stop_after_delay(patience),
             reraise=True,
         )
         try:
-            return attempts(lambda: self._once(ask))
-        except _AwayError as error:
+            return attempts(lambda: self._once(request))
+        except _UnreachableError as error:
             raise StageError(
                 f"cluster.ray: {self.address} does not answer: {error}",
                 "check that the head runs (`ray status` there) and that its dashboard's port can be reached from here",
             ) from error
 
-    def _once(self, ask: Callable[[], Any]) -> Any:
+    def _once(self, request: Callable[[], Any]) -> Any:
         try:
-            return ask()
+            return request()
         except AuthenticationError as error:
             raise InputError(
                 f"cluster.ray: {self.address} refuses the token", "set cluster.token, or RAY_AUTH_TOKEN"
             ) from error
-        except OSError as error:  # those of requests are too
-            raise _AwayError(type(error).__name__) from error
+        except OSError as error:  # the errors of requests are OSErrors too
+            raise _UnreachableError(type(error).__name__) from error
         except RuntimeError as error:
             if "status code 404" in str(error):
                 raise _UnknownJobError from error
             if "already exists" in str(error):
                 raise _DuplicateJobError from error
-            raise _AwayError(" ".join(str(error).split())[:300]) from error
+            raise _UnreachableError(" ".join(str(error).split())[:300]) from error
 
 
-class _AwayError(Exception):
+class _UnreachableError(Exception):
     """The API cannot be used now."""
 
 
@@ -123,4 +122,4 @@ class _UnknownJobError(Exception):
 
 
 class _DuplicateJobError(Exception):
-    """There is one already."""
+    """There is a job of that id already."""

@@ -1,8 +1,8 @@
-"""A Ray cluster elsewhere: the same stages, their tasks done by one Ray job that is asked through the store.
+"""A Ray cluster elsewhere: one Ray job there runs the tasks, and is sent requests through the store.
 
-`JobCluster` and `JobPool` stand where `Cluster` and `Pool` do; `server` is the other end. The job's id follows from
-the work, so a flow that was lost and runs again attaches to its job and takes what that has done meanwhile. A flow that
-ends before its job withdraws its request, and stops the job unless others wait for it.
+`JobCluster` and `JobPool` replace `Cluster` and `Pool`; `server` is the other end. The job's id follows from the work,
+so a flow that was lost and runs again attaches to its job and takes the results that are ready. A flow that ends before
+its job withdraws its request, and stops the job unless others wait for it.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ import secrets
 import shlex
 import time
 import uuid
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from ray.job_submission import JobStatus
 
-from actors.ray_cluster.failures import Lost
+from actors.ray_cluster.hosts import PoolSize
 from actors.ray_cluster.local import ClusterSettings
-from actors.ray_cluster.pool import PoolSize, Worker, none_lost
-from actors.ray_job.api import GOING_ON, ID_PREFIX, Jobs
+from actors.ray_job.api import ID_PREFIX, UNFINISHED, Jobs
 from actors.ray_job.server import (
     PREFIX,
     SECRET,
@@ -34,32 +33,31 @@ from actors.ray_job.server import (
     requests_prefix,
     result_key,
 )
-from actors.ray_job.signed import get_sealed, put_sealed
+from actors.ray_job.signed import get_signed, put_signed
+from actors.task_pool import LostTask, Result, Task, none_lost
 from storage.digest import digest, short
 from storage.errors import LayerprintError, StageError
+from storage.layout import job_folder
 from storage.objects.open import ObjectMissingError, ObjectStore
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
-
 POLL_S = (0.2, 2.0)
-"""Seconds between two looks at the progress: at first, and at most."""
+"""Seconds between two reads of the progress: at first, and at most."""
 
-LOOK_AT_JOB_S = 3.0
+CHECK_JOB_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
-    """Where the job is submitted, and what it gets there.
+    """Where the job is submitted, and its resources there.
 
     Args:
         address: The Jobs API, ``http://head:8265``.
-        embed: Hosts that embed; 0 hosts: as many as there is room for.
+        embed: Hosts that embed; 0 for as many as there is room for.
         layers: Hosts for the work on layers.
         namespace: Ray namespace of the job.
         runtime_env: Ray runtime environment of the job, as JSON.
-        token: Ray's authentication token; None: what Ray finds in the environment.
-        labels: Metadata of the job: whose it is.
+        token: Ray's authentication token; None for the one in the environment.
+        labels: Metadata of the job, which name its owner.
     """
 
     address: str
@@ -72,22 +70,22 @@ class JobSettings:
 
 
 class RunningJob(NamedTuple):
-    """A job that takes requests: its id, and what seals them."""
+    """A job that takes requests: its id, and the secret that signs them."""
 
     name: str
     secret: str
 
     @property
     def folder(self) -> str:
-        return f"jobs/{self.name}"
+        return job_folder(self.name)
 
 
 class JobCluster:
-    """Pools whose tasks run in a job of a cluster; it is submitted with the first task, and ends with `close`.
+    """Pools whose tasks run in a job on a cluster, which is submitted with the first task and ends with `close`.
 
     Args:
         settings: The cluster.
-        store: The audit's store, which the cluster must reach too.
+        store: The audit's store; the cluster must reach it too.
     """
 
     def __init__(self, settings: JobSettings, store: ObjectStore) -> None:
@@ -108,15 +106,15 @@ class JobCluster:
         return JobPool(self, name)
 
     def close(self) -> None:
-        """Tell the job to end, unless others wait for it."""
+        """Ask the job to end, unless others wait for it."""
         if self._job is not None:
             self.store.put(close_key(self._job.folder), b"")
         self._job = None
 
     def job(self) -> RunningJob:
-        """The job that takes our requests: the one that is there for this work, else a new one."""
+        """The job that takes our requests: the running one for this work, else a new one."""
         if self._job is None:
-            self._job = self._attached()
+            self._job = self._attach()
         return self._job
 
     def stop(self, job: RunningJob) -> None:
@@ -127,77 +125,77 @@ class JobCluster:
         self.ended(job)
 
     def ended(self, job: RunningJob) -> None:
-        """Forget a job that has ended, and take away what it left."""
+        """Forget a job that has ended, and delete its objects."""
         self._job = None
         for info in list(self.store.list(f"{job.folder}/")):
             self.store.delete(info.key)
 
-    def _attached(self) -> RunningJob:
-        one = self.settings
-        work = digest(store=self.store.uri, sizes=[repr(one.embed), repr(one.layers)], environment=one.runtime_env)
+    def _attach(self) -> RunningJob:
+        sizes = [repr(self.settings.embed), repr(self.settings.layers)]
+        work = digest(store=self.store.uri, sizes=sizes, environment=self.settings.runtime_env)
         attempt = 1
         while True:
             name = f"{ID_PREFIX}{short(work)}-{attempt}"
             info = self.jobs.info(name)
-            if info is None and (secret := self._submitted(name)):
+            if info is None and (secret := self._submit(name)):
                 return RunningJob(name, secret)
-            if info is not None and info.status in GOING_ON and not self.store.exists(close_key(f"jobs/{name}")):
+            if info is not None and info.status in UNFINISHED and not self.store.exists(close_key(job_folder(name))):
                 return RunningJob(name, str((info.runtime_env or {})["env_vars"][SECRET]))
             attempt += info is not None
 
-    def _submitted(self, name: str) -> str | None:
-        """Submit a job; its secret, or None when another flow was first."""
+    def _submit(self, name: str) -> str | None:
+        """Submit a job; returns its secret, or None when another flow was first."""
         secret, environment = secrets.token_hex(32), json.loads(self.settings.runtime_env)
         environment = {**environment, "env_vars": {**environment.get("env_vars", {}), SECRET: secret}}
-        words = [self.store.uri, f"jobs/{name}", self.settings.namespace or "", version("layerprint")]
+        words = [self.store.uri, job_folder(name), self.settings.namespace or "", version("layerprint")]
         labels = {"store": self.store.uri, **self.settings.labels}
         entrypoint = shlex.join(["python", "-m", "actors.ray_job.server", *words])
         return secret if self.jobs.submit(name, entrypoint, environment, labels) else None
 
 
 class JobPool:
-    """Has a cluster's job run tasks."""
+    """Has the job of a cluster run tasks."""
 
     def __init__(self, cluster: JobCluster, name: str) -> None:
         self.cluster = cluster
         self.name = name
 
-    def run(self, worker: Worker[Task, Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
-        """Run all tasks; yields (index of the task, its result) as they finish.
+    def run(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
+        """See `TaskPool.run`.
 
         Raises:
-            LayerprintError: as the worker raised it.
-            StageError: a task was lost, the job failed or was stopped, or the cluster cannot be reached.
+            StageError: Also where the job failed or was stopped, or the cluster cannot be reached.
         """
-        yield from none_lost(self.name, self.attempt(worker, tasks))
+        yield from none_lost(self.name, self.attempt(function, tasks))
 
     def attempt(
-        self, worker: Worker[Task, Result], tasks: Sequence[Task], suspect: bool = False
-    ) -> Generator[tuple[int, Result | Lost]]:
-        """As `run`, but a lost task is a value too, and the others go on (see `Pool.attempt`)."""
+        self, function: Callable[[Task], Result], tasks: Sequence[Task], suspect: bool = False
+    ) -> Generator[tuple[int, Result | LostTask]]:
+        """See `TaskPool.attempt`."""
         if not tasks:
             return
         store, job = self.cluster.store, self.cluster.job()
-        code = digest(pool=self.name, worker=repr(worker), tasks=[repr(task) for task in tasks], suspect=suspect)
+        name = f"{function.__module__}.{function.__qualname__}"
+        code = digest(pool=self.name, function=name, tasks=[repr(task) for task in tasks], suspect=suspect)
         key = f"{requests_prefix(job.folder)}{short(code)}"
         settings = ClusterSettings(self.cluster.settings.embed, self.cluster.settings.layers, address="auto")
-        request = JobRequest(uuid.uuid4().hex, self.name, settings, worker, tasks, suspect)
-        if not put_sealed(store, key, request, job.secret, replace=False):
-            request = get_sealed(store, key, job.secret)  # a flow that was lost asked for the same
+        request = JobRequest(uuid.uuid4().hex, self.name, settings, function, tasks, suspect)
+        if not put_signed(store, key, request, job.secret, replace=False):
+            request = get_signed(store, key, job.secret)  # a lost flow sent the same request
         try:
             yield from self._results(job, request)
-        except LayerprintError:  # of the worker or of the job
+        except LayerprintError:  # of the function or of the job
             store.delete(key)
             raise
-        except BaseException:  # an interrupt, or a consumer that wants no more
+        except BaseException:  # an interrupt, or a consumer that stopped
             store.delete(key)
-            with suppress(LayerprintError):  # not reached: without requests it ends by itself
+            with suppress(LayerprintError):  # if unreachable: without requests it ends by itself
                 self.cluster.stop(job)
             raise
         store.delete(key)
 
     def _results(self, job: RunningJob, request: JobRequest) -> Iterator[tuple[int, Any]]:
-        store, taken, wait, looked = self.cluster.store, 0, POLL_S[0], time.monotonic()
+        store, taken, wait, checked = self.cluster.store, 0, POLL_S[0], time.monotonic()
         while True:
             progress = self._progress(job, request)
             for index in progress.done[taken:]:
@@ -208,9 +206,9 @@ class JobPool:
                 raise progress.error
             if progress.ended:
                 break
-            if time.monotonic() - looked > LOOK_AT_JOB_S:
-                self._demand_going_on(job, taken, len(request.tasks))
-                looked = time.monotonic()
+            if time.monotonic() - checked > CHECK_JOB_S:
+                self._check_job(job, taken, len(request.tasks))
+                checked = time.monotonic()
             time.sleep(wait)
         for index in progress.done:
             store.delete(result_key(job.folder, request.name, index))
@@ -218,30 +216,34 @@ class JobPool:
 
     def _progress(self, job: RunningJob, request: JobRequest) -> JobProgress:
         try:
-            found: JobProgress = get_sealed(self.cluster.store, progress_key(job.folder, request.name), job.secret)
+            progress: JobProgress = get_signed(self.cluster.store, progress_key(job.folder, request.name), job.secret)
         except ObjectMissingError:
             return JobProgress()
-        return found
+        return progress
 
     def _result(self, job: RunningJob, request: JobRequest, index: int) -> Any:
         try:
-            return get_sealed(self.cluster.store, result_key(job.folder, request.name, index), job.secret)
+            return get_signed(self.cluster.store, result_key(job.folder, request.name, index), job.secret)
         except ObjectMissingError as error:
             raise StageError(
                 f"{self.name}: another flow that waited for Ray job {job.name} has taken its results",
-                "run again: what it finished is found",
+                "run again: what it finished is reused",
             ) from error
 
-    def _demand_going_on(self, job: RunningJob, done: int, tasks: int) -> None:
-        """The job that our request went to must still run."""
+    def _check_job(self, job: RunningJob, done: int, tasks: int) -> None:
+        """Check that the job of our request still runs.
+
+        Raises:
+            StageError: It does not.
+        """
         info = self.cluster.jobs.info(job.name)
-        if info is not None and info.status in GOING_ON:
+        if info is not None and info.status in UNFINISHED:
             return
         self.cluster.ended(job)
         status: JobStatus | None = info.status if info is not None else None
         lines = self.cluster.jobs.last_lines(job.name)
         if lines and lines[-1].startswith(("→", PREFIX)):
-            raise StageError("cluster.ray: " + " ".join(lines).partition(PREFIX)[2], "mend the cluster, then run again")
+            raise StageError("cluster.ray: " + " ".join(lines).partition(PREFIX)[2], "fix the cluster, then run again")
         message = " ".join(str(info.message if info is not None else "").split())[:300]
         raise StageError(
             f"{self.name}: Ray job {job.name} ended as {status.value if status else 'lost'} after {done} of {tasks} "

@@ -1,22 +1,18 @@
-"""What every stage works with: the store, the cluster, and whom to tell how far it is."""
+"""What every stage needs: the store, the cluster, and where to report its progress."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 from actors.metrics import STAGE_DONE, STAGE_UNITS
-from actors.ray_cluster.failures import Lost
-from actors.ray_cluster.pool import Worker
+from actors.task_pool import Result, Task, TaskCluster
 from storage.objects.open import ObjectStore
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class Progress(NamedTuple):
-    """How far a stage is: ``done`` of ``total`` units, ``skipped`` of which were found in the store."""
+    """Progress of a stage: ``done`` of ``total`` units, ``skipped`` of which were found in the store."""
 
     stage: str
     unit: str
@@ -25,41 +21,19 @@ class Progress(NamedTuple):
     skipped: int = 0
 
 
-class TaskPool(Protocol):
-    """What runs tasks: a `Pool` of this process's Ray, or a `JobPool` elsewhere."""
-
-    def run(self, worker: Worker[T, R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
-        """Run all tasks; yields (index of the task, its result) as they finish."""
-
-    def attempt(
-        self, worker: Worker[T, R], tasks: Sequence[T], suspect: bool = False
-    ) -> Generator[tuple[int, R | Lost]]:
-        """As `run`, but a lost task is a value too, and the others go on."""
-
-
-class TaskCluster(Protocol):
-    """What has pools, by name: ``embed`` (forward passes) and ``layers`` (one layer's work at a time)."""
-
-    def pool(self, name: str) -> TaskPool:
-        """The pool of this name."""
-
-    def close(self) -> None:
-        """Give everything back."""
-
-
 Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Workbench:
-    """What every stage needs: the store, the cluster, and whom to tell how far it is."""
+class StageContext:
+    """What every stage needs: the store, the cluster, and where to report its progress."""
 
     store: ObjectStore
     cluster: TaskCluster
     report: Report
 
-    def tell(self, now: Progress) -> None:
-        """Report how far a stage is, to whom it may concern and to the metrics."""
+    def report_progress(self, now: Progress) -> None:
+        """Send stage progress to the callback and to Prometheus."""
         labels = {"stage": now.stage.split()[0], "unit": now.unit}
         STAGE_DONE.set(now.done, labels)
         STAGE_UNITS.set(now.total, labels)
@@ -68,41 +42,27 @@ class Workbench:
     def run(
         self,
         pool: str,
-        worker: Worker[T, R],
-        tasks: Sequence[T],
+        function: Callable[[Task], Result],
+        tasks: Sequence[Task],
         stage: str,
         skipped: int = 0,
         unit: str = "layers",
-    ) -> dict[int, R]:
+    ) -> dict[int, Result]:
         """Run tasks on a pool, one progress step per task; results by the index of their task."""
-        results: dict[int, R] = {}
+        results: dict[int, Result] = {}
         total = len(tasks) + skipped
-        self.tell(Progress(stage, unit, skipped, total, skipped))
+        self.report_progress(Progress(stage, unit, skipped, total, skipped))
         if tasks:
-            for index, result in self.cluster.pool(pool).run(worker, tasks):
+            for index, result in self.cluster.pool(pool).run(function, tasks):
                 results[index] = result
-                self.tell(Progress(stage, unit, skipped + len(results), total, skipped))
+                self.report_progress(Progress(stage, unit, skipped + len(results), total, skipped))
         return results
 
-    def run_all(self, worker: Worker[T, R], tasks: Sequence[T]) -> list[R]:
-        """Run a few tasks on the pool of the layers, too short for progress; results in their order."""
-        results = dict(self.cluster.pool("layers").run(worker, tasks))
+    def run_all(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
+        """Run a few short tasks on the pool of the layers, without progress; results in the order of the tasks."""
+        results = dict(self.cluster.pool("layers").run(function, tasks))
         return [results[index] for index in range(len(tasks))]
 
-    def run_one(self, worker: Worker[T, R], task: T) -> R:
+    def run_one(self, function: Callable[[Task], Result], task: Task) -> Result:
         """Run one task on the pool of the layers."""
-        return self.run_all(worker, [task])[0]
-
-
-def layer_key(prefix: str, layer: int, suffix: str) -> str:
-    """The object of one layer under a prefix.
-
-    >>> layer_key("nearest/ab", 3, "parquet")
-    'nearest/ab/layer_03.parquet'
-    """
-    return f"{prefix}/layer_{layer:02d}.{suffix}"
-
-
-def keys_under(store: ObjectStore, prefix: str) -> set[str]:
-    """The keys of all objects under a prefix: what need not be made again."""
-    return {info.key for info in store.list(prefix + "/")}
+        return self.run_all(function, [task])[0]

@@ -1,39 +1,35 @@
-"""The stage that makes the profile of a set of images, for audits, enrolment and attribution alike."""
+"""The stage that profiles a set of images, for audits, enrolment and attribution alike."""
 
 from __future__ import annotations
 
-from actors.stages.context import Workbench, layer_key
+from actors.stages.context import StageContext
 from actors.stages.reference import ReferenceTables
-from actors.workers.profile import JoinProfile, LayerProfiler, ProfileJoiner, ProfileLayer, SetProfile
-from storage.digest import digest, short
+from actors.workers.profile import JoinProfile, ProfileLayer, SetProfile, join_profile, profile_layer
+from storage.layout import layer_key, profile_prefix
 from storage.vectors.tables import EmbeddingTable
 
 
 def profile(
-    bench: Workbench, reference: ReferenceTables, table: EmbeddingTable, nearest: str, label: str
+    context: StageContext, reference: ReferenceTables, table: EmbeddingTable, nearest: str, label: str
 ) -> SetProfile | None:
     """Profile a set in every layer, then join the informative ones; None when there are none.
 
-    Layers that are in the store are not made again.
+    Layers that are already in the store are not computed again.
 
     Args:
-        bench: Store, cluster and progress.
+        context: Store, cluster and progress.
         reference: The reference.
         table: The set's embedding table.
         nearest: Prefix of the set's nearest distances.
-        label: What progress calls the set.
+        label: The set's name in progress reports.
     """
-    code = digest(
-        held_out=reference.nearest,
-        release=nearest,
-        contaminated=reference.contaminated,
-        table=[table.name, table.version],
-        seed=reference.seed,
+    prefix = profile_prefix(
+        reference.nearest, nearest, reference.contaminated, table.name, table.version, reference.seed
     )
-    keys = {layer: layer_key(f"profiles/{short(code)}", layer, "npz") for layer in reference.layers}
+    keys = {layer: layer_key(prefix, layer, "npz") for layer in reference.layers}
     tasks = [
         ProfileLayer(
-            store=bench.store.uri,
+            store=context.store.uri,
             table=table.name,
             version=table.version,
             layer=layer,
@@ -45,7 +41,7 @@ def profile(
             key=key,
         )
         for layer, key in keys.items()
-        if not bench.store.exists(key)
+        if not context.store.exists(key)
     ]
-    bench.run("layers", LayerProfiler(), tasks, f"profile {label}", skipped=len(keys) - len(tasks))
-    return bench.run_one(ProfileJoiner(), JoinProfile(bench.store.uri, tuple(keys), tuple(keys.values())))
+    context.run("layers", profile_layer, tasks, f"profile {label}", skipped=len(keys) - len(tasks))
+    return context.run_one(join_profile, JoinProfile(context.store.uri, tuple(keys), tuple(keys.values())))

@@ -1,4 +1,4 @@
-"""The stages of a reference, a layer at a time: partition, contamination, checks.
+"""The stages of a reference, layer by layer: partition, contamination, checks.
 
 They work as those of `actors.stages.embed` do.
 """
@@ -7,36 +7,43 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from actors.stages.context import Workbench, keys_under, layer_key
+from actors.stages.context import StageContext
 from actors.stages.search import plan_search, run_search, search
-from actors.workers.contamination import Decontaminator, FindContamination, load_contaminated
-from actors.workers.partition import FitLayer, Partitioner
-from actors.workers.reference_checks import CheckName, CheckReference, ReferenceChecker, load_checks, save_checks
+from actors.workers.contamination import FindContamination, find_contamination, load_contaminated
+from actors.workers.partition import FitLayer, fit_layer
+from actors.workers.reference_checks import (
+    CheckName,
+    CheckReference,
+    load_checks,
+    run_reference_check,
+    save_checks,
+)
 from actors.workers.search import Metric
 from scoring.checks.check import Check
 from scoring.nearest.search_plan import SearchMode, search_mode
-from storage.digest import digest, short
+from storage import layout
+from storage.layout import keys_under, layer_key
 from storage.objects.open import ObjectStore
 from storage.vectors.tables import EmbeddingTable
 
 LEFT_OUT_SHARE = 5
-"""One train image in so many, at most, is left out of train to compare train with held-out images."""
+"""At most one training image in this many is left out, to compare training with held-out images."""
 
 LEFT_OUT_IMAGES = 2000
 
 CELLS_FIT = 3
-"""How cells are fitted. 2: of a large train set k-means starts on a sample, 3: of half the size. Another fit is another
-partition."""
+"""Version of the fit of cells: another fit is another partition. Since 2, k-means starts on a sample of a large
+training set; since 3, on one of half that size."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionSettings:
-    """What decides a partition and its index, besides the train images and the encoder."""
+    """Settings of a partition and its index, besides the training images and the encoder."""
 
     components: int
     cells: int
@@ -46,18 +53,18 @@ class PartitionSettings:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceTables:
-    """A reference as its stages made it: tables, and prefixes or keys in the store.
+    """A finished reference: its tables, and prefixes or keys in the store.
 
     Attributes:
         layers: Layer numbers, first layer first.
-        train: Embedding table of the train images.
+        train: Embedding table of the training images.
         held_out: Embedding table of the held-out images.
         partition: Prefix of the partitions.
         nearest: Prefix of the held-out images' nearest distances.
         contaminated: Key of the list of held-out images that are not used.
         contaminated_images: Their number.
         metric: The distance.
-        search: Which nearest train image the distances are to.
+        search: Whether the nearest training image is that of the cell or of all.
         seed: Seed of partition, permutations and samples.
     """
 
@@ -74,7 +81,7 @@ class ReferenceTables:
 
     @property
     def held_out_images(self) -> int:
-        """Held-out images in use, n."""
+        """Number of held-out images in use, n."""
         return self.held_out.rows - self.contaminated_images
 
 
@@ -83,15 +90,7 @@ class ReferenceTables:
 
 def partition_prefix(train: EmbeddingTable, settings: PartitionSettings) -> str:
     """Where the partition of a train table lives."""
-    code = digest(
-        train=train.name,
-        components=settings.components,
-        cells=settings.cells,
-        seed=settings.seed,
-        search=settings.search,
-        fit=CELLS_FIT,
-    )
-    return f"partitions/{short(code)}"
+    return layout.partition_prefix(train.name, **asdict(settings), fit=CELLS_FIT)
 
 
 def settled_search(
@@ -103,14 +102,14 @@ def settled_search(
     components: int,
     cells: int,
 ) -> SearchMode:
-    """The search mode of a reference. What ``auto`` comes to is decided once, and then stands in the store.
+    """The search mode of a reference. ``auto`` is decided once, and the decision kept in the store.
 
-    A layerprint with another idea of costs then still searches later releases as it did the earlier ones.
+    So a later version with another cost model still searches later releases like the earlier ones.
     """
     chosen = search_mode(asked, preset, train.rows, held_out.rows, components, cells)
     if asked != "auto" or preset != "default":
         return chosen
-    key = f"searches/{short(digest(train=train.name, components=components, cells=cells))}.json"
+    key = layout.search_mode_key(train.name, components, cells)
     if not store.exists(key):
         store.put_if_absent(
             key, json.dumps({"search": chosen, "train_images": train.rows, "held_out_images": held_out.rows}).encode()
@@ -118,12 +117,14 @@ def settled_search(
     return "global" if json.loads(store.get(key))["search"] == "global" else "in_cell"
 
 
-def fit_partitions(bench: Workbench, train: EmbeddingTable, layers: Sequence[int], settings: PartitionSettings) -> str:
-    """PCA, cells and index of every layer, fitted on train once; returns their prefix in the store."""
+def fit_partitions(
+    context: StageContext, train: EmbeddingTable, layers: Sequence[int], settings: PartitionSettings
+) -> str:
+    """Fit PCA, cells and index of every layer on the training images, once; returns their prefix in the store."""
     prefix = partition_prefix(train, settings)
     tasks = [
         FitLayer(
-            store=bench.store.uri,
+            store=context.store.uri,
             table=train.name,
             version=train.version,
             layer=layer,
@@ -131,14 +132,14 @@ def fit_partitions(bench: Workbench, train: EmbeddingTable, layers: Sequence[int
             cells=settings.cells,
             seed=settings.seed,
             key=layer_key(prefix, layer, "npz"),
-            index_table=f"train-{prefix.rpartition('/')[2]}-layer_{layer:02d}",
+            index_table=layout.index_table(prefix, layer),
             search=settings.search,
         )
         for layer in layers
     ]
-    there = keys_under(bench.store, prefix)
-    missing = [task for task in tasks if task.key not in there]
-    bench.run("layers", Partitioner(), missing, "partition train", len(tasks) - len(missing))
+    existing = keys_under(context.store, prefix)
+    missing = [task for task in tasks if task.key not in existing]
+    context.run("layers", fit_layer, missing, "partition train", len(tasks) - len(missing))
     return prefix
 
 
@@ -146,19 +147,19 @@ def fit_partitions(bench: Workbench, train: EmbeddingTable, layers: Sequence[int
 
 
 def finish_reference(
-    bench: Workbench,
+    context: StageContext,
     tables: tuple[EmbeddingTable, EmbeddingTable],
     layers: Sequence[int],
     settings: PartitionSettings,
     metric: Metric,
 ) -> ReferenceTables:
-    """From the embedded train and held-out images to a reference that releases can be scored against."""
+    """Turn the embedded training and held-out images into a reference that releases are scored against."""
     train, held_out = tables
-    partition = fit_partitions(bench, train, layers, settings)
-    nearest = search(bench, held_out, layers, partition, metric, settings.search, "held-out")
-    key = f"contaminated/{nearest.rpartition('/')[2]}.json"
+    partition = fit_partitions(context, train, layers, settings)
+    nearest = search(context, held_out, layers, partition, metric, settings.search, "held-out")
+    key = layout.contaminated_key(nearest)
     task = FindContamination(
-        store=bench.store.uri,
+        store=context.store.uri,
         train=train.name,
         train_version=train.version,
         held_out=held_out.name,
@@ -166,9 +167,9 @@ def finish_reference(
         nearest_keys=tuple(layer_key(nearest, layer, "parquet") for layer in layers),
         key=key,
     )
-    if not bench.store.exists(key):
-        bench.run_one(Decontaminator(), task)
-    count = len(load_contaminated(bench.store, key))
+    if not context.store.exists(key):
+        context.run_one(find_contamination, task)
+    count = len(load_contaminated(context.store, key))
     return ReferenceTables(
         layers=tuple(layers),
         train=train,
@@ -183,17 +184,17 @@ def finish_reference(
     )
 
 
-def check_reference(bench: Workbench, reference: ReferenceTables) -> list[Check]:
-    """Whether the held-out images can stand for unseen ones (METHOD §3); computed once per reference."""
-    key = f"checks/{short(digest(nearest=reference.nearest, seed=reference.seed))}.json"
-    if not bench.store.exists(key):
-        left_out = _search_left_out(bench, reference) if reference.metric == "euclidean" else None
+def check_reference(context: StageContext, reference: ReferenceTables) -> list[Check]:
+    """Check that the held-out images are like unseen ones (METHOD §3); computed once per reference."""
+    key = layout.checks_key(reference.nearest, reference.seed)
+    if not context.store.exists(key):
+        left_out = _search_left_out(context, reference) if reference.metric == "euclidean" else None
         names: list[CheckName] = ["random halves", "ordered halves"]
         if left_out:
             names.append("train likeness")
         tasks = [
             CheckReference(
-                store=bench.store.uri,
+                store=context.store.uri,
                 check=name,
                 layers=reference.layers,
                 held_out_keys=tuple(layer_key(reference.nearest, layer, "parquet") for layer in reference.layers),
@@ -203,30 +204,29 @@ def check_reference(bench: Workbench, reference: ReferenceTables) -> list[Check]
             )
             for name in names
         ]
-        made = bench.run_all(ReferenceChecker(), tasks)
-        save_checks(bench.store, key, (check for check in made if check is not None))
-    return load_checks(bench.store, key)
+        checks = context.run_all(run_reference_check, tasks)
+        save_checks(context.store, key, (check for check in checks if check is not None))
+    return load_checks(context.store, key)
 
 
-def _search_left_out(bench: Workbench, reference: ReferenceTables) -> str:
-    """Nearest distances of a sample of train images, each left out of train; returns their prefix."""
+def _search_left_out(context: StageContext, reference: ReferenceTables) -> str:
+    """Search a sample of training images, each left out of the training set; returns the prefix of the distances."""
     train = reference.train
     size = min(LEFT_OUT_IMAGES, train.rows // LEFT_OUT_SHARE)
     sample = np.random.default_rng(reference.seed).choice(train.rows + len(train.rejects), size, replace=False)
-    code = digest(train=train.name, partition=reference.partition, left_out=size, seed=reference.seed)
-    plan = plan_search(bench.store, train, reference.layers, reference.partition, reference.metric, reference.search)
+    plan = plan_search(context.store, train, reference.layers, reference.partition, reference.metric, reference.search)
     held_out = plan_search(
-        bench.store, reference.held_out, reference.layers, reference.partition, reference.metric, reference.search
+        context.store, reference.held_out, reference.layers, reference.partition, reference.metric, reference.search
     )
-    prefix = f"nearest/{short(code)}"
+    prefix = layout.left_out_prefix(train.name, reference.partition, size, reference.seed)
     tasks = [
         replace(
             task,
             key=layer_key(prefix, task.layer, "parquet"),
-            sample_key=like.sample_key,  # searched with as many probes as the held-out images they are compared with
+            sample_key=like.sample_key,  # as many probes as the held-out images that they are compared with
             left_out=tuple(sorted(sample.tolist())),
         )
         for task, like in zip(plan, held_out, strict=True)
     ]
-    run_search(bench, prefix, tasks, train.rows, "left-out train")
+    run_search(context, prefix, tasks, train.rows, "left-out train")
     return prefix

@@ -1,7 +1,7 @@
-"""The last stages of an audit: a release's scores, and two releases side by side.
+"""The last stages of an audit: the scores of a release, and the comparison of two releases.
 
-Unlike the stages before they hand their result to the caller, who stores it; they are computed again from the nearest
-distances in the store.
+Unlike the earlier stages they return their result to the caller, who stores it; they are always computed from the
+nearest distances in the store.
 """
 
 from __future__ import annotations
@@ -9,56 +9,63 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from actors.stages.context import Workbench, layer_key
+from actors.stages.context import StageContext
 from actors.stages.reference import ReferenceTables
-from actors.workers.compare_releases import CompareLayers, Comparer
-from actors.workers.release_tests import PERMUTATION_PARTS, FitLastLayer, Joined, Joiner, PermuteLayers, joined
-from actors.workers.score import LayerResult, ScoreLayer, Scorer
+from actors.workers.compare_releases import CompareLayers, compare_layers
+from actors.workers.release_tests import (
+    PERMUTATION_PARTS,
+    FitLastLayer,
+    Joined,
+    PermuteLayers,
+    joined,
+    run_release_test,
+)
+from actors.workers.score import LayerResult, ScoreLayer, score_layer_of_release
 from scoring.attribution.paired import Comparison
-from storage.digest import digest, short
+from storage import layout
+from storage.layout import layer_key
 from storage.vectors.tables import EmbeddingTable
 
 
 class Scored(NamedTuple):
-    """All layers of one release, and what the informative ones say together (None when there are none)."""
+    """All layers of one release, and the joint results of the informative ones (None when there are none)."""
 
     layers: dict[int, LayerResult]
     joined: Joined | None
 
     @property
     def informative(self) -> list[int]:
-        """The layers that carry information, in the order of what is joined."""
+        """The layers that carry information, in the order of the joint results."""
         return [layer for layer, result in self.layers.items() if result.score.informative]
 
 
 def influence_prefix(reference: ReferenceTables, nearest: str) -> str:
     """Where the influences of a scored release live."""
-    code = digest(held_out=reference.nearest, release=nearest, contaminated=reference.contaminated)
-    return f"influence/{short(code)}"
+    return layout.influence_prefix(reference.nearest, nearest, reference.contaminated)
 
 
-def score(bench: Workbench, reference: ReferenceTables, table: EmbeddingTable, nearest: str, label: str) -> Scored:
+def score(context: StageContext, reference: ReferenceTables, table: EmbeddingTable, nearest: str, label: str) -> Scored:
     """Score a release against held-out images in every layer, then join the layers.
 
     Args:
-        bench: Store, cluster and progress.
+        context: Store, cluster and progress.
         reference: The reference.
         table: The release's embedding table.
         nearest: Prefix of the release's nearest distances.
-        label: What progress calls the release.
+        label: The release's name in progress reports.
     """
-    by_layer = score_layers(bench, reference, nearest, table.rows, label)
-    return Scored(by_layer, join_layers(bench, reference, table, nearest, by_layer))
+    by_layer = score_layers(context, reference, nearest, table.rows, label)
+    return Scored(by_layer, join_layers(context, reference, table, nearest, by_layer))
 
 
 def score_layers(
-    bench: Workbench, reference: ReferenceTables, nearest: str, images: int, label: str
+    context: StageContext, reference: ReferenceTables, nearest: str, images: int, label: str
 ) -> dict[int, LayerResult]:
-    """Score every layer by itself; `nearest` and `images` are those of the release."""
+    """Score every layer by itself; `nearest` and `images` belong to the release."""
     influence = influence_prefix(reference, nearest)
     tasks = [
         ScoreLayer(
-            store=bench.store.uri,
+            store=context.store.uri,
             layer=layer,
             partition_key=layer_key(reference.partition, layer, "npz"),
             held_out_key=layer_key(reference.nearest, layer, "parquet"),
@@ -70,25 +77,25 @@ def score_layers(
         )
         for layer in reference.layers
     ]
-    results = bench.run("layers", Scorer(), tasks, f"score {label}")
+    results = context.run("layers", score_layer_of_release, tasks, f"score {label}")
     return {tasks[index].layer: result for index, result in sorted(results.items())}
 
 
 def join_layers(
-    bench: Workbench,
+    context: StageContext,
     reference: ReferenceTables,
     table: EmbeddingTable,
     nearest: str,
     by_layer: Mapping[int, LayerResult],
 ) -> Joined | None:
-    """What the informative layers say together; None when there are none."""
+    """The joint results of the informative layers; None when there are none."""
     influence = influence_prefix(reference, nearest)
     layers = [layer for layer, result in by_layer.items() if result.score.informative]
     if not layers:
         return None
     permutations = [
         PermuteLayers(
-            store=bench.store.uri,
+            store=context.store.uri,
             held_out_keys=tuple(layer_key(reference.nearest, layer, "parquet") for layer in layers),
             release_keys=tuple(layer_key(nearest, layer, "parquet") for layer in layers),
             influence_keys=tuple(layer_key(influence, layer, "npz") for layer in layers),
@@ -99,7 +106,7 @@ def join_layers(
         for part in range(PERMUTATION_PARTS)
     ]
     last = FitLastLayer(
-        store=bench.store.uri,
+        store=context.store.uri,
         layer=max(layers),
         contaminated_key=reference.contaminated,
         partition_key=layer_key(reference.partition, max(layers), "npz"),
@@ -107,20 +114,20 @@ def join_layers(
         seed=reference.seed,
     )
     tasks: list[PermuteLayers | FitLastLayer] = [last, *permutations]
-    return joined(bench.run_all(Joiner(), tasks))
+    return joined(context.run_all(run_release_test, tasks))
 
 
 def compare_releases(
-    bench: Workbench,
+    context: StageContext,
     reference: ReferenceTables,
     layers: Sequence[int],
     nearest: tuple[str, str],
     a_hats: tuple[Mapping[int, float], Mapping[int, float]],
 ) -> Comparison:
     """Compare two scored releases in these layers, on the same held-out images."""
-    first, second = (tuple(one[layer] for layer in layers) for one in a_hats)
+    first, second = (tuple(a_hat[layer] for layer in layers) for a_hat in a_hats)
     keys_first, keys_second = (
         tuple(layer_key(influence_prefix(reference, prefix), layer, "npz") for layer in layers) for prefix in nearest
     )
-    task = CompareLayers(bench.store.uri, (first, second), (keys_first, keys_second), reference.seed)
-    return bench.run_one(Comparer(), task)
+    task = CompareLayers(context.store.uri, (first, second), (keys_first, keys_second), reference.seed)
+    return context.run_one(compare_layers, task)

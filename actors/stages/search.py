@@ -1,7 +1,7 @@
 """The search stage: the nearest distances of a set in every layer, block by block.
 
-A set is cut into blocks of images, so that a large one is spread over workers and an interrupted search goes on where
-it was. A search by an index begins with a sample that is searched exactly: it says how many probes are enough.
+A set is cut into blocks of images, so that a large one is spread over workers and an interrupted search resumes where
+it was. A search by an index begins with a sample that is searched exactly and decides the number of probes.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from actors.stages.context import Workbench, keys_under, layer_key
-from actors.workers.nearest_table import MergeBlocks, Merger
-from actors.workers.search import Metric, Searcher, SearchLayer
-from actors.workers.search_sample import Sampler, SampleSearch
+from actors.stages.context import StageContext
+from actors.workers.nearest_table import MergeBlocks, merge_blocks
+from actors.workers.search import Metric, SearchLayer, search_layer
+from actors.workers.search_sample import SampleSearch, search_sample
 from scoring.nearest.search_plan import SearchMode
-from storage.digest import digest, short
+from storage.layout import block_key, keys_under, layer_key, nearest_prefix, samples_prefix
 from storage.objects.open import ObjectStore
 from storage.vectors.tables import EmbeddingTable
 
 BLOCK_IMAGES = 50_000
-"""Images of a set that one task searches at most: ten seconds to a few minutes of work."""
+"""Largest number of images that one task searches: ten seconds to a few minutes of work."""
 
 
 def plan_search(
@@ -31,7 +31,7 @@ def plan_search(
     mode: SearchMode,
 ) -> list[SearchLayer]:
     """One search per layer, of all images."""
-    prefix = f"nearest/{short(digest(table=table.name, partition=partition, metric=metric))}"
+    prefix = nearest_prefix(table.name, partition, metric)
     return [
         SearchLayer(
             store=store.uri,
@@ -41,14 +41,14 @@ def plan_search(
             partition_key=layer_key(partition, layer, "npz"),
             metric=metric,
             key=layer_key(prefix, layer, "parquet"),
-            sample_key=layer_key(f"{prefix}/samples", layer, "npz") if mode == "global" else None,
+            sample_key=layer_key(samples_prefix(prefix), layer, "npz") if mode == "global" else None,
         )
         for layer in layers
     ]
 
 
 def in_blocks(task: SearchLayer, images: int, most: int) -> list[SearchLayer]:
-    """A layer's search as one search a block of images, at most so many each; itself when one block is enough.
+    """Split a layer's search into blocks of at most `most` images; the search itself when one block is enough.
 
     >>> whole = SearchLayer("", "t", 1, 3, "", "euclidean", "nearest/ab/layer_03.parquet")
     >>> [block.key for block in in_blocks(whole, 25, 20)]
@@ -57,13 +57,12 @@ def in_blocks(task: SearchLayer, images: int, most: int) -> list[SearchLayer]:
     if task.left_out or images <= most:
         return [task]
     size = -(-images // -(-images // most))
-    prefix = task.key.removesuffix(".parquet")
     parts = [slice(start, min(start + size, images)) for start in range(0, images, size)]
-    return [replace(task, key=f"{prefix}/{one.start:09d}-{one.stop:09d}.parquet", part=one) for one in parts]
+    return [replace(task, key=block_key(task.key, part.start, part.stop), part=part) for part in parts]
 
 
 def search(
-    bench: Workbench,
+    context: StageContext,
     table: EmbeddingTable,
     layers: Sequence[int],
     partition: str,
@@ -71,38 +70,40 @@ def search(
     mode: SearchMode,
     label: str,
 ) -> str:
-    """The nearest distances of a set in every layer; returns their prefix in the store."""
-    tasks = plan_search(bench.store, table, layers, partition, metric, mode)
+    """Search the nearest distances of a set in every layer; returns their prefix in the store."""
+    tasks = plan_search(context.store, table, layers, partition, metric, mode)
     prefix = tasks[0].key.rpartition("/")[0]
     if mode == "global":
-        _sample(bench, prefix, tasks, table.rows, label)
-    run_search(bench, prefix, tasks, table.rows, label)
+        _sample(context, prefix, tasks, table.rows, label)
+    run_search(context, prefix, tasks, table.rows, label)
     return prefix
 
 
-def _sample(bench: Workbench, prefix: str, tasks: Sequence[SearchLayer], images: int, label: str) -> None:
-    """Search a sample exactly, in the layers that have none yet."""
-    there = keys_under(bench.store, prefix)
+def _sample(context: StageContext, prefix: str, tasks: Sequence[SearchLayer], images: int, label: str) -> None:
+    """Search a sample exactly in the layers that have none yet."""
+    existing = keys_under(context.store, prefix)
     missing = [
         SampleSearch(task.store, task.table, task.version, images, task.layer, task.partition_key, task.sample_key)
         for task in tasks
-        if task.sample_key and not {task.sample_key, task.key} & there
+        if task.sample_key and not {task.sample_key, task.key} & existing
     ]
-    bench.run("layers", Sampler(), missing, f"sample {label}", len(tasks) - len(missing))
+    context.run("layers", search_sample, missing, f"sample {label}", len(tasks) - len(missing))
 
 
-def run_search(bench: Workbench, prefix: str, tasks: Sequence[SearchLayer], images: int, label: str) -> None:
-    """Search the blocks that are not there yet, and join each layer's blocks to one table."""
-    there = keys_under(bench.store, prefix)
+def run_search(context: StageContext, prefix: str, tasks: Sequence[SearchLayer], images: int, label: str) -> None:
+    """Search the missing blocks, and merge each layer's blocks into one table."""
+    existing = keys_under(context.store, prefix)
     blocks = {task.key: in_blocks(task, images, BLOCK_IMAGES) for task in tasks}
-    missing = [block for key, layer in blocks.items() if key not in there for block in layer if block.key not in there]
+    missing = [
+        block for key, layer in blocks.items() if key not in existing for block in layer if block.key not in existing
+    ]
     total = sum(len(layer) for layer in blocks.values())
     unit = "layers" if total == len(tasks) else "blocks"
-    bench.run("layers", Searcher(), missing, f"search {label}", total - len(missing), unit)
+    context.run("layers", search_layer, missing, f"search {label}", total - len(missing), unit)
     merges = [
-        MergeBlocks(bench.store.uri, tuple(block.key for block in layer), key)
+        MergeBlocks(context.store.uri, tuple(block.key for block in layer), key)
         for key, layer in blocks.items()
-        if len(layer) > 1 and key not in there
+        if len(layer) > 1 and key not in existing
     ]
     if merges:
-        bench.run("layers", Merger(), merges, f"merge {label}")
+        context.run("layers", merge_blocks, merges, f"merge {label}")

@@ -1,4 +1,4 @@
-"""Two scored releases, compared on the same held-out images."""
+"""The comparison of two scored releases on the same held-out images."""
 
 from __future__ import annotations
 
@@ -22,28 +22,19 @@ class CompareLayers:
     seed: int
 
 
-@dataclass(unsafe_hash=True)
-class Comparer:
-    """A worker that compares two releases, pairing them on the held-out images."""
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def process(self, task: CompareLayers) -> Comparison:
-        store = open_store(task.store)
-        first, second = (
-            _influenced(a_hat, [LayerInfluence.load(store, key) for key in keys])
-            for a_hat, keys in zip(task.a_hats, task.influence_keys, strict=True)
-        )
-        return compare(first, second, seed=task.seed)
-
-    def close(self) -> None:
-        """Nothing to give back."""
+def compare_layers(task: CompareLayers) -> Comparison:
+    """Compare two releases, paired on the held-out images."""
+    store = open_store(task.store)
+    first, second = (
+        _influenced(a_hat, [LayerInfluence.load(store, key) for key in keys])
+        for a_hat, keys in zip(task.a_hats, task.influence_keys, strict=True)
+    )
+    return compare(first, second, seed=task.seed)
 
 
 def _influenced(a_hat: Sequence[float], loaded: Sequence[LayerInfluence]) -> Influenced:
     return Influenced(
         np.array(a_hat),
-        np.stack([one.held_out for one in loaded], axis=1),
-        np.stack([one.release for one in loaded], axis=1),
+        np.stack([influence.held_out for influence in loaded], axis=1),
+        np.stack([influence.release for influence in loaded], axis=1),
     )

@@ -1,4 +1,4 @@
-"""Held-out images that are (nearly) train images: they would hide copies, so they are listed and not used."""
+"""Held-out images that are (nearly) training images: they would hide copies, so they are listed and not used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from storage.vectors.tables import VectorStore
 
 @dataclass(frozen=True, slots=True)
 class FindContamination:
-    """A reference whose held-out images are compared with its train images; ``key`` is where the list goes."""
+    """A reference whose held-out images are compared with its training images; ``key`` is the place of the list."""
 
     store: str
     train: str
@@ -29,7 +29,7 @@ class FindContamination:
 
 
 class Contaminated(NamedTuple):
-    """A held-out image that is (nearly) a train image."""
+    """A held-out image that is (nearly) a training image."""
 
     row: int
     key: str
@@ -37,51 +37,42 @@ class Contaminated(NamedTuple):
     identical: bool
 
 
-@dataclass(unsafe_hash=True)
-class Decontaminator:
-    """A worker that lists the held-out images that must not be used."""
+def find_contamination(task: FindContamination) -> bool:
+    """List the held-out images that must not be used; False when the list was already there."""
+    store = open_store(task.store)
+    images = [image._asdict() for image in _find(store, task)]
+    return store.put_if_absent(task.key, json.dumps(images).encode())
 
-    def setup(self) -> None:
-        """Nothing to load."""
 
-    def process(self, task: FindContamination) -> bool:
-        """Write the list; False when it was there."""
-        store = open_store(task.store)
-        found = [one._asdict() for one in self._find(store, task)]
-        return store.put_if_absent(task.key, json.dumps(found).encode())
+def _find(store: ObjectStore, task: FindContamination) -> list[Contaminated]:
+    vectors = VectorStore(store)
+    columns = ["row", "key", "sha256"]
+    train = vectors.read(task.train, task.train_version, columns)
+    held_out = vectors.read(task.held_out, task.held_out_version, columns)
+    by_content = dict(zip(train["sha256"].to_pylist(), train["key"].to_pylist(), strict=True))
+    train_keys = dict(zip(train["row"].to_pylist(), train["key"].to_pylist(), strict=True))
+    near = _near_duplicates([NearestTable.load(store, key) for key in task.nearest_keys])
+    images = []
+    for image in held_out.to_pylist():
+        if image["sha256"] in by_content:
+            images.append(Contaminated(image["row"], image["key"], by_content[image["sha256"]], True))
+        elif image["row"] in near:
+            images.append(Contaminated(image["row"], image["key"], train_keys[near[image["row"]]], False))
+    return images
 
-    def close(self) -> None:
-        """Nothing to give back."""
 
-    def _find(self, store: ObjectStore, task: FindContamination) -> list[Contaminated]:
-        vectors = VectorStore(store)
-        columns = ["row", "key", "sha256"]
-        train = vectors.read(task.train, task.train_version, columns)
-        held_out = vectors.read(task.held_out, task.held_out_version, columns)
-        by_content = dict(zip(train["sha256"].to_pylist(), train["key"].to_pylist(), strict=True))
-        train_keys = dict(zip(train["row"].to_pylist(), train["key"].to_pylist(), strict=True))
-        near = self._near_duplicates([NearestTable.load(store, key) for key in task.nearest_keys])
-        found = []
-        for image in held_out.to_pylist():
-            if image["sha256"] in by_content:
-                found.append(Contaminated(image["row"], image["key"], by_content[image["sha256"]], True))
-            elif image["row"] in near:
-                found.append(Contaminated(image["row"], image["key"], train_keys[near[image["row"]]], False))
-        return found
-
-    @staticmethod
-    def _near_duplicates(layers: list[NearestTable]) -> dict[int, int]:
-        """Row of each near-duplicate → row of a train image that it duplicates."""
-        usable = [layer for layer in layers if len(layer.row) >= MIN_IMAGES and np.isfinite(layer.ratio).all()]
-        if not usable:
-            return {}
-        mask = contaminated(np.stack([k.ratio for k in usable]), np.stack([k.train_row for k in usable]))
-        closest = usable[0]
-        return {int(r): int(t) for r, t in zip(closest.row[mask], closest.train_row[mask], strict=True)}
+def _near_duplicates(layers: list[NearestTable]) -> dict[int, int]:
+    """Row of each near-duplicate → row of a training image that it duplicates."""
+    usable = [layer for layer in layers if len(layer.row) >= MIN_IMAGES and np.isfinite(layer.ratio).all()]
+    if not usable:
+        return {}
+    mask = contaminated(np.stack([k.ratio for k in usable]), np.stack([k.train_row for k in usable]))
+    closest = usable[0]
+    return {int(r): int(t) for r, t in zip(closest.row[mask], closest.train_row[mask], strict=True)}
 
 
 def load_contaminated(store: ObjectStore, key: str) -> list[Contaminated]:
-    """The list that `Decontaminator` wrote."""
+    """The list that `find_contamination` wrote."""
     return [Contaminated(**item) for item in json.loads(store.get(key))]
 
 

@@ -6,7 +6,8 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -34,10 +35,28 @@ _CHANGED = "listed, but changed when it was read"
 
 
 @dataclass(frozen=True, slots=True)
-class EmbedShard:
-    """One shard to embed: rows ``start`` to ``stop`` of a manifest; what did not change is in the earlier table.
+class EmbedSettings:
+    """How a machine embeds; it does not change the embeddings.
 
-    A ``part`` of a shard leaves no receipt: those of all parts are merged first.
+    Args:
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: Forward passes at a time, of one thread each; on a GPU there is one.
+        readers: Threads that fetch and decode.
+        batch_size: Images per forward pass.
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+    readers: int = 8
+    batch_size: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedShard:
+    """One shard to embed: rows ``start`` to ``stop`` of a manifest; unchanged rows are copied from the earlier table.
+
+    ``encoder_digest`` is that of the plan; an encoder with another one on this machine is an error. A ``part`` of a
+    shard leaves no receipt: those of all parts are merged first.
     """
 
     store: str
@@ -49,6 +68,9 @@ class EmbedShard:
     index: int
     start: int
     stop: int
+    config: EncoderConfig
+    encoder_digest: str
+    settings: EmbedSettings = EmbedSettings()
     earlier: EarlierTable | None = None
     part: bool = False
 
@@ -65,7 +87,7 @@ class _Listed(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """An image ready for the encoder: pixels (s, s, 3) and what its file says; the decoded image is let go."""
+    """An image ready for the encoder: pixels (s, s, 3) and the facts of its file; the decoded image is not kept."""
 
     row: int
     key: str
@@ -83,165 +105,155 @@ class _Reject(NamedTuple):
     reason: str
 
 
-@dataclass(unsafe_hash=True)
-class Embedder:
-    """A worker that owns one loaded encoder.
+def embed_shard(task: EmbedShard) -> Receipt:
+    """Embed one shard; its rows count only once its receipt is committed.
 
-    Besides the encoder it holds at most, with batches of b images of s × s pixels and a shard of n images:
+    Besides the encoder, which the process keeps, this holds at most, with batches of b images of s × s pixels and a
+    shard of n images:
 
     * 4 b decoded squares (3 batches ahead of the forward pass, and the one in it): 12 b s² bytes, 5 MB for b = 32 and
       s = 112;
-    * what the readers are at: a file and up to 4 copies of `LARGE_PIXELS` each, and one larger image, up to 64 MP;
+    * per reader a file and up to 4 copies of `LARGE_PIXELS`, and one larger image of up to 64 MP;
     * the shard's embeddings: 4 n Σd bytes over the layers' lengths d, 82 MB for 4096 images and 13 layers of 384, and
       as much again while they are written.
 
-    Args:
-        config: The encoder to load.
-        expected_digest: Digest that the plan resolved; another one on this machine is an error.
-        device: ``cpu``, ``cuda`` or ``cuda:N``.
-        threads: Forward passes at a time, of one thread each; on a GPU there is one.
-        readers: Threads that fetch and decode.
-        batch_size: Images per forward pass.
+    Raises:
+        InputError: The encoder cannot be loaded.
+        StageError: It is not the encoder of the plan, or its embeddings are not finite.
+        StoreError: The images or the store cannot be read or written.
     """
+    encoder = _planned_encoder(task)
+    began = time.monotonic()
+    store = open_store(task.store)
+    manifest = load_manifest(store, task.manifest_key)
+    reader = _reader(task.set_uri, task.kind, task.manifest_key)
+    vectors = VectorStore(store)
+    kept = _unchanged(vectors, task, manifest, encoder)
+    known = set(kept["row"].to_pylist())
+    rows_listed = map(_Listed, range(task.start, task.stop), manifest.images(task.start, task.stop))
+    listed = [image for image in rows_listed if image.row not in known]
+    rejects: list[dict[str, str]] = []
+    with _reader_threads(task.settings.readers) as threads:
+        reads = _read_ahead(threads, reader, listed, encoder, 3 * task.settings.batch_size)
+        batches = _batches(reads, task.settings.batch_size, rejects)
+        rows = pa.concat_tables([kept, *(_embed_batch(encoder, batch) for batch in batches)])
+    rows = rows.sort_by("row") if known else rows
+    receipt = Receipt(
+        shard=task.index,
+        rows=rows.num_rows,
+        fragments=vectors.write_shard(task.table, rows),
+        rejects=rejects,
+        codecs=dict(Counter(rows["codec"].to_pylist())),
+        sizes=dict(Counter(map("{}×{}".format, rows["width"].to_pylist(), rows["height"].to_pylist()))),
+        bytes_read=sum(image.size for _, image in listed),
+        seconds=time.monotonic() - began,
+        reused=kept.num_rows,
+    )
+    if not task.part:
+        vectors.leave_receipt(task.receipts, receipt)
+    _count(receipt)
+    return receipt
 
-    config: EncoderConfig
-    expected_digest: str
-    device: str = "cpu"
-    threads: int = 1
-    readers: int = 8
-    batch_size: int = 32
-    _encoder: Encoder | None = field(default=None, compare=False, repr=False)
-    _threads: ThreadPoolExecutor | None = field(default=None, compare=False, repr=False)
 
-    def setup(self) -> None:
-        import torch  # only hosts load torch: the driver knows this class, and stays small
+def describe_encoder(config: EncoderConfig) -> bytes:
+    """The facts of an encoder as JSON; it runs in a worker, so that the driver never loads torch."""
+    from actors.encoder.model import Encoder
 
-        from actors.encoder.model import Encoder
+    return Encoder(config).facts.to_json()
 
-        torch.set_num_threads(self.threads)
-        self._threads = ThreadPoolExecutor(self.readers, thread_name_prefix="reader")
-        self._encoder = Encoder(self.config, self.device, passes=self.threads if self.device == "cpu" else 1)
-        found = self._encoder.facts.digest
-        if found != self.expected_digest:
-            raise StageError(
-                f"the encoder on this machine has digest {found[:16]}, the audit was planned with "
-                f"{self.expected_digest[:16]}",
-                "give all machines the same weights file and the same timm, or run the audit again",
-            )
 
-    def process(self, task: EmbedShard) -> Receipt:
-        """Embed one shard; its rows count only once its receipt is committed."""
-        began = time.monotonic()
-        store = open_store(task.store)
-        manifest = load_manifest(store, task.manifest_key)
-        reader = _reader(task.set_uri, task.kind, task.manifest_key)
-        vectors = VectorStore(store)
-        kept = self._kept(vectors, task, manifest)
-        known = set(kept["row"].to_pylist())
-        rows_listed = map(_Listed, range(task.start, task.stop), manifest.images(task.start, task.stop))
-        listed = [image for image in rows_listed if image.row not in known]
-        rejects: list[dict[str, str]] = []
-        rows = pa.concat_tables([kept, *(self._table(batch) for batch in self._batches(listed, reader, rejects))])
-        rows = rows.sort_by("row") if known else rows
-        receipt = Receipt(
-            shard=task.index,
-            rows=rows.num_rows,
-            fragments=vectors.write_shard(task.table, rows),
-            rejects=rejects,
-            codecs=dict(Counter(rows["codec"].to_pylist())),
-            sizes=dict(Counter(map("{}×{}".format, rows["width"].to_pylist(), rows["height"].to_pylist()))),
-            bytes_read=sum(image.size for _, image in listed),
-            seconds=time.monotonic() - began,
-            reused=kept.num_rows,
+@lru_cache(maxsize=1)
+def load_encoder(config: EncoderConfig, device: str, threads: int) -> Encoder:
+    """The encoder on its device; a process keeps the last one.
+
+    Raises:
+        InputError: It cannot be loaded.
+    """
+    import torch  # here, because the driver imports this module and must stay small
+
+    from actors.encoder.model import Encoder
+
+    torch.set_num_threads(threads)
+    return Encoder(config, device, passes=threads if device == "cpu" else 1)
+
+
+def _planned_encoder(task: EmbedShard) -> Encoder:
+    encoder = load_encoder(task.config, task.settings.device, task.settings.threads)
+    if encoder.facts.digest != task.encoder_digest:
+        raise StageError(
+            f"the encoder on this machine has digest {encoder.facts.digest[:16]}, the audit was planned with "
+            f"{task.encoder_digest[:16]}",
+            "give all machines the same weights file and the same timm, or run the audit again",
         )
-        if not task.part:
-            vectors.leave_receipt(task.receipts, receipt)
-        _count(receipt)
-        return receipt
-
-    def close(self) -> None:
-        if self._threads is not None:
-            self._threads.shutdown(cancel_futures=True)
-        self._encoder = self._threads = None
-
-    def _kept(self, vectors: VectorStore, task: EmbedShard, manifest: Manifest) -> pa.Table:
-        """The rows of images that have not changed since the set was embedded before."""
-        encoder, _ = self._ready()
-        schema = embedding_schema(encoder.facts.dims)
-        if task.earlier is None:
-            return schema.empty_table()
-        before = load_manifest(vectors.store, task.earlier.manifest_key)
-        return unchanged_rows(vectors, task.earlier, before, manifest, task.start, task.stop).cast(schema)
-
-    def _batches(
-        self, listed: list[_Listed], reader: ImageReader, rejects: list[dict[str, str]]
-    ) -> Iterator[list[_Read]]:
-        """Batches of readable images, full up to the last one, which may be empty."""
-        batch: list[_Read] = []
-        for read in self._read_ahead(listed, reader):
-            if isinstance(read, _Reject):
-                rejects.append(read._asdict())
-                continue
-            batch.append(read)
-            if len(batch) == self.batch_size:
-                yield batch
-                batch = []
-        yield batch
-
-    def _read_ahead(self, listed: list[_Listed], reader: ImageReader) -> Iterator[_Read | _Reject]:
-        """Images in order, with a bounded number of reads and decodes in flight."""
-        encoder, threads = self._ready()
-        resample = encoder.resample
-        work = iter(listed)
-        ahead: deque[Future[_Read | _Reject]] = deque()
-        for image in islice(work, self.batch_size * 3):
-            ahead.append(threads.submit(_read, reader, image, self.config, resample))
-        while ahead:
-            yield ahead.popleft().result()
-            for image in islice(work, 1):
-                ahead.append(threads.submit(_read, reader, image, self.config, resample))
-
-    def _table(self, batch: list[_Read]) -> pa.Table:
-        encoder, _ = self._ready()
-        schema = embedding_schema(encoder.facts.dims)
-        if not batch:
-            return schema.empty_table()
-        embeddings = encoder.embed(np.stack([read.pixels for read in batch]))
-        self._check_finite(embeddings, batch)
-        metrics.add(metrics.IMAGES_EMBEDDED, len(batch))
-        columns = [pa.array([getattr(read, field.name) for read in batch], field.type) for field in FACT_FIELDS]
-        columns += [vector_array(embeddings[layer]) for layer in encoder.facts.dims]
-        return pa.Table.from_arrays(columns, schema=schema)
-
-    def _check_finite(self, embeddings: dict[int, NDArray[np.float32]], batch: list[_Read]) -> None:
-        for layer, x in embeddings.items():
-            wrong = np.flatnonzero(~np.isfinite(x).all(axis=1))
-            if len(wrong):
-                raise StageError(
-                    f"{layer_column(layer)} of image {batch[wrong[0]].key} is not finite",
-                    "the encoder overflows: check its weights, or set encoder.precision to bfloat16 or float32",
-                )
-
-    def _ready(self) -> tuple[Encoder, ThreadPoolExecutor]:
-        if self._encoder is None or self._threads is None:
-            raise StageError("the embedder was not set up", "call setup() before process()")
-        return self._encoder, self._threads
+    return encoder
 
 
-@dataclass(unsafe_hash=True)
-class EncoderResolver:
-    """A worker that loads an encoder only to say what it is (no torch in the driver)."""
+def _unchanged(vectors: VectorStore, task: EmbedShard, manifest: Manifest, encoder: Encoder) -> pa.Table:
+    """The rows of images that have not changed since the set was last embedded."""
+    schema = embedding_schema(encoder.facts.dims)
+    if task.earlier is None:
+        return schema.empty_table()
+    before = load_manifest(vectors.store, task.earlier.manifest_key)
+    return unchanged_rows(vectors, task.earlier, before, manifest, task.start, task.stop).cast(schema)
 
-    def setup(self) -> None:
-        """Nothing to load."""
 
-    def process(self, config: EncoderConfig) -> bytes:
-        from actors.encoder.model import Encoder
+@contextmanager
+def _reader_threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    threads = ThreadPoolExecutor(count, thread_name_prefix="reader")
+    try:
+        yield threads
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)  # after an error nobody waits for slow reads
 
-        return Encoder(config).facts.to_json()
 
-    def close(self) -> None:
-        """Nothing to give back."""
+def _read_ahead(
+    threads: ThreadPoolExecutor, reader: ImageReader, listed: list[_Listed], encoder: Encoder, most: int
+) -> Iterator[_Read | _Reject]:
+    """Images in order, with at most `most` reads and decodes in flight."""
+    work = iter(listed)
+    ahead: deque[Future[_Read | _Reject]] = deque()
+    for image in islice(work, most):
+        ahead.append(threads.submit(_read, reader, image, encoder.config, encoder.resample))
+    while ahead:
+        yield ahead.popleft().result()
+        for image in islice(work, 1):
+            ahead.append(threads.submit(_read, reader, image, encoder.config, encoder.resample))
+
+
+def _batches(reads: Iterator[_Read | _Reject], size: int, rejects: list[dict[str, str]]) -> Iterator[list[_Read]]:
+    """Batches of readable images, full up to the last one, which may be empty."""
+    batch: list[_Read] = []
+    for read in reads:
+        if isinstance(read, _Reject):
+            rejects.append(read._asdict())
+            continue
+        batch.append(read)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    yield batch
+
+
+def _embed_batch(encoder: Encoder, batch: list[_Read]) -> pa.Table:
+    schema = embedding_schema(encoder.facts.dims)
+    if not batch:
+        return schema.empty_table()
+    embeddings = encoder.embed(np.stack([read.pixels for read in batch]))
+    _check_finite(embeddings, batch)
+    metrics.add(metrics.IMAGES_EMBEDDED, len(batch))
+    columns = [pa.array([getattr(read, field.name) for read in batch], field.type) for field in FACT_FIELDS]
+    columns += [vector_array(embeddings[layer]) for layer in encoder.facts.dims]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _check_finite(embeddings: dict[int, NDArray[np.float32]], batch: list[_Read]) -> None:
+    for layer, x in embeddings.items():
+        wrong = np.flatnonzero(~np.isfinite(x).all(axis=1))
+        if len(wrong):
+            raise StageError(
+                f"{layer_column(layer)} of image {batch[wrong[0]].key} is not finite",
+                "the encoder overflows: check its weights, or set encoder.precision to bfloat16 or float32",
+            )
 
 
 @lru_cache(maxsize=2)
@@ -251,12 +263,12 @@ def _manifest(store_uri: str, key: str) -> Manifest:
 
 @lru_cache(maxsize=2)
 def _reader(uri: str, kind: Kind, _manifest_key: str) -> ImageReader:
-    """A reader of a set; one that was listed anew is opened anew."""
+    """A reader of a set; a set that was listed again is opened again."""
     return open_reader(uri, kind)
 
 
 def load_manifest(store: ObjectStore, key: str) -> Manifest:
-    """A manifest of the store; the last two are kept in memory."""
+    """A manifest of the store; a process keeps the last two."""
     return _manifest(store.uri, key)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.workers.arrays import load_arrays, save_arrays
 from actors.workers.contamination import contaminated_rows
 from actors.workers.nearest_table import NearestTable
 from actors.workers.partition import StoredPartition
@@ -24,9 +24,9 @@ from storage.vectors.tables import VectorStore, layer_column
 
 @dataclass(frozen=True, slots=True)
 class ProfileLayer:
-    """One layer of one set; ``key`` is where its part of the profile goes in the store.
+    """One layer of one set to profile; ``key`` is the place of the result in the store.
 
-    ``table`` and ``version`` are the set's embeddings, ``seed`` that of the cut into parts.
+    ``table`` and ``version`` are the set's embeddings; ``seed`` decides the cut into parts.
     """
 
     store: str
@@ -43,7 +43,7 @@ class ProfileLayer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerProfile:
-    """One layer of a profile; m images, n held-out ones, cut into r parts.
+    """One layer of a profile of m images, cut into r parts, against n held-out images.
 
     Attributes:
         part: (m,) int32, the part of each image.
@@ -69,14 +69,11 @@ class LayerProfile:
 
     @classmethod
     def load(cls, store: ObjectStore, key: str) -> LayerProfile:
-        with np.load(io.BytesIO(store.get(key)), allow_pickle=False) as arrays:
-            return cls(**{name: arrays[name] for name in cls.__slots__})
+        return cls(**load_arrays(store, key))
 
     def save(self, store: ObjectStore, key: str) -> bool:
         """Publish; False when another worker was first."""
-        buffer = io.BytesIO()
-        np.savez(buffer, **{name: getattr(self, name) for name in self.__slots__})
-        return store.put_if_absent(key, buffer.getvalue())
+        return save_arrays(store, key, **{name: getattr(self, name) for name in self.__slots__})
 
     @property
     def moments(self) -> list[Moments]:
@@ -84,55 +81,43 @@ class LayerProfile:
         return [Moments(int(n), m, s) for n, m, s in zip(self.count, self.mean, self.scatter, strict=True)]
 
 
-@dataclass(unsafe_hash=True)
-class LayerProfiler:
-    """A worker that makes one layer of a profile at a time; one that is there is left alone."""
+def profile_layer(task: ProfileLayer) -> bool:
+    """Profile one layer; False when it was already there."""
+    store = open_store(task.store)
+    if store.exists(task.key):
+        return False
+    partition = StoredPartition.load(store, task.partition_key).partition
+    if not partition.informative:
+        return _nothing().save(store, task.key)
+    held_out = NearestTable.load(store, task.held_out_key).without(contaminated_rows(store, task.contaminated_key))
+    release = NearestTable.load(store, task.release_key)
+    part = cut(len(release.row), task.seed)[np.argsort(np.argsort(release.row))]
+    groups = held_out_groups(partition, held_out)
+    placed = mean_placement(held_out.distance, groups[held_out.cell], release.distance, groups[release.cell])
+    moments = _moments(store, task, partition, dict(zip(release.row.tolist(), part.tolist(), strict=True)))
+    sets = [np.ones(len(part), np.bool_), *(part == i for i in range(len(moments)))]
+    return LayerProfile(
+        part=part,
+        placement=placed.placement,
+        influence_p=placed.influence_p,
+        influence_q=placed.influence_q,
+        count=np.array([part.n for part in moments]),
+        mean=np.stack([part.mean for part in moments]),
+        scatter=np.stack([part.scatter for part in moments]),
+        c_t=np.array([merged_ct(partition, held_out, release, chosen) for chosen in sets]),
+    ).save(store, task.key)
 
-    def setup(self) -> None:
-        """Nothing to load."""
 
-    def process(self, task: ProfileLayer) -> bool:
-        """Make one layer; False when it was there."""
-        store = open_store(task.store)
-        if store.exists(task.key):
-            return False
-        partition = StoredPartition.load(store, task.partition_key).partition
-        if not partition.informative:
-            return _nothing().save(store, task.key)
-        held_out = NearestTable.load(store, task.held_out_key).without(contaminated_rows(store, task.contaminated_key))
-        release = NearestTable.load(store, task.release_key)
-        part = cut(len(release.row), task.seed)[np.argsort(np.argsort(release.row))]
-        groups = held_out_groups(partition, held_out)
-        placed = mean_placement(held_out.distance, groups[held_out.cell], release.distance, groups[release.cell])
-        moments = self._moments(store, task, partition, dict(zip(release.row.tolist(), part.tolist(), strict=True)))
-        sets = [np.ones(len(part), np.bool_), *(part == i for i in range(len(moments)))]
-        return LayerProfile(
-            part=part,
-            placement=placed.placement,
-            influence_p=placed.influence_p,
-            influence_q=placed.influence_q,
-            count=np.array([one.n for one in moments]),
-            mean=np.stack([one.mean for one in moments]),
-            scatter=np.stack([one.scatter for one in moments]),
-            c_t=np.array([merged_ct(partition, held_out, release, chosen) for chosen in sets]),
-        ).save(store, task.key)
-
-    def close(self) -> None:
-        """Nothing to give back."""
-
-    @staticmethod
-    def _moments(
-        store: ObjectStore, task: ProfileLayer, partition: Partition, part_of: dict[int, int]
-    ) -> list[Moments]:
-        """Moments of the projected embeddings of each part, block by block."""
-        parts = max(part_of.values()) + 1
-        width = len(partition.components)
-        found = [Moments(0, np.zeros(width), np.zeros((width, width)))] * parts
-        for rows, x in VectorStore(store).scan(task.table, task.version, layer_column(task.layer)):
-            projected = partition.project(x)
-            part = np.array([part_of[row] for row in rows.tolist()])
-            found = [one.merge(Moments.of(projected[part == i])) for i, one in enumerate(found)]
-        return found
+def _moments(store: ObjectStore, task: ProfileLayer, partition: Partition, part_of: dict[int, int]) -> list[Moments]:
+    """Moments of the projected embeddings of each part, block by block."""
+    parts = max(part_of.values()) + 1
+    width = len(partition.components)
+    moments = [Moments(0, np.zeros(width), np.zeros((width, width)))] * parts
+    for rows, x in VectorStore(store).scan(task.table, task.version, layer_column(task.layer)):
+        projected = partition.project(x)
+        part = np.array([part_of[row] for row in rows.tolist()])
+        moments = [before.merge(Moments.of(projected[part == i])) for i, before in enumerate(moments)]
+    return moments
 
 
 def _nothing() -> LayerProfile:
@@ -147,7 +132,7 @@ def held_out_groups(partition: Partition, held_out: NearestTable) -> NDArray[np.
 
 
 def merged_ct(partition: Partition, held_out: NearestTable, release: NearestTable, chosen: NDArray[np.bool_]) -> float:
-    """C_T of some images of a set, over cells merged until each counts; NaN when they are too few for one cell.
+    """C_T of some images of a set, over cells merged until each is large enough; NaN when even one cell is too small.
 
     Args:
         partition: The layer's partition.
@@ -173,7 +158,7 @@ def merged_ct(partition: Partition, held_out: NearestTable, release: NearestTabl
 
 @dataclass(frozen=True, slots=True)
 class JoinProfile:
-    """The layers of one profile, and where `LayerProfiler` put them."""
+    """The layers of one profile, and the keys that `profile_layer` wrote them to."""
 
     store: str
     layers: tuple[int, ...]
@@ -193,41 +178,31 @@ class SetProfile:
     parts: tuple[Profile, ...]
 
 
-@dataclass(unsafe_hash=True)
-class ProfileJoiner:
-    """A worker that joins the layers of a profile."""
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def process(self, task: JoinProfile) -> SetProfile | None:
-        """Join the informative layers; None when there are none."""
-        store = open_store(task.store)
-        loaded = {layer: LayerProfile.load(store, key) for layer, key in zip(task.layers, task.keys, strict=True)}
-        informative = {layer: one for layer, one in loaded.items() if len(one.count)}
-        if not informative:
-            return None
-        layers = list(informative.values())
-        placement = np.stack([one.placement for one in layers], axis=1)
-        influence_p = np.stack([one.influence_p for one in layers], axis=1)
-        influence_q = np.stack([one.influence_q for one in layers], axis=1)
-        counts = min(len(influence_p), len(influence_q))
-        moments = list(zip(*(one.moments for one in layers), strict=True))
-        parts = tuple(
-            Profile(
-                Moments.of(placement[layers[0].part == i]),
-                signature,
-                np.array([one.c_t[1 + i] for one in layers]),
-            )
-            for i, signature in enumerate(moments)
+def join_profile(task: JoinProfile) -> SetProfile | None:
+    """Join the informative layers; None when there are none."""
+    store = open_store(task.store)
+    loaded = {layer: LayerProfile.load(store, key) for layer, key in zip(task.layers, task.keys, strict=True)}
+    informative = {layer: profile for layer, profile in loaded.items() if len(profile.count)}
+    if not informative:
+        return None
+    layers = list(informative.values())
+    placement = np.stack([layer.placement for layer in layers], axis=1)
+    influence_p = np.stack([layer.influence_p for layer in layers], axis=1)
+    influence_q = np.stack([layer.influence_q for layer in layers], axis=1)
+    counts = min(len(influence_p), len(influence_q))
+    moments = list(zip(*(layer.moments for layer in layers), strict=True))
+    parts = tuple(
+        Profile(
+            Moments.of(placement[layers[0].part == i]),
+            signature,
+            np.array([layer.c_t[1 + i] for layer in layers]),
         )
-        whole = merged(parts)
-        return SetProfile(
-            layers=tuple(informative),
-            curve=logit_curve(whole.placed.mean, covariance_of(influence_p, influence_q), counts),
-            whole=Profile(whole.placed, whole.signature, np.array([one.c_t[0] for one in layers])),
-            parts=parts,
-        )
-
-    def close(self) -> None:
-        """Nothing to give back."""
+        for i, signature in enumerate(moments)
+    )
+    whole = merged(parts)
+    return SetProfile(
+        layers=tuple(informative),
+        curve=logit_curve(whole.placed.mean, covariance_of(influence_p, influence_q), counts),
+        whole=Profile(whole.placed, whole.signature, np.array([layer.c_t[0] for layer in layers])),
+        parts=parts,
+    )

@@ -1,4 +1,4 @@
-"""The checks of a reference: can its held-out images stand for unseen ones?"""
+"""The checks of a reference: whether its held-out images are like unseen ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CheckName = Literal["random halves", "ordered halves", "train likeness"]
 
 @dataclass(frozen=True, slots=True)
 class CheckReference:
-    """One check of a reference; keys by layer, ``left_out_keys`` only where train is compared."""
+    """One check of a reference; keys by layer, ``left_out_keys`` only where training images are compared."""
 
     store: str
     check: CheckName
@@ -33,29 +33,19 @@ class CheckReference:
     seed: int
 
 
-@dataclass(unsafe_hash=True)
-class ReferenceChecker:
-    """A worker that asks whether held-out images can stand for unseen ones."""
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def process(self, task: CheckReference) -> Check | None:
-        """Make one check; None where no layer is informative."""
-        store = open_store(task.store)
-        excluded = contaminated_rows(store, task.contaminated_key)
-        held_out = _located(store, task.layers, task.held_out_keys, excluded)
-        if not held_out:
-            return None
-        if task.check == "random halves":
-            return random_halves(held_out, seed=task.seed, permutations=PERMUTATIONS)
-        if task.check == "ordered halves":
-            return ordered_halves(held_out, seed=task.seed, permutations=PERMUTATIONS)
-        left_out = _located(store, task.layers, task.left_out_keys, np.empty(0, np.int64))
-        return train_likeness(left_out, held_out, seed=task.seed, permutations=PERMUTATIONS)
-
-    def close(self) -> None:
-        """Nothing to give back."""
+def run_reference_check(task: CheckReference) -> Check | None:
+    """Run one check; None where no layer is informative."""
+    store = open_store(task.store)
+    excluded = contaminated_rows(store, task.contaminated_key)
+    held_out = _located(store, task.layers, task.held_out_keys, excluded)
+    if not held_out:
+        return None
+    if task.check == "random halves":
+        return random_halves(held_out, seed=task.seed, permutations=PERMUTATIONS)
+    if task.check == "ordered halves":
+        return ordered_halves(held_out, seed=task.seed, permutations=PERMUTATIONS)
+    left_out = _located(store, task.layers, task.left_out_keys, np.empty(0, np.int64))
+    return train_likeness(left_out, held_out, seed=task.seed, permutations=PERMUTATIONS)
 
 
 def save_checks(store: ObjectStore, key: str, checks: Iterable[Check]) -> None:

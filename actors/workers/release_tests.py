@@ -1,4 +1,4 @@
-"""Work that needs all layers at once: the checks of a reference, the permutation test and the fit of a release."""
+"""Tests of a release over all its layers: the permutation test, and the fit of the last layer."""
 
 from __future__ import annotations
 
@@ -20,16 +20,10 @@ from storage.vectors.tables import VectorStore, layer_column, vector_matrix
 
 PERMUTATIONS = 2000
 PERMUTATION_PARTS = 4
-"""Tasks that the permutations of a release are dealt to."""
+"""Tasks that the permutations of a release are divided into."""
 
 FRECHET_IMAGES = 20_000
-"""Images of a set that the Fréchet distance uses at most, the first ones of the table."""
-
-
-# -- checks of a reference -----------------------------------------------------------------------------------
-
-
-# -- test and fit of a release -------------------------------------------------------------------------------
+"""Largest number of images that the Fréchet distance uses of a set, the first ones of the table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,56 +52,45 @@ class FitLastLayer:
 
 
 class Joined(NamedTuple):
-    """What the layers say together: the permutation test over layers, the fit of the last layer."""
+    """The results of all layers together: the permutation test, and the fit of the last layer."""
 
     permutation: PermutationResult
     frechet: FrechetFit
 
 
-@dataclass(unsafe_hash=True)
-class Joiner:
-    """A worker that joins the layers of a release, a part of the work at a time; `joined` puts the parts together."""
+def run_release_test(task: PermuteLayers | FitLastLayer) -> Counted | FrechetFit:
+    """Run a part of the tests of a release; `joined` combines the parts."""
+    store = open_store(task.store)
+    excluded = contaminated_rows(store, task.contaminated_key)
+    if isinstance(task, PermuteLayers):
+        return _permute(store, task, excluded)
+    return _frechet(store, task, excluded)
 
-    def setup(self) -> None:
-        """Nothing to load."""
 
-    def process(self, task: PermuteLayers | FitLastLayer) -> Counted | FrechetFit:
-        store = open_store(task.store)
-        excluded = contaminated_rows(store, task.contaminated_key)
-        if isinstance(task, PermuteLayers):
-            return self._permute(store, task, excluded)
-        return self._frechet(store, task, excluded)
+def _permute(store: ObjectStore, task: PermuteLayers, excluded: NDArray[np.int64]) -> Counted:
+    influences = [LayerInfluence.load(store, key) for key in task.influence_keys]
+    samples = [
+        layer_sample(NearestTable.load(store, p).without(excluded), NearestTable.load(store, q), influence.groups)
+        for p, q, influence in zip(task.held_out_keys, task.release_keys, influences, strict=True)
+    ]
+    return count_permuted(samples, permutations=PERMUTATIONS, seed=task.seed, part=task.part, parts=PERMUTATION_PARTS)
 
-    def close(self) -> None:
-        """Nothing to give back."""
 
-    @staticmethod
-    def _permute(store: ObjectStore, task: PermuteLayers, excluded: NDArray[np.int64]) -> Counted:
-        influences = [LayerInfluence.load(store, key) for key in task.influence_keys]
-        samples = [
-            layer_sample(NearestTable.load(store, p).without(excluded), NearestTable.load(store, q), one.groups)
-            for p, q, one in zip(task.held_out_keys, task.release_keys, influences, strict=True)
-        ]
-        return count_permuted(
-            samples, permutations=PERMUTATIONS, seed=task.seed, part=task.part, parts=PERMUTATION_PARTS
-        )
-
-    @staticmethod
-    def _frechet(store: ObjectStore, task: FitLastLayer, excluded: NDArray[np.int64]) -> FrechetFit:
-        stored = StoredPartition.load(store, task.partition_key)
-        vectors = VectorStore(store)
-        blocks = []
-        for i, (name, version) in enumerate(task.tables):
-            table = vectors.read(name, version, ["row", layer_column(task.layer)], limit=FRECHET_IMAGES)
-            rows, x = table["row"].to_numpy(), vector_matrix(table[layer_column(task.layer)])
-            kept = ~np.isin(rows, excluded) if i == 1 else np.ones(len(rows), np.bool_)
-            blocks.append(moment_blocks(stored.partition.project(x[kept]), seed=task.seed))
-        train, held_out, release = blocks
-        return frechet_fit(release, held_out, train)
+def _frechet(store: ObjectStore, task: FitLastLayer, excluded: NDArray[np.int64]) -> FrechetFit:
+    stored = StoredPartition.load(store, task.partition_key)
+    vectors = VectorStore(store)
+    blocks = []
+    for i, (name, version) in enumerate(task.tables):
+        table = vectors.read(name, version, ["row", layer_column(task.layer)], limit=FRECHET_IMAGES)
+        rows, x = table["row"].to_numpy(), vector_matrix(table[layer_column(task.layer)])
+        kept = ~np.isin(rows, excluded) if i == 1 else np.ones(len(rows), np.bool_)
+        blocks.append(moment_blocks(stored.partition.project(x[kept]), seed=task.seed))
+    train, held_out, release = blocks
+    return frechet_fit(release, held_out, train)
 
 
 def joined(parts: Sequence[Counted | FrechetFit]) -> Joined:
-    """All permutations of a release, and its one Fréchet distance."""
+    """Combine all permutations of a release, and its one Fréchet distance."""
     (frechet,) = (part for part in parts if isinstance(part, FrechetFit))
     return Joined(p_values([part for part in parts if isinstance(part, Counted)]), frechet)
 
@@ -115,6 +98,3 @@ def joined(parts: Sequence[Counted | FrechetFit]) -> Joined:
 def layer_sample(held_out: NearestTable, release: NearestTable, groups: NDArray[np.int32]) -> LayerSample:
     """One layer's distances with the merged cells of its images."""
     return LayerSample(held_out.distance, groups[held_out.cell], release.distance, groups[release.cell])
-
-
-# -- two releases --------------------------------------------------------------------------------------------

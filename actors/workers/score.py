@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.workers.arrays import load_arrays, save_arrays
 from actors.workers.contamination import contaminated_rows
 from actors.workers.nearest_table import NearestTable
 from actors.workers.partition import StoredPartition
@@ -16,7 +16,7 @@ from scoring.nearest.near_duplicates import MIN_IMAGES, duplicate_threshold
 from scoring.score.authenticity import Authenticity, authentic_share, compare_authenticity
 from scoring.score.conformal import conformal_p
 from scoring.score.false_discovery import discoveries
-from scoring.score.layer_score import LayerScore, ScoredLayer, score_layer, uninformative_layer
+from scoring.score.layer_score import LayerScore, ScoredLayer, score_layer
 from storage.objects.open import ObjectStore, open_store
 
 EVIDENCE_PAIRS = 20
@@ -24,7 +24,7 @@ EVIDENCE_PAIRS = 20
 
 @dataclass(frozen=True, slots=True)
 class ScoreLayer:
-    """One layer of one release to score; ``influence_key`` is where the per-image contributions go.
+    """One layer of one release to score; ``influence_key`` is the place of the per-image influences.
 
     ``held_out_images`` and ``release_images`` are n and m, for a layer without information.
     """
@@ -42,10 +42,10 @@ class ScoreLayer:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A generated image and its nearest train image, by rows of their manifests.
+    """A generated image and its nearest training image, by rows of their manifests.
 
-    ``p_value`` and ``ratio_p`` are conformal, of distance and distance ratio; the ratio is None where the search knew
-    no other neighbours. ``discovery`` marks the images that Benjamini-Hochberg lists at 10 %.
+    ``p_value`` and ``ratio_p`` are conformal, of distance and distance ratio; the ratio is None where the search gave
+    no further neighbours. ``discovery`` marks the images that Benjamini-Hochberg lists at 10 %.
     """
 
     rank: int
@@ -61,7 +61,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class IndexSearch:
-    """How a layer was searched by an index: pinned version, probes of both sets, and how far Â may be off."""
+    """How a layer was searched by an index: pinned version, probes of both sets, and the error of Â."""
 
     index_table: str
     index_version: int
@@ -72,7 +72,7 @@ class IndexSearch:
 
 @dataclass(frozen=True, slots=True)
 class LayerResult:
-    """What one layer says about one release: its score, its closest pairs, and the other known measures.
+    """The results of one release in one layer: its score, its closest pairs, and the other known measures.
 
     ``search`` is None where the search was exact.
     """
@@ -95,53 +95,40 @@ class LayerInfluence:
 
     @classmethod
     def load(cls, store: ObjectStore, key: str) -> LayerInfluence:
-        with np.load(io.BytesIO(store.get(key)), allow_pickle=False) as arrays:
-            return cls(arrays["held_out"], arrays["release"], arrays["groups"])
+        return cls(**load_arrays(store, key))
 
     def save(self, store: ObjectStore, key: str) -> None:
-        buffer = io.BytesIO()
-        np.savez(buffer, held_out=self.held_out, release=self.release, groups=self.groups)
-        store.put_if_absent(key, buffer.getvalue())
+        save_arrays(store, key, held_out=self.held_out, release=self.release, groups=self.groups)
 
 
-@dataclass(unsafe_hash=True)
-class Scorer:
-    """A worker that scores one layer of one release at a time."""
+def score_layer_of_release(task: ScoreLayer) -> LayerResult:
+    """Score one layer.
 
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def process(self, task: ScoreLayer) -> LayerResult:
-        """Score one layer.
-
-        Raises:
-            ValueError: too few images for one cell (the flow checks this before any work).
-        """
-        store = open_store(task.store)
-        stored = StoredPartition.load(store, task.partition_key)
-        partition = stored.partition
-        if not partition.informative:
-            return LayerResult(uninformative_layer(task.layer, task.held_out_images, task.release_images), [])
-        held_out = NearestTable.load(store, task.held_out_key).without(contaminated_rows(store, task.contaminated_key))
-        release = NearestTable.load(store, task.release_key)
-        scored = score_layer(
-            task.layer, held_out.distance, held_out.cell, release.distance, release.cell, partition.centroids
-        )
-        LayerInfluence(scored.influence_p, scored.influence_q, scored.groups).save(store, task.influence_key)
-        result = layer_result(scored.score, held_out, release, scored.conformal_p)
-        if stored.search == "in_cell":
-            return result
-        return replace(result, search=_index_search(stored, held_out, release, scored))
-
-    def close(self) -> None:
-        """Nothing to give back."""
+    Raises:
+        ValueError: There are too few images for one cell (the flow checks this before any work).
+    """
+    store = open_store(task.store)
+    stored = StoredPartition.load(store, task.partition_key)
+    partition = stored.partition
+    if not partition.informative:
+        return LayerResult(LayerScore(task.layer, task.held_out_images, task.release_images), [])
+    held_out = NearestTable.load(store, task.held_out_key).without(contaminated_rows(store, task.contaminated_key))
+    release = NearestTable.load(store, task.release_key)
+    scored = score_layer(
+        task.layer, held_out.distance, held_out.cell, release.distance, release.cell, partition.centroids
+    )
+    LayerInfluence(*scored.influence, scored.groups).save(store, task.influence_key)
+    result = layer_result(scored.score, held_out, release, conformal_p(held_out.distance, release.distance))
+    if stored.search == "in_cell":
+        return result
+    return replace(result, search=_index_search(stored, held_out, release, scored))
 
 
 def _index_search(
     stored: StoredPartition, held_out: NearestTable, release: NearestTable, scored: ScoredLayer
 ) -> IndexSearch:
-    p, q = (Searched(one.distance, scored.groups[one.cell], one.exact, one.second) for one in (held_out, release))
-    error = search_error(p, q, scored.score.se or 0.0)
+    p, q = (Searched(x.distance, scored.groups[x.cell], x.exact, x.second) for x in (held_out, release))
+    error = search_error(p, q, scored.score.effect.se if scored.score.effect else 0.0)
     return IndexSearch(stored.index_table, stored.index_version, held_out.probes, release.probes, error)
 
 
@@ -150,7 +137,7 @@ def layer_result(
 ) -> LayerResult:
     """A score with its evidence.
 
-    The pairs are those at the smallest distances, closest first; equal distances in the order of the manifest.
+    The pairs are those with the smallest distances, closest first; equal distances in the order of the manifest.
     """
     listed = discoveries(p_values)
     with_neighbours = bool(np.isfinite(held_out.ratio).all() and np.isfinite(release.ratio).all())

@@ -1,4 +1,4 @@
-"""Finds, for every image of a set, its nearest train images, in one layer: those of its cell, or of all."""
+"""Finds the nearest training images of every image of a set in one layer, in its cell or among all."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from actors.metrics import SEARCH_QUERIES, add
 from actors.workers.nearest_table import NEAREST_SCHEMA, write_nearest
 from actors.workers.partition import StoredPartition
 from actors.workers.search_sample import TRAIN_ROWS, SearchSample
-from scoring.nearest.abs_cosine import in_cell_nearest, recompute_euclidean
+from scoring.nearest.abs_cosine import abs_cosine_nearest
 from scoring.nearest.distance_ratio import distance_ratio, mean_of_others
 from scoring.nearest.in_cell import TrainBlock, in_cell_neighbours
+from scoring.nearest.paired_distances import recompute_euclidean
 from storage.objects.open import open_store
-from storage.vectors.tables import VectorStore, layer_column, vector_matrix
+from storage.vectors.tables import VectorStore, layer_column
 from storage.vectors.train_index import nearest_indexed
 
 Metric = Literal["euclidean", "abs_cosine"]
@@ -29,11 +30,11 @@ NEIGHBOURS = 50
 
 @dataclass(frozen=True, slots=True)
 class SearchLayer:
-    """One layer of one image set to search; ``key`` is where the nearest distances go in the store.
+    """One layer of one image set to search; ``key`` is the place of the nearest distances in the store.
 
-    ``part`` are positions in the table; None = all images. ``sample_key`` is where the sample is that says how many
-    probes find the nearest of all; None for the search in the cell. ``left_out`` holds rows of the
-    train table itself: then only these are searched, each left out of train.
+    ``part`` are positions in the table, None for all images. ``sample_key`` is the key of the sample that decides the
+    number of probes; None for the search in the cell. ``left_out`` holds rows of the training table itself: then only
+    these are searched, each left out of the training set.
     """
 
     store: str
@@ -48,67 +49,55 @@ class SearchLayer:
     left_out: tuple[int, ...] = ()
 
 
-@dataclass(unsafe_hash=True)
-class Searcher:
-    """A worker that searches one block of one layer at a time; a result that is there is left alone."""
+def search_layer(task: SearchLayer) -> bool:
+    """Search one block of one layer; False when its result was already there."""
+    store = open_store(task.store)
+    if store.exists(task.key):
+        return False
+    stored = StoredPartition.load(store, task.partition_key)
+    sample = None if task.sample_key is None else SearchSample.load(store, task.sample_key)
+    table = NEAREST_SCHEMA.empty_table()
+    if stored.partition.informative:
+        table = _search(stored, VectorStore(store), task, sample)
+    facts = {
+        "search": stored.search,
+        "index_table": stored.index_table,
+        "index_version": str(stored.index_version),
+        "probes": str(1 if sample is None else sample.probes),
+    }
+    return write_nearest(store, task.key, table, facts)
 
-    def setup(self) -> None:
-        """Nothing to load."""
 
-    def process(self, task: SearchLayer) -> bool:
-        """Search one block; False when its result was there."""
-        store = open_store(task.store)
-        if store.exists(task.key):
-            return False
-        stored = StoredPartition.load(store, task.partition_key)
-        sample = None if task.sample_key is None else SearchSample.load(store, task.sample_key)
-        found = NEAREST_SCHEMA.empty_table()
-        if stored.partition.informative:
-            found = self._search(stored, VectorStore(store), task, sample)
-        facts = {
-            "search": stored.search,
-            "index_table": stored.index_table,
-            "index_version": str(stored.index_version),
-            "probes": str(1 if sample is None else sample.probes),
-        }
-        return write_nearest(store, task.key, found, facts)
-
-    def close(self) -> None:
-        """Nothing to give back."""
-
-    @staticmethod
-    def _search(
-        stored: StoredPartition, vectors: VectorStore, task: SearchLayer, sample: SearchSample | None
-    ) -> pa.Table:
-        rows, projected = _left_out(vectors, stored, task) if task.left_out else _asking(vectors, stored, task)
-        add(SEARCH_QUERIES, len(rows))
-        own_rows = rows if task.left_out else None
-        cells = stored.partition.assign(projected)
-        if task.metric == "abs_cosine":
-            found = _exact(stored, vectors, projected, cells)
-        elif stored.search == "in_cell":
-            found = _in_cell(vectors, stored, projected, cells, own_rows)
-        else:
-            index = vectors.open(stored.index_table, stored.index_version)
-            with vectors.guarded(stored.index_table):
-                found = _indexed(index, projected, 1 if sample is None else sample.probes, own_rows)
-        nothing = np.full(len(rows), np.nan)
-        known = (nothing, nothing) if sample is None or task.left_out else sample.of_rows(rows)
-        return pa.table([rows, cells, *found, *known], schema=NEAREST_SCHEMA)
+def _search(stored: StoredPartition, vectors: VectorStore, task: SearchLayer, sample: SearchSample | None) -> pa.Table:
+    rows, projected = _left_out(vectors, stored, task) if task.left_out else _queries(vectors, stored, task)
+    add(SEARCH_QUERIES, len(rows))
+    own_rows = rows if task.left_out else None
+    cells = stored.partition.assign(projected)
+    if task.metric == "abs_cosine":
+        nearest = _exact(stored, vectors, projected, cells)
+    elif stored.search == "in_cell":
+        nearest = _in_cell(vectors, stored, projected, cells, own_rows)
+    else:
+        index = vectors.open(stored.index_table, stored.index_version)
+        with vectors.guarded(stored.index_table):
+            nearest = _indexed(index, projected, 1 if sample is None else sample.probes, own_rows)
+    nothing = np.full(len(rows), np.nan)
+    known = (nothing, nothing) if sample is None or task.left_out else sample.of_rows(rows)
+    return pa.table([rows, cells, *nearest, *known], schema=NEAREST_SCHEMA)
 
 
 Queries = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""row (q,) and projected vector (q, k)."""
+"""Rows (q,) and projected vectors (q, k)."""
 
 
-def _asking(vectors: VectorStore, stored: StoredPartition, task: SearchLayer) -> Queries:
+def _queries(vectors: VectorStore, stored: StoredPartition, task: SearchLayer) -> Queries:
     """The images of the set, or of a block of it."""
     scan = vectors.scan(task.table, task.version, layer_column(task.layer), part=task.part)
     return _joined((rows, stored.partition.project(x)) for rows, x in scan)
 
 
 def _left_out(vectors: VectorStore, stored: StoredPartition, task: SearchLayer) -> Queries:
-    """The train images that are left out, as they stand in the index."""
+    """The training images that are left out, as they are in the index."""
     scan = vectors.scan(stored.index_table, stored.index_version, "vector", batch_rows=TRAIN_ROWS)
     chosen = ((rows, x, np.isin(rows, task.left_out)) for rows, x in scan)
     return _joined((rows[own], x[own]) for rows, x, own in chosen)
@@ -119,7 +108,7 @@ def _joined(blocks: Iterable[Queries]) -> Queries:
     return np.concatenate(rows), np.concatenate(vectors)
 
 
-Found = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
+Nearest = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
 """distance, train_row, ratio, train_gap, each (q,)."""
 
 
@@ -129,8 +118,8 @@ def _in_cell(
     projected: NDArray[np.float32],
     cells: NDArray[np.int32],
     own_rows: NDArray[np.int64] | None,
-) -> Found:
-    """Search the cells exactly; with `own_rows` the queries are train images, each left out of train."""
+) -> Nearest:
+    """Search the cells exactly; with `own_rows` the queries are training images, each left out of the training set."""
     train = _train_blocks(vectors, stored)
     if own_rows is not None:
         near = in_cell_neighbours(projected, cells, train, 1, own_rows)
@@ -145,7 +134,7 @@ def _in_cell(
 
 @dataclass(frozen=True, slots=True)
 class _TrainBlocks:
-    """All train vectors, read anew each time."""
+    """All training vectors, read again each time."""
 
     vectors: VectorStore
     stored: StoredPartition
@@ -157,14 +146,14 @@ class _TrainBlocks:
 
 
 def _train_blocks(vectors: VectorStore, stored: StoredPartition) -> Iterable[TrainBlock]:
-    """All train vectors; read once where they are one block."""
+    """All training vectors; read once where they fit one block."""
     blocks = _TrainBlocks(vectors, stored)
     few = vectors.dataset(stored.index_table, stored.index_version).count_rows() <= TRAIN_ROWS
     return list(blocks) if few else blocks
 
 
-def _indexed(index: Any, projected: NDArray[np.float32], probes: int, own_rows: NDArray[np.int64] | None) -> Found:
-    """Search the index; with `own_rows` the queries are train images, each left out of train."""
+def _indexed(index: Any, projected: NDArray[np.float32], probes: int, own_rows: NDArray[np.int64] | None) -> Nearest:
+    """Search the index; with `own_rows` the queries are training images, each left out of the training set."""
     if own_rows is not None:
         return _leave_one_out(index, projected, probes, own_rows)
     near = nearest_indexed(index, projected, NEIGHBOURS, probes)
@@ -175,13 +164,13 @@ def _indexed(index: Any, projected: NDArray[np.float32], probes: int, own_rows: 
     return distance, near.row, distance_ratio(distance, mean_of_others(others)), gaps
 
 
-def _leave_one_out(index: Any, projected: NDArray[np.float32], probes: int, own_rows: NDArray[np.int64]) -> Found:
+def _leave_one_out(index: Any, projected: NDArray[np.float32], probes: int, own_rows: NDArray[np.int64]) -> Nearest:
     nothing = np.full(len(projected), np.nan)
     return _gaps(index, projected, probes, own_rows), own_rows, nothing, nothing
 
 
 def _gaps(index: Any, train: NDArray[np.float32], probes: int, own_rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Distance of train vectors to their nearest other one; infinite where there is none."""
+    """Distance of training vectors to their nearest other one; infinite where there is none."""
     near = nearest_indexed(index, train, neighbours=3, probes=probes)
     other = np.where(near.rows == own_rows[:, None], np.inf, near.distances)
     gaps: NDArray[np.float64] = other.min(axis=1)
@@ -190,10 +179,8 @@ def _gaps(index: Any, train: NDArray[np.float32], probes: int, own_rows: NDArray
 
 def _exact(
     stored: StoredPartition, vectors: VectorStore, projected: NDArray[np.float32], cells: NDArray[np.int32]
-) -> Found:
-    """The exact search of the paper preset: no index knows 1 − |cos|."""
-    table = vectors.read(stored.index_table, stored.index_version, ["row", "vector"])
-    train = vector_matrix(table["vector"])
-    found = in_cell_nearest(projected, cells, train, stored.partition.assign(train), "abs_cosine")
+) -> Nearest:
+    """The exact search of the `paper` preset: no index supports 1 − |cos|."""
+    near = abs_cosine_nearest(projected, cells, _train_blocks(vectors, stored))
     nothing = np.full(len(projected), np.nan)
-    return found.distance, table["row"].to_numpy()[found.row], nothing, nothing
+    return near.distances[:, 0], near.rows[:, 0], nothing, nothing

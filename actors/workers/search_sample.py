@@ -1,8 +1,7 @@
-"""Searches a sample of a set exactly, and chooses how many probes of the index find the same."""
+"""Searches a sample of a set exactly, and chooses the number of probes with which the index finds the same."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,22 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.workers.arrays import load_arrays, save_arrays
 from actors.workers.partition import StoredPartition
-from scoring.checks.search_error import recall
+from scoring.checks.search_error import measure_recall
 from scoring.nearest import search_plan
-from scoring.nearest.abs_cosine import recompute_euclidean
+from scoring.nearest.paired_distances import recompute_euclidean
 from scoring.nearest.two_nearest import TwoNearest, two_nearest
 from storage.objects.open import ObjectStore, open_store
 from storage.vectors.tables import VectorStore, layer_column
 from storage.vectors.train_index import nearest_indexed
 
 TRAIN_ROWS = 131_072
-"""Train vectors that are compared with the sample at once."""
+"""Training vectors that are compared with the sample at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleSearch:
-    """One layer of one set of ``rows`` images to sample; ``key`` is where the sample goes."""
+    """One layer of one set of ``rows`` images to sample; ``key`` is the sample's place in the store."""
 
     store: str
     table: str
@@ -39,10 +39,10 @@ class SampleSearch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchSample:
-    """Images of a set whose nearest train images are known exactly.
+    """Images of a set whose nearest training images are known exactly.
 
     Attributes:
-        row: (s,) int64, their rows; none for a constant layer.
+        row: Their rows, (s,) int64; empty for a constant layer.
         nearest: Exact distances, (s,) each.
         probes: Partitions of the index that must be searched to find the same.
     """
@@ -53,58 +53,47 @@ class SearchSample:
 
     @classmethod
     def load(cls, store: ObjectStore, key: str) -> SearchSample:
-        with np.load(io.BytesIO(store.get(key)), allow_pickle=False) as arrays:
-            return cls(arrays["row"], TwoNearest(arrays["first"], arrays["second"]), int(arrays["probes"]))
+        arrays = load_arrays(store, key)
+        return cls(arrays["row"], TwoNearest(arrays["first"], arrays["second"]), int(arrays["probes"]))
 
     def save(self, store: ObjectStore, key: str) -> bool:
         """Publish the sample; False when another worker was first."""
-        buffer = io.BytesIO()
-        np.savez(buffer, row=self.row, first=self.nearest.first, second=self.nearest.second, probes=self.probes)
-        return store.put_if_absent(key, buffer.getvalue())
+        first, second = self.nearest
+        return save_arrays(store, key, row=self.row, first=first, second=second, probes=self.probes)
 
     def of_rows(self, rows: NDArray[np.int64]) -> TwoNearest:
-        """Exact distances of images by their rows, NaN for those that are not of the sample."""
-        found = TwoNearest(np.full(len(rows), np.nan), np.full(len(rows), np.nan))
+        """Exact distances of images by their rows; NaN for those outside the sample."""
+        known = TwoNearest(np.full(len(rows), np.nan), np.full(len(rows), np.nan))
         _, here, sampled = np.intersect1d(rows, self.row, assume_unique=True, return_indices=True)
-        found.first[here], found.second[here] = self.nearest.first[sampled], self.nearest.second[sampled]
-        return found
+        known.first[here], known.second[here] = self.nearest.first[sampled], self.nearest.second[sampled]
+        return known
 
 
-@dataclass(unsafe_hash=True)
-class Sampler:
-    """A worker that samples one layer of one set at a time; a sample that is there is left alone."""
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def process(self, task: SampleSearch) -> bool:
-        """Sample one layer; False when its sample was there."""
-        store = open_store(task.store)
-        if store.exists(task.key):
-            return False
-        stored = StoredPartition.load(store, task.partition_key)
-        if not stored.partition.informative:
-            nothing = np.empty(0)
-            return SearchSample(np.empty(0, np.int64), TwoNearest(nothing, nothing), 1).save(store, task.key)
-        vectors = VectorStore(store)
-        tuned, measured = choose_sample(task.rows, stored.partition.seed)
-        positions = np.union1d(tuned, measured)
-        rows, x = vectors.take(task.table, task.version, layer_column(task.layer), positions)
-        queries = stored.partition.project(x)
-        exact = two_nearest(queries, _train(vectors, stored))
-        index = vectors.open(stored.index_table, stored.index_version)
-        choosing, kept = np.isin(positions, tuned), np.isin(positions, measured)
-        with vectors.guarded(stored.index_table):
-            most = search_plan.index_partitions(index.count_rows())
-            probes = choose_probes(index, queries[choosing], exact.first[choosing], wanted_recall(task.rows), most)
-        return SearchSample(rows[kept], TwoNearest(exact.first[kept], exact.second[kept]), probes).save(store, task.key)
-
-    def close(self) -> None:
-        """Nothing to give back."""
+def search_sample(task: SampleSearch) -> bool:
+    """Sample one layer; False when its sample was already there."""
+    store = open_store(task.store)
+    if store.exists(task.key):
+        return False
+    stored = StoredPartition.load(store, task.partition_key)
+    if not stored.partition.informative:
+        nothing = np.empty(0)
+        return SearchSample(np.empty(0, np.int64), TwoNearest(nothing, nothing), 1).save(store, task.key)
+    vectors = VectorStore(store)
+    tuned, measured = choose_sample(task.rows, stored.partition.seed)
+    positions = np.union1d(tuned, measured)
+    rows, x = vectors.take(task.table, task.version, layer_column(task.layer), positions)
+    queries = stored.partition.project(x)
+    exact = two_nearest(queries, _train(vectors, stored))
+    index = vectors.open(stored.index_table, stored.index_version)
+    choosing, kept = np.isin(positions, tuned), np.isin(positions, measured)
+    with vectors.guarded(stored.index_table):
+        most = search_plan.index_partitions(index.count_rows())
+        probes = choose_probes(index, queries[choosing], exact.first[choosing], wanted_recall(task.rows), most)
+    return SearchSample(rows[kept], TwoNearest(exact.first[kept], exact.second[kept]), probes).save(store, task.key)
 
 
 def choose_sample(images: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions of the images that choose the probes, and of those that measure the recall.
+    """Positions of the images that the probes are chosen on, and of those that the recall is measured on.
 
     >>> [[len(part) for part in choose_sample(n, 0)] for n in (300, 2500, 50_000, 1_000_000)]
     [[300, 300], [1000, 1000], [1000, 2500], [1000, 20000]]
@@ -119,8 +108,8 @@ def choose_sample(images: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np
 def wanted_recall(images: int) -> float:
     """Recall that the number of probes is chosen for.
 
-    One in a thousand may be missed; less of more than 100,000 images, since SE/4 of their Â, about .1/√n, is then below
-    what twice as many misses (the end of the interval) with a flip of .15 would amount to.
+    One in a thousand may be missed. Fewer beyond 100,000 images: there SE/4 of Â, about 0.1/√n, is below the effect of
+    twice as many misses (the end of the interval) with a flip of 0.15 each.
 
     >>> [round(wanted_recall(n), 5) for n in (500, 100_000, 1_000_000)]
     [0.999, 0.999, 0.99968]
@@ -131,18 +120,18 @@ def wanted_recall(images: int) -> float:
 def choose_probes(
     index: Any, queries: NDArray[np.float32], exact: NDArray[np.float64], wanted: float, most: int
 ) -> int:
-    """The smallest number of probes with the wanted recall, in steps of half an octave.
+    """The smallest number of probes that reaches the wanted recall, in steps of half an octave.
 
     Args:
         index: LanceDB table written by `write_indexed`.
         queries: (s, k) float32.
-        exact: (s,) float64, distances to their nearest train vectors.
+        exact: (s,) float64, distances to their nearest training vectors.
         wanted: Recall.
-        most: Partitions that there are, at most.
+        most: Number of partitions.
     """
     for probes in _steps(most):
         near = nearest_indexed(index, queries, probes=probes)
-        if recall(recompute_euclidean(queries, near.vector), exact).rate >= wanted:
+        if measure_recall(recompute_euclidean(queries, near.vector), exact).rate >= wanted:
             return probes
     return most
 

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from flows.text import printable
+from flows.text import terminal_text
 from storage.errors import LayerprintError
 
 
@@ -21,7 +21,7 @@ def output() -> Console:
 
 def safe(text: str) -> str:
     """Untrusted text for the terminal: no control characters, no markup."""
-    return escape(printable(text))
+    return escape(terminal_text(text))
 
 
 def print_json(document: Any) -> None:
@@ -55,7 +55,7 @@ def explain(out: Console, what: str, found: str, remedy: str) -> None:
 
 def print_marked(out: Console, mark: str, style: str, text: str, indent: int = 2) -> None:
     """Print a coloured mark and untrusted text. On a terminal lines break between words: a URI stays whole."""
-    lines = wrapped(f"{mark} {printable(text)}", out.width if out.is_terminal else 0, indent).removeprefix(mark)
+    lines = wrapped(f"{mark} {terminal_text(text)}", out.width if out.is_terminal else 0, indent).removeprefix(mark)
     out.print(f"[{style}]{mark}[/]{escape(lines)}", soft_wrap=True)
 
 

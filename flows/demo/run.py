@@ -22,9 +22,11 @@ from rich.markup import escape
 from flows.attribute import attribute_images
 from flows.audit import audit
 from flows.demo.data import SCORING, DemoMaterial, build_demo_material, write_png_set
-from flows.report.figures.gallery import save_curves, save_pairs
+from flows.report.make import save_curves, save_pairs
 from flows.results.outcome import AuditOutcome
+from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec
+from storage.layout import OWNER_KEY, PICTURES, RESULTS
 from storage.objects.embedded_s3 import EmbeddedS3
 from storage.objects.open import LocalStore, ObjectStore, open_store
 
@@ -56,10 +58,11 @@ class DemoResult:
         return {"audits": audits, "pictures": self.pictures, "next_commands": self.next_commands}
 
 
-def run_demo(folder: Path, *, local: bool, seed: int, say: Callable[[str], None]) -> DemoResult:
+def run_demo(runtime: Runtime, folder: Path, *, local: bool, seed: int, say: Callable[[str], None]) -> DemoResult:
     """Make the material if it is missing, audit every release, attribute a fresh batch of every generator.
 
     Args:
+        runtime: The runtime of the command.
         folder: Holds images, store, spec and pictures.
         local: Use folders instead of the embedded S3 server.
         seed: Seed of everything random.
@@ -74,15 +77,17 @@ def run_demo(folder: Path, *, local: bool, seed: int, say: Callable[[str], None]
         spec = _demo_spec(root, weights, material)
         spec_path = folder / ("spec-local.yaml" if local else "spec.yaml")
         spec_path.write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
-        outcomes = audit(spec).outcomes
+        outcomes = audit(runtime, spec).outcomes
         attributed = [
-            attribute_images(spec, f"{root}/fresh/{release.name}/", f"fresh {release.name}").answer.candidates[0].maker
+            attribute_images(runtime, spec, f"{root}/fresh/{release.name}/", f"fresh {release.name}")
+            .answer.candidates[0]
+            .maker
             for release in spec.releases
         ]
         store = open_store(spec.store)
         save_curves(store, outcomes)
-        for outcome in outcomes:
-            save_pairs(store, spec, outcome)
+        for release, outcome in zip(spec.releases, outcomes, strict=True):
+            save_pairs(spec, release, outcome)
         results = Path(spec.store) if local else _download(store, folder / f"results-{seed}")
     pictures = sorted(str(path) for path in (results / "pictures").glob("*.png"))
     return DemoResult(outcomes, attributed, pictures, _next_commands(results))
@@ -176,7 +181,7 @@ def _demo_spec(root: str, weights: Path, material: DemoMaterial) -> AuditSpec:
 def _download(store: ObjectStore, folder: Path) -> Path:
     """Copy results and pictures to a folder, so that they can be queried without the S3 server."""
     local = LocalStore(str(folder))
-    for prefix in ("results/", "pictures/", "layerprint.json"):
+    for prefix in (RESULTS, PICTURES, OWNER_KEY):
         for info in store.list(prefix):
             local.put(info.key, store.get(info.key))
     return folder

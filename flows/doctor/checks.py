@@ -33,7 +33,7 @@ from flows.doctor.machine_checks import (
     exit_code,
 )
 from flows.runtime import machine
-from flows.text import shown
+from flows.text import bare_uri
 from storage.errors import InputError, StoreError
 from storage.image_sets.open import counted, list_images
 from storage.objects.base import ObjectStore
@@ -69,7 +69,7 @@ def run_checks(store: str | None, images: Sequence[str] = ()) -> Iterator[Findin
         checks.append(("s3", check_s3))
     if store is not None:
         checks.append(("store", partial(check_store, store)))
-    checks += [(f"images {shown(uri)}", partial(check_images, uri)) for uri in images]
+    checks += [(f"images {bare_uri(uri)}", partial(check_images, uri)) for uri in images]
     checks += [("device", check_device), ("ray start", check_ray)]
     for name, check in checks:
         yield from isolated(name, check)
@@ -108,24 +108,24 @@ def check_prefect() -> Iterator[Finding]:
     try:
         status = httpx.get(f"{url.rstrip('/')}/health", timeout=NETWORK_LIMIT_S).status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        yield Finding("prefect server", "fail", f"{shown(url)} does not answer ({type(error).__name__})", remedy)
+        yield Finding("prefect server", "fail", f"{bare_uri(url)} does not answer ({type(error).__name__})", remedy)
         return
     if status == 200:
-        yield Finding("prefect server", "ok", f"server at {shown(url)}")
+        yield Finding("prefect server", "ok", f"server at {bare_uri(url)}")
     elif status in (401, 403) and (api.key or api.auth_string):
-        yield Finding("prefect server", "ok", f"server at {shown(url)}; the configured login was not tried")
+        yield Finding("prefect server", "ok", f"server at {bare_uri(url)}; the configured login was not tried")
     elif status in (401, 403):
         yield Finding(
             "prefect server",
             "fail",
-            f"{shown(url)} requires a login",
+            f"{bare_uri(url)} requires a login",
             "run prefect cloud login, or set PREFECT_API_KEY",
         )
     else:
         yield Finding(
             "prefect server",
             "fail",
-            f"{shown(url)}/health answers {status}",
+            f"{bare_uri(url)}/health answers {status}",
             f"{remedy}; the URL must end in /api",
         )
 
@@ -134,7 +134,7 @@ def check_s3() -> Iterator[Finding]:
     """The endpoint, and the part of the AWS chain that has the credentials (never their values)."""
     reached = connection()
     region = reached.session.region_name or "no region"
-    yield Finding("s3 endpoint", "ok", f"{shown(reached.endpoint) if reached.endpoint else 'AWS'}, {region}")
+    yield Finding("s3 endpoint", "ok", f"{bare_uri(reached.endpoint) if reached.endpoint else 'AWS'}, {region}")
     credentials = reached.session.get_credentials()
     if credentials is None:
         remedy = "export AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…, or export AWS_PROFILE=…"
@@ -158,7 +158,7 @@ def check_store(uri: str) -> Iterator[Finding]:
     finally:
         store.delete(key)
     remedy = "use a store with conditional writes (If-None-Match): AWS S3, SeaweedFS, MinIO, a local folder"
-    where = shown(store.uri)
+    where = bare_uri(store.uri)
     yield (
         Finding("store", "fail", f"{where}: {problem}", remedy)
         if problem
@@ -176,6 +176,6 @@ def _broken_promise(store: ObjectStore, key: str) -> str:
 
 def check_images(uri: str) -> Iterator[Finding]:
     manifest = list_images(uri)
-    ignored = f"; ignored: {shown(counted(manifest.left_out))}" if manifest.left_out else ""
+    ignored = f"; ignored: {bare_uri(counted(manifest.left_out))}" if manifest.left_out else ""
     number = "1 image" if len(manifest) == 1 else f"{len(manifest):,} images"
-    yield Finding(f"images {shown(uri)}", "ok", f"{number}{ignored}")
+    yield Finding(f"images {bare_uri(uri)}", "ok", f"{number}{ignored}")

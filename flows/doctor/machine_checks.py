@@ -16,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 
 from flows.runtime import machine
 from flows.runtime.machine import GIB
-from flows.text import shown
+from flows.text import bare_uri
 
 DISTRIBUTION = "layerprint"
 PACKAGES = ("ray", "torch", "torchvision", "timm", "lancedb", "pylance", "pyarrow", "duckdb", "prefect",
@@ -139,7 +139,7 @@ def check_ray_address() -> Iterator[Finding]:
     record = machine.ray_folder() / "ray_current_cluster"
     address = os.environ.get("RAY_ADDRESS")
     if address is not None:
-        found = f"RAY_ADDRESS is set to {shown(address)}"
+        found = f"RAY_ADDRESS is set to {bare_uri(address)}"
         yield Finding("ray address", "warn", found, "unset RAY_ADDRESS, unless audits are to run on that cluster")
     elif record.is_file() and not _listens(record.read_text().strip()):
         found = f"{record} names a cluster that does not answer"

@@ -1,6 +1,6 @@
-"""What a flow run shows in Prefect's UI: progress of long stages, the scores, the curve, the link to the report.
+"""Artifacts in Prefect's UI: progress of long stages, the scores, the curve, a link to the report.
 
-Artifacts are for people. When Prefect's server does not take one, the work goes on and the log says so.
+Artifacts are for people. When Prefect's server refuses one, the work goes on and the log says so.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 
 from actors.stages.context import Progress
 from flows.results.outcome import AuditOutcome
-from flows.text import plain, slug
+from flows.text import artifact_key, markdown
 
 EVERY_S = 2.0
 
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class _Shown:
-    """The progress artifact of one stage; ``artifact`` is None as long as the stage is too young to be shown."""
+    """The progress artifact of one stage; ``artifact`` is None until the stage has run for two seconds."""
 
     began: float
     last: float
@@ -42,16 +42,16 @@ class _Shown:
 
 
 class ProgressArtifacts:
-    """Progress of the stages of the flow run around us, at most one message in two seconds and stage.
+    """Progress of the stages of the current flow run, at most one message per stage in two seconds.
 
-    A stage that is done within two seconds is not shown.
+    A stage that ends within two seconds is not shown.
     """
 
     def __init__(self) -> None:
         self._stages: dict[str, _Shown] = {}
 
     def report(self, now: Progress) -> None:
-        """Take one step of a stage."""
+        """Show the progress of a stage."""
         if not (TaskRunContext.get() or FlowRunContext.get()):
             return
         clock = monotonic()
@@ -65,19 +65,19 @@ class ProgressArtifacts:
         percent, text = 100 * now.done / max(now.total, 1), progress_text(now, clock - shown.began)
         with _for_people():
             if shown.artifact is None:
-                made = create_progress_artifact(percent, key=slug("progress", now.stage), description=text)
+                made = create_progress_artifact(percent, key=artifact_key("progress", now.stage), description=text)
                 shown.artifact = cast(UUID, made)  # called synchronously
             else:
                 update_progress_artifact(shown.artifact, percent, description=text)
 
 
 def progress_text(now: Progress, seconds: float) -> str:
-    """How far a stage is, how fast it goes and how long it will take, as Markdown.
+    """The progress of a stage, its rate and the time left, as Markdown.
 
     >>> progress_text(Progress("embed glow@80", "images", 300, 1000, 100), 20.0)
     '**embed glow@80**: 300 of 1,000 images, 100 found in the store, 10 images/s, 1 min 10 s left'
     """
-    parts = [f"**{plain(now.stage)}**: {now.done:,} of {now.total:,} {now.unit}"]
+    parts = [f"**{markdown(now.stage)}**: {now.done:,} of {now.total:,} {now.unit}"]
     fresh = now.done - now.skipped
     if now.skipped:
         parts.append(f"{now.skipped:,} found in the store")
@@ -91,28 +91,29 @@ def progress_text(now: Progress, seconds: float) -> str:
 def show_outcome(
     outcome: AuditOutcome, curve: bytes | None, links: dict[str, str], missing: Sequence[str] = ()
 ) -> None:
-    """Show an audit in the flow run around us: its scores, its curve, and links.
+    """Show an audit in the current flow run: its scores, its curve, and links.
 
     Args:
         outcome: The audit.
         curve: Picture of its Â over layers, PNG; None when there is none.
-        links: Text → URI.
-        missing: What could not be made of all that, and why.
+        links: Name → URI.
+        missing: Pictures and pages that could not be made, and why.
     """
     audit = outcome.audit
-    said = f"**{plain(outcome.label)}: {outcome.verdict}.** {plain(audit['invalid_reason'] or audit['sentence'])}"
-    said += "".join(f"\n\n{plain(one)}" for one in missing)
+    text = f"**{markdown(outcome.label)}: {outcome.verdict}.** {markdown(audit['invalid_reason'] or audit['sentence'])}"
+    text += "".join(f"\n\n{markdown(sentence)}" for sentence in missing)
     with _for_people():
-        create_table_artifact(score_rows(outcome), key=slug("scores", outcome.label), description=said)
+        create_table_artifact(score_rows(outcome), key=artifact_key("scores", outcome.label), description=text)
         if curve is not None:
             picture = f"data:image/png;base64,{base64.b64encode(curve).decode()}"
-            create_image_artifact(picture, key=slug("curve", outcome.label), description=said)
-        for text, uri in links.items():
-            create_link_artifact(uri, link_text=f"{text}: {uri}", key=slug(text, outcome.label), description=said)
+            create_image_artifact(picture, key=artifact_key("curve", outcome.label), description=text)
+        for name, uri in links.items():
+            key = artifact_key(name, outcome.label)
+            create_link_artifact(uri, link_text=f"{name}: {uri}", key=key, description=text)
 
 
 def score_rows(outcome: AuditOutcome) -> list[dict[str, Any]]:
-    """The scores of each layer, rounded for a table; a number that there is not is a dash."""
+    """The scores of each layer, rounded for a table; a missing number is a dash."""
     names = {"a_hat": "Â", "a_low": "from", "a_high": "to", "p_adjusted": "p", "c_t": "C_T", "copy_rate": "copy rate"}
     return [
         {"layer": row["layer"], "name": row["layer_name"]}
@@ -131,8 +132,8 @@ def _duration(seconds: float) -> str:
 
 @contextmanager
 def _for_people() -> Iterator[None]:
-    """Within this block a refusal of the server is only logged."""
+    """Within this block an error is only logged."""
     try:
         yield
-    except Exception as error:  # whatever goes wrong with a picture, the audit is not its reason
+    except Exception as error:  # an artifact that cannot be shown must not fail the audit
         _log.warning("no artifact: %s: %s", type(error).__name__, error)

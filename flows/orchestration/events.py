@@ -1,9 +1,9 @@
 """Events of finished audits for Prefect's automations: ``layerprint.audit.completed``, ``.flagged``, ``.invalid``.
 
 The release is the resource, ``layerprint.release.<name>.<version>.<run>``; the reference and the store are related, and
-Prefect adds the flow run. They go to the Prefect server that is configured; without one nobody could listen. A marker
-in the store says which audits were announced, so that a sweep announces those of which nobody was told: audits made
-before there was a server, or by a process that died. An event's id follows from its audit: sent twice, it is the same.
+Prefect adds the flow run. Events go to the configured Prefect server; without one none are sent. A marker in the store
+says which audits were announced, so that a sweep announces the others: audits made before there was a server, or by a
+process that died. An event's id is derived from its audit: one that is sent twice counts once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from prefect.events import emit_event
 
 from flows.orchestration.settings import configured_url
 from flows.results.outcome import COPYING, INVALID, AuditOutcome
+from storage.layout import ANNOUNCED, announced_key
 from storage.objects.open import ObjectStore
 from storage.results.tables import result_key
 
@@ -23,7 +24,7 @@ _MOST_TEXT = 500
 
 
 def announce(store: ObjectStore, outcome: AuditOutcome) -> None:
-    """Emit the events of an audit in the background; that the server is out of reach stops nothing."""
+    """Emit the events of an audit in the background; a server out of reach stops nothing."""
     if configured_url() is None:
         return
     for kind in kinds(outcome.verdict):
@@ -35,12 +36,12 @@ def announce(store: ObjectStore, outcome: AuditOutcome) -> None:
             payload=_payload(store, outcome),
             id=uuid.uuid5(uuid.NAMESPACE_URL, f"{name}/{outcome.audit_id}"),
         )
-    store.put_if_absent(f"announced/{outcome.audit_id}", b"")
+    store.put_if_absent(announced_key(outcome.audit_id), b"")
 
 
 def announced(store: ObjectStore) -> set[str]:
     """The audits that were announced."""
-    return {info.key.removeprefix("announced/") for info in store.list("announced/")}
+    return {info.key.removeprefix(ANNOUNCED) for info in store.list(ANNOUNCED)}
 
 
 def kinds(verdict: str) -> list[str]:

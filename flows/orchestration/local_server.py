@@ -1,11 +1,11 @@
-"""A Prefect server of a command's own: it is there while the command works and ends with it, however that ends.
+"""A Prefect server for one command, which ends with the command in any case.
 
-Prefect would start one by itself with the first flow, wait for it, and leave it running when the command is killed.
-This one starts while the command still imports, and watches a pipe that breaks with the command.
+Prefect would start one with the first flow, wait for it, and leave it running when the command is killed. This one
+starts while the command is still importing, and watches a pipe that breaks when the command ends.
 
     python -m flows.orchestration.local_server DESCRIPTOR [schedules]
 
-DESCRIPTOR is that of a listening socket; standard input is the pipe.
+DESCRIPTOR is the file descriptor of a listening socket; standard input is the pipe.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import IO
 
-from flows.orchestration.settings import _own
+from flows.orchestration.settings import healthy_within, local_urls
 from storage.errors import InputError, StageError
 
 STOP_TIMEOUT_S = 5.0
 _LOG_BYTES = 600
 
 
-class OwnServer:
-    """The server's process, seen from the command.
+class LocalServer:
+    """The server's process, as the command sees it.
 
     Args:
-        port: Where it listens on loopback; 0: on a free one.
-        schedules: Whether it also starts what is scheduled, and shows Prefect's UI.
+        port: Port on loopback; 0 = any free one.
+        schedules: Whether it also starts scheduled runs and serves Prefect's UI.
 
     Attributes:
-        url: Its API, which takes connections at once and answers them when it has started.
+        url: Its API; accepts connections at once and answers them when the server has started.
 
     Raises:
         InputError: the port is taken.
@@ -60,7 +60,7 @@ class OwnServer:
                 stdout=self._log,
                 stderr=self._log,
                 pass_fds=[listening.fileno()],
-                start_new_session=True,  # Ctrl-C ends the command first, the server after it
+                start_new_session=True,  # Ctrl-C ends the command first, then the server
             )
 
     def wait(self, seconds: float) -> None:
@@ -69,18 +69,16 @@ class OwnServer:
         Raises:
             StageError: it does not.
         """
-        from flows.orchestration.settings import healthy_within
-
         if not healthy_within(seconds, self.url, lambda: self._process.poll() is None):
             self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LOG_BYTES))
-            said = " ".join(self._log.read().decode(errors="replace").split())
+            log = " ".join(self._log.read().decode(errors="replace").split())
             raise StageError(
-                f"no Prefect server could be started ({said or 'it says nothing'})",
-                "set PREFECT_API_URL to a server of yours, or see what `prefect server start` says",
+                f"no Prefect server could be started ({log or 'it printed nothing'})",
+                "set PREFECT_API_URL to a server of yours, or see what `prefect server start` prints",
             )
 
     def stop(self) -> None:
-        """End it: told by its pipe, killed when that takes too long."""
+        """End the server by closing its pipe; kill it when that takes too long."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -92,10 +90,11 @@ class OwnServer:
 
 
 @contextmanager
-def prefect_server() -> Iterator[None]:
-    """Within this block Prefect has a server: the one that is configured, else one of our own.
+def prefect_server(meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Within this block Prefect has a server: the configured one, else one that ends with the block.
 
-    What the block's beginning takes is the time to import the flows: the server starts meanwhile.
+    Args:
+        meanwhile: Runs while the server starts, which takes seconds; for imports that do too.
 
     Raises:
         StageError: it could not be started.
@@ -108,19 +107,19 @@ def prefect_server() -> Iterator[None]:
     )
 
     if PREFECT_API_URL.value():
+        meanwhile()
         yield
         return
-    server = OwnServer()
-    _own.append(server.url)
+    server = LocalServer()
+    local_urls.add(server.url)
     with ExitStack() as stack:
-        stack.callback(_own.remove, server.url)
+        stack.callback(local_urls.remove, server.url)
         stack.callback(server.stop)
-        import flows.audit  # noqa: F401 (takes seconds, as the server's start does)
-
+        meanwhile()
         server.wait(PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value())
-        # Heartbeats tell a server which flow runs have died; this one dies with ours, and each costs half a second.
-        own = {PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-        stack.enter_context(temporary_settings(own))
+        # Heartbeats let a server find flow runs that died; this one ends with ours, and each costs half a second.
+        settings = {PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+        stack.enter_context(temporary_settings(settings))
         yield
 
 
@@ -135,7 +134,7 @@ def _listening(port: int) -> socket.socket:
 
 
 def serve(descriptor: int, schedules: bool) -> None:
-    """Be that server, until standard input ends."""
+    """Run the server until standard input ends."""
     threading.Thread(target=_end_with_the_command, daemon=True).start()
 
     import uvicorn

@@ -1,4 +1,4 @@
-"""The Ray jobs of a flow: with what they are submitted, and the stopping of those whose flow is gone."""
+"""The Ray jobs of a flow: their settings, and how to stop jobs whose flow run has ended."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from storage.errors import InputError
 
 
 def job_settings(cluster: ClusterSpec) -> JobSettings:
-    """What submits the jobs of the flow around us; the token is read now.
+    """The settings of the jobs of the current flow run; reads the token now.
 
     Raises:
-        InputError: the token is not where the spec says.
+        InputError: the token cannot be read where the spec says.
     """
     return JobSettings(
         address=cluster.ray,
@@ -37,11 +37,11 @@ def job_settings(cluster: ClusterSpec) -> JobSettings:
 
 
 def reap_jobs(cluster: ClusterSpec, dry_run: bool = False) -> list[str]:
-    """Stop the jobs whose flow run has ended or is unknown; those of other Prefect servers are left.
+    """Stop the jobs whose flow run has ended or is unknown, except those of other Prefect servers.
 
     Args:
         cluster: Where the jobs run.
-        dry_run: Only say which they are.
+        dry_run: Only return them.
 
     Returns:
         Their ids.
@@ -49,9 +49,10 @@ def reap_jobs(cluster: ClusterSpec, dry_run: bool = False) -> list[str]:
     settings = job_settings(cluster)
     jobs = Jobs(settings.address, settings.token)
     ours = configured_url() or ""
-    labelled = {job: told for job, told in jobs.going_on().items() if ours and told.get("prefect") == ours}
+    labelled = {job: labels for job, labels in jobs.unfinished().items() if ours and labels.get("prefect") == ours}
     with get_client(sync_client=True) as client:
-        gone = [job for job, told in labelled.items() if "flow_run" in told and _is_gone(client, told["flow_run"])]
+        runs = {job: labels["flow_run"] for job, labels in labelled.items() if "flow_run" in labels}
+        gone = [job for job, run in runs.items() if _is_gone(client, run)]
     for job in [] if dry_run else gone:
         jobs.stop(job)
     return gone
@@ -70,9 +71,9 @@ def _size(pool: PoolSpec) -> PoolSize:
 
 
 def _labels() -> dict[str, str]:
-    """Which flow run asks, and of which Prefect server."""
-    found = {"flow_run": str(flow_run.root_flow_run_id or ""), "prefect": configured_url() or ""}
-    return {name: value for name, value in found.items() if value}
+    """The flow run that submits a job, and its Prefect server."""
+    labels = {"flow_run": str(flow_run.root_flow_run_id or ""), "prefect": configured_url() or ""}
+    return {name: value for name, value in labels.items() if value}
 
 
 def _token(where: str) -> str:

@@ -1,4 +1,4 @@
-"""When the next sweep of a spec comes, and what the last one said, as the Prefect server has it."""
+"""The last and the next sweep of a spec, as the Prefect server knows them."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ _SCHEDULED = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHE
 
 
 def spec_parameter(spec: str) -> str:
-    """A spec as deployments name it: an absolute path, or its URI."""
+    """A spec as the parameter of a deployment: an absolute path, or its URI."""
     return str(absolute_uri(spec, Path.cwd()))
 
 
 class Sweeps(NamedTuple):
-    """What the Prefect server knows of the sweeps of a spec.
+    """The sweeps of a spec.
 
-    Args:
-        last: The one that ended last, however it did.
+    Attributes:
+        last: The one that ended last, with any result.
         coming: When the next one is scheduled.
     """
 
@@ -51,14 +51,14 @@ class Sweeps(NamedTuple):
 
 
 def sweeps(spec: str) -> Sweeps:
-    """The sweeps of a spec; none are known where no deployment sweeps it, or no server can be asked."""
+    """The sweeps of a spec; empty when no deployment sweeps it, or no server answers."""
     url = server_url()
     if url is None:
         return Sweeps()
     try:
         with _client(url) as client:
             deployments = client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])))
-            ours = [one.id for one in deployments if one.parameters.get("spec") == spec_parameter(spec)]
+            ours = [each.id for each in deployments if each.parameters.get("spec") == spec_parameter(spec)]
             if not ours:
                 return Sweeps()
             which = DeploymentFilter(id=DeploymentFilterId(any_=ours))
@@ -74,7 +74,7 @@ def sweeps(spec: str) -> Sweeps:
 def _first(
     client: SyncPrefectClient, deployments: DeploymentFilter, which: FlowRunFilter, order: FlowRunSort
 ) -> FlowRun | None:
-    """The first in this order of such runs of the deployments."""
+    """The first of these runs in this order."""
     runs = client.read_flow_runs(deployment_filter=deployments, flow_run_filter=which, sort=order, limit=1)
     return runs[0] if runs else None
 

@@ -8,22 +8,20 @@ from collections.abc import Callable
 import httpx
 from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT
 
-_own: list[str] = []
-
-
-def configured_url() -> str | None:
-    """The API of the Prefect server that is configured; None when there is none but a command's own."""
-    from prefect.settings import PREFECT_API_URL
-
-    url = PREFECT_API_URL.value()
-    return None if url is None or url in _own else str(url)
-
+local_urls: set[str] = set()
+"""APIs of the Prefect servers that commands of this process started for themselves."""
 
 _HEALTH_TIMEOUT_S = 2.0
 
 
+def configured_url() -> str | None:
+    """The API of the Prefect server that the user configured; a command's own server does not count."""
+    url = PREFECT_API_URL.value()
+    return None if url is None or url in local_urls else str(url)
+
+
 def server_url() -> str | None:
-    """The API of the Prefect server that is configured, else of one that runs on this machine, else None."""
+    """The API of the configured Prefect server, else of one that runs on this machine, else None."""
     configured = PREFECT_API_URL.value()
     if configured:
         return str(configured)
@@ -41,7 +39,7 @@ def is_healthy(url: str) -> bool:
 
 
 def healthy_within(seconds: float, url: str, worth_waiting: Callable[[], bool] = lambda: True) -> bool:
-    """Whether a Prefect server answers there soon; asked until then, or until it is not worth waiting."""
+    """Whether a Prefect server answers within this time; gives up early once it is not ``worth_waiting``."""
     end = time.monotonic() + seconds
     while not is_healthy(url):
         if time.monotonic() > end or not worth_waiting():

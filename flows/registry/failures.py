@@ -1,8 +1,8 @@
 """Releases that could not be audited: the reason, kept in the store, and when a sweep tries again.
 
-The rule: what is the release's own fault is tried again when the release or the spec has changed, since it would fail
-again as it did. Anything else (a store out of reach, workers that died) may pass by itself: it is tried again after 15
-minutes, 30, 60 and so on up to a day, and at once when something has changed.
+A failure that is the release's own fault is tried again when the release or the spec has changed, since it would fail
+in the same way. Any other (a store out of reach, workers that died) may pass: it is tried again after 15 minutes, 30,
+60 and so on up to a day, and at once when something has changed.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
-from flows.inputs import reference_key
+from flows.results.identity import reference_key
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from storage.digest import digest, short
 from storage.errors import InputError, LayerprintError
+from storage.layout import FAILURES, failure_key
 from storage.objects.open import ObjectStore
 
 FIRST_WAIT_S = 15 * 60.0
@@ -29,11 +30,11 @@ class Failure:
 
     Attributes:
         label: The release.
-        found: What was found, and where.
+        found: What went wrong, and where.
         remedy: What to do about it.
         own_fault: Whether the release's own input was the reason.
-        saw: Digest of what was tried: images, release, spec, layerprint.
-        attempts: How often the same was tried in vain.
+        saw: What was tried, see `attempt_digest`.
+        attempts: How often the same was tried.
         at: When it failed last (seconds since 1970).
     """
 
@@ -47,7 +48,7 @@ class Failure:
 
     @property
     def retry_at(self) -> float | None:
-        """From when on the same is tried again; None: never.
+        """When the same is tried again; None = never.
 
         >>> Failure("a@1", "", "", False, "", 3, 1000.0).retry_at
         4600.0
@@ -58,7 +59,7 @@ class Failure:
 
     @property
     def when(self) -> str:
-        """What will have it tried again, for people."""
+        """When it is tried again, for people."""
         if self.retry_at is None:
             return "tried again when it has changed"
         return f"tried again from {dt.datetime.fromtimestamp(self.retry_at, dt.UTC):%Y-%m-%d %H:%M} UTC on"
@@ -73,7 +74,7 @@ def work_name(spec: AuditSpec, release: ReleaseSpec) -> str:
     return short(digest(spec=reference_key(spec), release=[release.name, release.version, release.run]))
 
 
-def seen(spec: AuditSpec, release: ReleaseSpec, images: str) -> str:
+def attempt_digest(spec: AuditSpec, release: ReleaseSpec, images: str) -> str:
     """Digest of what an attempt works on; ``images`` is the digest of the release's manifest."""
     return digest(
         spec=reference_key(spec),
@@ -84,33 +85,29 @@ def seen(spec: AuditSpec, release: ReleaseSpec, images: str) -> str:
 
 
 def load_failure(store: ObjectStore, name: str) -> Failure | None:
-    """The failure of this work, if it failed last."""
-    key = _key(name)
+    """The failure of this work; None when it never failed or succeeded since."""
+    key = failure_key(name)
     return Failure(**json.loads(store.get(key))) if store.exists(key) else None
 
 
 def all_failures(store: ObjectStore) -> Iterator[Failure]:
     """Every failure of the store."""
-    for info in store.list("failures/"):
+    for info in store.list(FAILURES):
         yield Failure(**json.loads(store.get(info.key)))
 
 
 def save_failure(store: ObjectStore, name: str, label: str, error: Exception, saw: str, now: float) -> Failure:
-    """Record that an attempt failed; how often the same did is counted on."""
+    """Record that an attempt failed, and how often the same attempt did."""
     before = load_failure(store, name)
     attempts = before.attempts + 1 if before is not None and before.saw == saw else 1
     found, remedy = f"{type(error).__name__}: {error}", "report it with the log of the flow run; it is tried again"
     if isinstance(error, LayerprintError):
         found, remedy = error.found, error.remedy
     failure = Failure(label, found, remedy, isinstance(error, InputError), saw, attempts, now)
-    store.put(_key(name), json.dumps(asdict(failure)).encode())
+    store.put(failure_key(name), json.dumps(asdict(failure)).encode())
     return failure
 
 
 def forget_failure(store: ObjectStore, name: str) -> None:
-    """The work was done."""
-    store.delete(_key(name))
-
-
-def _key(name: str) -> str:
-    return f"failures/{name}.json"
+    """Remove the failure of work that succeeded."""
+    store.delete(failure_key(name))

@@ -7,10 +7,9 @@ from collections.abc import Collection
 from itertools import product
 from typing import Any
 
-from actors.stages.embed import table_of
 from actors.stages.reference import PartitionSettings, partition_prefix
 from flows.results.identity import reference_digest
-from flows.results.store_owner import OWNER_KEY
+from storage.layout import ENCODERS, OWNER_KEY, SETS, embedding_table
 from storage.objects.open import ObjectStore
 from storage.results.sql import run_sql
 from storage.vectors.reuse import EarlierTable
@@ -31,7 +30,7 @@ def needed_tables(store: ObjectStore, tables: Collection[str], since: float) -> 
         tables: Names of committed embedding tables.
         since: A set that was used at or after this time (seconds since 1970) is in use.
     """
-    audited = {table_of(row["encoder_digest"], row["images_digest"]) for row in _rows(store, _AUDITED)}
+    audited = {embedding_table(row["encoder_digest"], row["images_digest"]) for row in _rows(store, _AUDITED)}
     profiled = {str(row["table"]) for row in _rows(store, _PROFILED)}
     return audited | profiled | _of_references(store, tables) | _of_owner(store) | _in_use(store, since)
 
@@ -57,13 +56,13 @@ def _of_owner(store: ObjectStore) -> set[str]:
     if not store.exists(OWNER_KEY):
         return set()
     contents = json.loads(store.get(OWNER_KEY))["contents"]
-    encoders = [json.loads(store.get(info.key))["digest"] for info in store.list("encoders/")]
-    return {table_of(encoder, images) for encoder in encoders for images in contents.values()}
+    encoders = [json.loads(store.get(info.key))["digest"] for info in store.list(ENCODERS)]
+    return {embedding_table(encoder, images) for encoder in encoders for images in contents.values()}
 
 
 def _in_use(store: ObjectStore, since: float) -> set[str]:
     """The last table of every set that was audited, enrolled or attributed of late."""
-    notes = [info.key for info in store.list("sets/") if store.modified(info.key) >= since]
+    notes = [info.key for info in store.list(SETS) if store.modified(info.key) >= since]
     return {EarlierTable(**json.loads(store.get(key))).table for key in notes}
 
 

@@ -1,23 +1,22 @@
-"""The registry of releases: how each stands under a spec, or in a store, told without any work."""
+"""The registry: the state of each release under a spec, or in a store. Nothing is computed for it."""
 
 from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flows.registry.expected_audit import KnownReference, known_reference, wanted_audit
-from flows.registry.failures import all_failures, load_failure, seen, work_name
-from flows.registry.state import ReleaseFacts, Standing, decide
-from flows.runtime.runtime import running
-from flows.spec.live_spec import Catalogue
+from flows.registry.expected_audit import StoredReference, expected_audit, stored_reference
+from flows.registry.failures import all_failures, attempt_digest, load_failure, work_name
+from flows.registry.state import ReleaseRecord, ReleaseState, release_state
+from flows.runtime.runtime import Runtime
+from flows.spec.live_spec import LiveSpec
 from flows.spec.releases import ReleaseSpec, label_of
 from flows.spec.spec import AuditSpec
 from storage.claims import Claim, Claims
 from storage.errors import LayerprintError
-from storage.image_sets.open import list_images
 from storage.objects.open import ObjectStore, open_store
 from storage.results.sql import run_sql
 
@@ -36,13 +35,13 @@ class Entry:
 
     Attributes:
         label: Name, version and run.
-        standing: See `Standing`.
-        audit: The row of `audits` that the standing rests on, or of the latest audit.
+        state: See `ReleaseState`.
+        audit: The row of `audits` that the state is based on, or of the latest audit.
         release: The release as the spec has it; None without a spec.
     """
 
     label: str
-    standing: Standing
+    state: ReleaseState
     audit: Row | None = None
     release: ReleaseSpec | None = None
 
@@ -50,64 +49,64 @@ class Entry:
         """The entry as plain values."""
         audit = self.audit or {}
         names = ("audit_id", "verdict", "copy_rate", "copy_rate_low", "copy_rate_high", "created_at")
-        return {"release": self.label, **self.standing._asdict(), **{name: audit.get(name) for name in names}}
+        state, reason, due = self.state
+        columns = {name: audit.get(name) for name in names}
+        return {"release": self.label, "state": state, "reason": reason, "due": due, **columns}
 
 
-def registry_of(catalogue: Catalogue) -> list[Entry]:
-    """How each release of a spec stands; the images of all of them are listed.
+def registry_of(runtime: Runtime, live: LiveSpec) -> list[Entry]:
+    """The state of each release of a spec; the images of all of them are listed, once per command.
 
     Raises:
-        InputError: the reference's sets or the encoder's weights are not there.
+        InputError: the reference's sets or the encoder's weights are missing.
         StoreError: the store cannot be read.
     """
-    spec = catalogue.spec
+    spec = live.spec
     rows = _rows_by_label(spec.store)
-    with running():
-        known = known_reference(spec) if spec.releases else KnownReference(None, None)
-        entries = [entry_of(spec, known, release, rows.get(release.label, [])) for release in spec.releases]
-    return [*entries, *(Entry(uri, Standing("failed", reason)) for uri, reason in catalogue.broken.items())]
+    reference = stored_reference(runtime, spec) if spec.releases else StoredReference()
+    entries = [_entry(runtime, spec, reference, release, rows.get(release.label, [])) for release in spec.releases]
+    return [*entries, *(Entry(uri, ReleaseState("failed", reason)) for uri, reason in live.broken.items())]
 
 
-def entry_of(spec: AuditSpec, known: KnownReference, release: ReleaseSpec, rows: Iterable[Row]) -> Entry:
-    """How one release stands; ``rows`` are its audits, the latest last."""
-    store, name, audits = open_store(spec.store), work_name(spec, release), list(rows)
+def _entry(
+    runtime: Runtime, spec: AuditSpec, reference: StoredReference, release: ReleaseSpec, audits: Sequence[Row]
+) -> Entry:
+    """The state of one release; ``audits`` are its rows, the latest last."""
+    store, name = open_store(spec.store), work_name(spec, release)
     claim = Claims(store).holder(name)
-    held_by = _held_by(claim) if claim else None
-    latest = audits[-1] if audits else None
+    record = ReleaseRecord(audit=audits[-1] if audits else None, held_by=_held_by(claim) if claim else None)
     try:
-        manifest = list_images(release.images)
+        manifest = runtime.listed(release.images)
     except LayerprintError as error:
-        facts = ReleaseFacts(found=latest, held_by=held_by, unlisted=error.found)
-        return Entry(release.label, decide(facts, time.time()), latest, release)
-    wanted = wanted_audit(spec, known, release, manifest)
-    found = next((row for row in audits if row["audit_id"] == wanted.audit_id), latest)
-    facts = ReleaseFacts(
-        wanted=wanted,
-        found=found,
-        held_by=held_by,
-        failure=load_failure(store, name),
-        saw=seen(spec, release, manifest.digest),
-    )
-    return Entry(release.label, decide(facts, time.time()), found, release)
+        record = record._replace(unlisted=error.found)
+    else:
+        expected = expected_audit(spec, reference, release, manifest)
+        record = record._replace(
+            expected=expected,
+            audit=next((row for row in audits if row["audit_id"] == expected.audit_id), record.audit),
+            failure=load_failure(store, name),
+            attempt=attempt_digest(spec, release, manifest.digest),
+        )
+    return Entry(release.label, release_state(record, time.time()), record.audit, release)
 
 
 def registry_of_store(store: ObjectStore) -> list[Entry]:
-    """How each release that a store knows stands, as far as that can be said without a spec."""
+    """The state of each release that a store knows, as far as it is known without a spec."""
     rows = _rows_by_label(store.uri)
-    failures = {failure.label: failure for failure in sorted(all_failures(store), key=lambda one: one.at)}
+    failures = {failure.label: failure for failure in sorted(all_failures(store), key=lambda failure: failure.at)}
     entries = []
     for label in sorted({*rows, *failures}):
         latest = rows[label][-1] if label in rows else None
-        facts = ReleaseFacts(found=latest, failure=failures.get(label))
-        entries.append(Entry(label, decide(facts, time.time()), latest))
+        record = ReleaseRecord(audit=latest, failure=failures.get(label))
+        entries.append(Entry(label, release_state(record, time.time()), latest))
     return entries
 
 
 def _rows_by_label(store_uri: str) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
+    rows: dict[str, list[Row]] = {}
     for row in run_sql(store_uri, _AUDITS).to_pylist():
-        found.setdefault(label_of(row["release"], row["version"], row["run"]), []).append(row)
-    return found
+        rows.setdefault(label_of(row["release"], row["version"], row["run"]), []).append(row)
+    return rows
 
 
 def _held_by(claim: Claim) -> str:

@@ -1,4 +1,4 @@
-"""How a release stands: the decision, as a pure function of what the store says of it."""
+"""The state of a release, as a pure function of what the store says of it."""
 
 from __future__ import annotations
 
@@ -6,104 +6,99 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from flows.registry.expected_audit import WantedAudit
+from flows.registry.expected_audit import ExpectedAudit
 from flows.registry.failures import Failure
 from flows.results.outcome import COPYING, INVALID
 
-State = Literal["never audited", "current", "stale", "flagged", "invalid", "failed", "auditing now"]
+StateName = Literal["never audited", "current", "stale", "flagged", "invalid", "failed", "auditing now"]
 
 
-class ReleaseFacts(NamedTuple):
+class ReleaseRecord(NamedTuple):
     """What is known of one release.
 
     Attributes:
-        wanted: The audit that the spec asks for; None without a spec, or when the images cannot be listed.
-        found: The row of `audits`: of the wanted audit, else of the release's latest; None when there is none.
+        expected: The audit that the spec asks for; None without a spec, or when the images cannot be listed.
+        audit: The row of `audits`: of the expected audit, else of the release's latest; None when there is none.
         held_by: Who is auditing it now.
-        failure: Why it could not be audited last.
-        saw: Digest of what an attempt would work on now, see `failures.seen`.
+        failure: Why its last audit failed.
+        attempt: Digest of what an attempt would work on now, see `failures.attempt_digest`.
         unlisted: Why its images cannot be listed.
     """
 
-    wanted: WantedAudit | None = None
-    found: Mapping[str, Any] | None = None
+    expected: ExpectedAudit | None = None
+    audit: Mapping[str, Any] | None = None
     held_by: str | None = None
     failure: Failure | None = None
-    saw: str | None = None
+    attempt: str | None = None
     unlisted: str | None = None
 
 
-class Standing(NamedTuple):
-    """How a release stands, why, and whether the next sweep audits it."""
+class ReleaseState(NamedTuple):
+    """The state of a release, the reason for it, and whether the next sweep audits the release."""
 
-    state: State
+    name: StateName
     reason: str = ""
     due: bool = False
 
 
-def decide(facts: ReleaseFacts, now: float) -> Standing:
-    """How a release stands.
+def release_state(record: ReleaseRecord, now: float) -> ReleaseState:
+    """The state of a release.
 
     Args:
-        facts: What is known of it.
+        record: What is known of it.
         now: Seconds since 1970.
     """
-    if facts.held_by:
-        return Standing("auditing now", facts.held_by)
-    if facts.unlisted:
-        return Standing("failed", facts.unlisted)
-    if facts.wanted is None:
-        return _without_spec(facts)
-    if facts.found is not None and facts.found["audit_id"] == facts.wanted.audit_id:
-        return _audited(facts.found)
-    failure = facts.failure
-    if failure is not None and failure.saw == facts.saw:
+    if record.held_by:
+        return ReleaseState("auditing now", record.held_by)
+    if record.unlisted:
+        return ReleaseState("failed", record.unlisted)
+    if record.expected is None:
+        return _without_spec(record)
+    if record.audit is not None and record.audit["audit_id"] == record.expected.audit_id:
+        return _audited(record.audit)
+    failure = record.failure
+    if failure is not None and failure.saw == record.attempt:
         due = failure.retry_at is not None and now >= failure.retry_at
-        return Standing("failed", f"{failure.found} ({failure.when})", due)
-    if facts.found is None:
-        return Standing("never audited", due=True)
-    return Standing("stale", stale_reason(facts.found, facts.wanted), due=True)
+        return ReleaseState("failed", f"{failure.found} ({failure.when})", due)
+    if record.audit is None:
+        return ReleaseState("never audited", due=True)
+    return ReleaseState("stale", stale_reason(record.audit, record.expected), due=True)
 
 
-def _without_spec(facts: ReleaseFacts) -> Standing:
-    """The latest of what happened, an audit or a failure."""
-    failed, found = facts.failure, facts.found
-    if failed is not None and (found is None or failed.at > found["created_at"].timestamp()):
-        return Standing("failed", failed.found)
-    return Standing("never audited") if found is None else _audited(found)
+def _without_spec(record: ReleaseRecord) -> ReleaseState:
+    """The state by what happened last, an audit or a failure."""
+    failure, audit = record.failure, record.audit
+    if failure is not None and (audit is None or failure.at > audit["created_at"].timestamp()):
+        return ReleaseState("failed", failure.found)
+    return ReleaseState("never audited") if audit is None else _audited(audit)
 
 
-def _audited(row: Mapping[str, Any]) -> Standing:
+def _audited(row: Mapping[str, Any]) -> ReleaseState:
     verdict = str(row["verdict"])
     if verdict == COPYING:
-        return Standing("flagged", str(row["sentence"]))
+        return ReleaseState("flagged", str(row["sentence"]))
     if verdict == INVALID:
-        return Standing("invalid", str(row["invalid_reason"]))
-    return Standing("current", verdict)
+        return ReleaseState("invalid", str(row["invalid_reason"]))
+    return ReleaseState("current", verdict)
 
 
-def stale_reason(row: Mapping[str, Any], wanted: WantedAudit) -> str:
-    """What has changed since an audit, the first of: encoder, reference, images, scoring, gate, method.
+def stale_reason(row: Mapping[str, Any], expected: ExpectedAudit) -> str:
+    """What has changed since an audit; the first of encoder, reference, images, scoring, gate, method.
 
     Args:
         row: The audit's row of `audits`.
-        wanted: What is asked for now.
+        expected: What the spec asks for now.
     """
-    before, now, reference = json.loads(row["settings"]), wanted.settings, wanted.reference
+    before, now, reference = json.loads(row["settings"]), expected.settings, expected.reference
     facts = reference.facts
     changed = {
         "the encoder": before["encoder"] != now["encoder"],
         "the encoder's weights": facts is not None and row["encoder_digest"] != facts.digest,
-        "the reference": _of_reference(before, now),
-        "the release's images": row["images_digest"] != wanted.images_digest,
+        "the reference": before["reference"]["name"] != now["reference"]["name"],  # its sets may move
+        "the release's images": row["images_digest"] != expected.images_digest,
         "scoring": before["scoring"] != now["scoring"],
         "the gate": before["gate"] != now["gate"],
         "the reference's images": reference.digest is None or row["reference_digest"] != reference.digest,
     }
     what = next((name for name, is_so in changed.items() if is_so), "layerprint's method or the release's family")
     return f"{what} changed since {row['created_at']:%Y-%m-%d}"
-
-
-def _of_reference(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether another reference is named; that its sets were moved does not matter."""
-    return bool(before["reference"]["name"] != now["reference"]["name"])

@@ -1,4 +1,4 @@
-"""What a store holds."""
+"""The contents of a store."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from actors.stages.bisect_shard import killers
 from flows.spec.spec import AuditSpec
+from storage.layout import RECEIPTS, table_of_receipt
 from storage.objects.open import open_store
 from storage.results.sql import run_sql
 from storage.vectors.tables import VectorStore
@@ -19,13 +20,13 @@ ORDER BY release, version, run
 
 
 class StoreStatus(NamedTuple):
-    """A store at a glance.
+    """The contents of a store.
 
     Attributes:
         releases: The latest audit of each release.
         not_audited: Releases of the spec without any audit.
-        unfinished: Embedding tables that have receipts but are not committed.
-        left_out: Images that killed the process which embedded them, and their tables.
+        unfinished: Embedding tables with receipts that are not committed.
+        left_out: Images that killed the process embedding them, and their tables.
     """
 
     releases: list[dict[str, Any]]
@@ -45,11 +46,11 @@ def store_status(store_uri: str, spec: AuditSpec | None) -> StoreStatus:
     known = {(row["release"], row["version"], row["run"]) for row in releases}
     wanted = spec.releases if spec else []
     begun: dict[str, int] = {}
-    for info in store.list("receipts/"):
-        table = info.key.split("/")[1]
+    for info in store.list(RECEIPTS):
+        table = table_of_receipt(info.key)
         begun[table] = begun.get(table, 0) + 1
-    finished = {info.key.removeprefix("tables/").removesuffix(".json") for info in store.list("tables/")}
     vectors = VectorStore(store)
+    finished = vectors.finished()
     tables = [found for name in sorted(finished) if (found := vectors.committed(name))]
     return StoreStatus(
         releases=releases,

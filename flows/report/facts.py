@@ -1,6 +1,6 @@
-"""What a report says, as plain records: read from the Parquet results of a store, never computed anew.
+"""The contents of a report as plain records, read from the Parquet results of a store; nothing is recomputed.
 
-The rows may come from elsewhere: their texts are a stranger's, and any number may be missing.
+The rows may come from elsewhere: their texts are untrusted, and any number may be missing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from storage.results.tables import read_result
 Row = dict[str, Any]
 
 MOST_CURVES = 8
-"""Curves of other releases beside a release's own: those that lie nearest to it."""
+"""Curves of other releases shown beside a release's own: the nearest ones."""
 
 _Z = 1.959964
 
@@ -59,9 +59,9 @@ class StoreFacts:
 
     Attributes:
         uri: The store.
-        audits: All rows of `audits`, the latest first, with Â of the first and the last informative layer.
-        curves: One row a layer of every enrolled profile, the oldest profile first.
-        attributions: All rows of `attributions`, the latest set first, by rank.
+        audits: All rows of `audits`, latest first, with Â of the first and the last informative layer.
+        curves: One row per layer of every enrolled profile, oldest profile first.
+        attributions: All rows of `attributions`, latest set first, then by rank.
     """
 
     uri: str
@@ -70,26 +70,26 @@ class StoreFacts:
     attributions: list[Row]
 
     def latest(self) -> list[Row]:
-        """The latest audit of every release, version and run; the latest first."""
-        found: dict[tuple[str, str, str], Row] = {}
+        """The latest audit of every release, version and run; latest first."""
+        latest: dict[tuple[str, str, str], Row] = {}
         for row in self.audits:
-            found.setdefault((row["release"], row["version"], row["run"] or "1"), row)
-        return list(found.values())
+            latest.setdefault((row["release"], row["version"], row["run"] or "1"), row)
+        return list(latest.values())
 
 
 @dataclass(frozen=True)
-class ReleaseFacts:
-    """All that the report of one audit says.
+class AuditFacts:
+    """The contents of the report of one audit.
 
     Attributes:
         outcome: The audit with its layers and checks.
         own: Its curve.
-        others: Curves of the enrolled releases that lie nearest.
-        enrolled: How many other releases are enrolled and comparable.
+        others: Curves of the nearest enrolled releases.
+        enrolled: Number of other releases that are enrolled and comparable.
         evidence: The closest pairs, by layer and rank.
         rejects: Images that could not be read.
-        asked: Attributions of this release's own images: for each the rows of its candidates.
-        named: Sets of images of which this release is the most probable maker.
+        asked: Attributions of this release's own images, each as the rows of its candidates.
+        named: Image sets whose most probable maker is this release.
     """
 
     outcome: AuditOutcome
@@ -107,16 +107,12 @@ class ReleaseFacts:
 
     @property
     def decisive(self) -> int | None:
-        """The layer that the verdict rests on, else the middle informative one; None when there is none."""
-        layers = [int(row["layer"]) for row in self.outcome.informative]
-        chosen = self.audit["copying_layer"]
-        if chosen in layers:
-            return int(chosen)
-        return layers[len(layers) // 2] if layers else None
+        """The layer that the verdict rests on; see `decisive_layer`."""
+        return decisive_layer(self.outcome)
 
 
 def label_of(row: Row) -> str:
-    """Release and version of a row, and the run when it is not the only one.
+    """Release and version of a row, and the run unless it is the first.
 
     >>> label_of({"release": "glow", "version": "80", "run": "2"})
     'glow@80#2'
@@ -135,8 +131,8 @@ def read_store(uri: str) -> StoreFacts:
     return StoreFacts(uri, *tables)
 
 
-def release_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> ReleaseFacts:
-    """Read what the report of one audit says.
+def audit_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> AuditFacts:
+    """Read the contents of the report of one audit.
 
     Raises:
         InputError: there is no such audit.
@@ -145,26 +141,40 @@ def release_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> Rele
     outcome = load_outcome(store, audit_id)
     if outcome is None:
         raise InputError(f"no audit {audit_id!r} in {store.uri}", "layerprint status --store STORE lists them")
-    own = _own_curve(outcome)
+    own = curve_of(outcome)
     others = _comparable(shared.curves, outcome)
-    evidence = read_result(store, "evidence", audit_id).to_pylist()
     asked, named = _attributions(shared.attributions, outcome)
-    return ReleaseFacts(
+    return AuditFacts(
         outcome=outcome,
         own=own,
         others=_nearest(own, others),
         enrolled=len(others),
-        evidence=sorted(evidence, key=lambda row: (row["layer"], row["rank"])),
+        evidence=read_evidence(store, audit_id),
         rejects=read_result(store, "rejects", audit_id).to_pylist(),
         asked=asked,
         named=named,
     )
 
 
-def _own_curve(outcome: AuditOutcome) -> LayerCurve:
-    rows = outcome.scores
-    columns = ([row[name] for row in rows] for name in ("layer", "a_hat", "a_low", "a_high"))
+def read_evidence(store: ObjectStore, audit_id: str) -> list[Row]:
+    """The closest pairs of an audit, by layer and rank."""
+    rows = read_result(store, "evidence", audit_id).to_pylist()
+    return sorted(rows, key=lambda row: (row["layer"], row["rank"]))
+
+
+def curve_of(outcome: AuditOutcome) -> LayerCurve:
+    """The curve of an audited release."""
+    columns = ([row[name] for row in outcome.scores] for name in ("layer", "a_hat", "a_low", "a_high"))
     return LayerCurve(outcome.label, *columns)
+
+
+def decisive_layer(outcome: AuditOutcome) -> int | None:
+    """The layer that the verdict rests on, else the middle informative one; None when there is none."""
+    layers = [int(row["layer"]) for row in outcome.informative]
+    chosen = outcome.audit["copying_layer"]
+    if chosen in layers:
+        return int(chosen)
+    return layers[len(layers) // 2] if layers else None
 
 
 def _comparable(rows: Sequence[Row], outcome: AuditOutcome) -> list[LayerCurve]:
@@ -178,8 +188,7 @@ def _comparable(rows: Sequence[Row], outcome: AuditOutcome) -> list[LayerCurve]:
         if row["profile_id"] and all(row[name] == mine[name] for name in same):
             profiles[label_of(row)][row["profile_id"]].append(row)
     profiles.pop(outcome.label, None)
-    latest = {label: list(found.values())[-1] for label, found in sorted(profiles.items())}
-    return [_enrolled_curve(label, found) for label, found in latest.items()]
+    return [_enrolled_curve(label, list(versions.values())[-1]) for label, versions in sorted(profiles.items())]
 
 
 def _enrolled_curve(label: str, rows: Sequence[Row]) -> LayerCurve:
@@ -190,15 +199,15 @@ def _enrolled_curve(label: str, rows: Sequence[Row]) -> LayerCurve:
 
 
 def _nearest(own: LayerCurve, others: Sequence[LayerCurve]) -> list[LayerCurve]:
-    """The curves of which Â differs least, on average over the layers that both know."""
+    """The curves whose Â differs least, on average over the layers that both have."""
     mine = {layer: a for layer, a in zip(own.layers, own.a_hat, strict=True) if a is not None}
 
-    def apart(other: LayerCurve) -> float:
+    def gap(other: LayerCurve) -> float:
         known = zip(other.layers, other.a_hat, strict=True)
         gaps = [abs(a - mine[layer]) for layer, a in known if a is not None and layer in mine]
         return float(np.mean(gaps)) if gaps else 1.0
 
-    return sorted(others, key=apart)[:MOST_CURVES]
+    return sorted(others, key=gap)[:MOST_CURVES]
 
 
 def _attributions(rows: Sequence[Row], outcome: AuditOutcome) -> tuple[list[list[Row]], list[Row]]:
@@ -208,6 +217,7 @@ def _attributions(rows: Sequence[Row], outcome: AuditOutcome) -> tuple[list[list
     for row in rows:
         if row["reference_digest"] == audit["reference_digest"] and row["encoder_digest"] == audit["encoder_digest"]:
             sets[row["attribution_id"]].append(row)
-    asked = [found for found in sets.values() if found[0]["images_uri"] == audit["images_uri"]]
-    named = [found[0] for found in sets.values() if found[0]["rank"] == 1 and found[0]["maker"] == maker]
+    asked = [candidates for candidates in sets.values() if candidates[0]["images_uri"] == audit["images_uri"]]
+    best = [candidates[0] for candidates in sets.values()]
+    named = [row for row in best if row["rank"] == 1 and row["maker"] == maker]
     return asked, named

@@ -1,29 +1,33 @@
-"""Writes the reports of a spec's releases: into a folder, the page of all releases beside them, or into the store."""
+"""Writes reports into a folder or the store, and pictures of audits into the store."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from flows.report.facts import ReleaseFacts, Row, label_of, read_store, release_facts
+from flows.report.facts import AuditFacts, Row, audit_facts, label_of, read_evidence, read_store
+from flows.report.figures.layer_curves import curves_picture
 from flows.report.figures.pairs import ImageSet, pair_groups
+from flows.report.figures.pairs_sheet import pairs_picture
 from flows.report.modelcard import model_card
 from flows.report.pages import fleet_page, release_page
 from flows.report.serve import FLEET_FILE
 from flows.report.tail import read_tail
-from flows.results.store_owner import OWNER_KEY
+from flows.results.outcome import AuditOutcome
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.text import file_name
 from storage.errors import InputError
+from storage.layout import OWNER_KEY, curves_key, pairs_key, report_key
 from storage.objects.open import ObjectMissingError, ObjectStore, open_store
 
 Format = Literal["html", "modelcard"]
 
 
 class Written(NamedTuple):
-    """A report that was written: where its file is, and its URI in the store when it was published."""
+    """A written report: its file, and its URI in the store if it was published."""
 
     release: str
     verdict: str
@@ -33,50 +37,73 @@ class Written(NamedTuple):
 
 
 class Reports(NamedTuple):
-    """What was written: a file a release, the page of all (None when one release was asked for), who is missing."""
+    """The written files: one per release, the page of all (None for a single release); and releases without audit."""
 
     written: list[Written]
     fleet: Path | None
     missing: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain values."""
-        reports = [{**one._asdict(), "path": str(one.path)} for one in self.written]
+        """The files as plain values."""
+        reports = [{**report._asdict(), "path": str(report.path)} for report in self.written]
         return {"reports": reports, "fleet": self.fleet and str(self.fleet), "missing": self.missing}
 
 
-def report_key(audit_id: str) -> str:
-    """Where the report of an audit lies in the store, once it is published."""
-    return f"reports/{audit_id}.html"
-
-
 def save_report(spec: AuditSpec, release: ReleaseSpec, audit_id: str) -> str:
-    """Write the report of one audit, a page of its own, into the store.
+    """Write the report of one audit into the store, as a single page.
 
     Returns:
         Its URI.
 
     Raises:
-        LayerprintError: there is no such audit, or the store cannot be used.
+        LayerprintError: There is no such audit, or the store cannot be used.
     """
     store = open_store(spec.store)
     train = ImageSet(store, spec.reference.train, _train_digest(store))
-    return _publish(store, release_facts(store, read_store(spec.store), audit_id), release, train)
+    return _publish(store, audit_facts(store, read_store(spec.store), audit_id), release, train)
+
+
+def save_curves(store: ObjectStore, outcomes: Sequence[AuditOutcome]) -> str:
+    """Write the curves of Â over layers of some audits into the store, as one PNG, once.
+
+    Returns:
+        Its URI.
+    """
+    key = curves_key([outcome.audit_id for outcome in outcomes])
+    if not store.exists(key):
+        store.put(key, curves_picture(outcomes))
+    return store.child_uri(key)
+
+
+def save_pairs(spec: AuditSpec, release: ReleaseSpec, outcome: AuditOutcome) -> str:
+    """Write the closest pairs of an audit, those that its report shows, into the store, as one PNG, once.
+
+    Returns:
+        Its URI.
+    """
+    store = open_store(spec.store)
+    key = pairs_key(file_name(outcome.label), outcome.audit_id)
+    if not store.exists(key):
+        images = ImageSet(store, release.images, outcome.audit["images_digest"])
+        train = ImageSet(store, spec.reference.train, _train_digest(store))
+        groups = pair_groups(outcome, read_evidence(store, outcome.audit_id), images, train)
+        store.put(key, pairs_picture(outcome.label, groups))
+    return store.child_uri(key)
 
 
 def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Format, publish: bool = False) -> Reports:
-    """Write the report of one release, or of all of the spec and, as HTML, the page of all releases.
+    """Write the report of one release, or of all releases of the spec with, as HTML, a page of all releases.
 
     Args:
         spec: Names the store, the image sets and the releases.
         release: NAME or NAME@VERSION; None = all.
-        folder: Where the files go; it is made.
-        kind: What is written.
-        publish: Put the pages into the store as well.
+        folder: Folder for the files; created if needed.
+        kind: Format of the files.
+        publish: Also put the pages into the store.
 
     Raises:
-        InputError: a release that is not in the spec or not audited, or a folder that cannot be written.
-        StoreError: the store cannot be read.
+        InputError: The release is not in the spec, no release has an audit, or the folder cannot be written.
+        StoreError: The store cannot be read.
     """
     wanted = spec.releases if release is None else [spec.release(release)]
     store, shared = open_store(spec.store), read_store(spec.store)
@@ -94,30 +121,32 @@ def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Forma
     for one in wanted:
         row = audits[one.label]
         if row is not None:
-            facts = release_facts(store, shared, row["audit_id"])
+            facts = audit_facts(store, shared, row["audit_id"])
             page = model_card(facts) if kind == "modelcard" else _html(store, facts, one, train, with_fleet)
             path = _write(folder, _report_name(row, kind), page)
             published = _publish(store, facts, one, train) if publish else None
             written.append(Written(one.label, facts.outcome.verdict, row["audit_id"], path, published))
     if not with_fleet:
         return Reports(written, None, missing)
-    hrefs = {one.audit_id: one.path.name for one in written}
+    hrefs = {report.audit_id: report.path.name for report in written}
     return Reports(written, _write(folder, FLEET_FILE, fleet_page(shared, hrefs, missing)), missing)
 
 
-def _publish(store: ObjectStore, facts: ReleaseFacts, release: ReleaseSpec, train: ImageSet) -> str:
+def _publish(store: ObjectStore, facts: AuditFacts, release: ReleaseSpec, train: ImageSet) -> str:
     key = report_key(facts.outcome.audit_id)
     store.put(key, _html(store, facts, release, train, with_fleet=False).encode())
     return store.child_uri(key)
 
 
-def _html(store: ObjectStore, facts: ReleaseFacts, release: ReleaseSpec, train: ImageSet, with_fleet: bool) -> str:
+def _html(store: ObjectStore, facts: AuditFacts, release: ReleaseSpec, train: ImageSet, with_fleet: bool) -> str:
     images = ImageSet(store, release.images, facts.audit["images_digest"])
-    return release_page(facts, pair_groups(facts, images, train), read_tail(store, facts), fleet=with_fleet)
+    return release_page(
+        facts, pair_groups(facts.outcome, facts.evidence, images, train), read_tail(store, facts), fleet=with_fleet
+    )
 
 
 def _report_name(row: Row, kind: Format) -> str:
-    """A file name that no stranger's text can turn into a path."""
+    """A file name that no untrusted text can turn into a path."""
     return f"{file_name(label_of(row))}-{file_name(row['audit_id'])}.{'md' if kind == 'modelcard' else 'html'}"
 
 
@@ -130,7 +159,7 @@ def _train_digest(store: ObjectStore) -> str | None:
 
 
 def _write(folder: Path, name: str, text: str) -> Path:
-    """Write a file under a temporary name and give it its own by one rename."""
+    """Write a file under a temporary name, then rename it."""
     path = folder / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -138,5 +167,5 @@ def _write(folder: Path, name: str, text: str) -> Path:
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}", "give --out FOLDER that can be") from error
+        raise InputError(f"{path} cannot be written: {error.strerror}", "give another --out FOLDER") from error
     return path

@@ -1,4 +1,4 @@
-"""The block for a release's model card: metadata as Hugging Face reads it (`model-index`), and a few lines of text."""
+"""The block for a release's model card: metadata in Hugging Face's `model-index` form, and a short text."""
 
 from __future__ import annotations
 
@@ -7,37 +7,39 @@ from typing import Any
 import yaml
 
 from flows.report import words
-from flows.report.facts import ReleaseFacts
-from flows.text import cut, escaped
+from flows.report.facts import AuditFacts
+from flows.text import markdown, one_line
 
 
-def model_card(facts: ReleaseFacts) -> str:
-    """Front matter and text in Markdown: merge the first into the card's own, put the second where it belongs."""
+def model_card(facts: AuditFacts) -> str:
+    """Markdown: front matter to merge into the card's own, and a section of text."""
     front = yaml.safe_dump(_metadata(facts), sort_keys=False, allow_unicode=True, width=100)
     return f"---\n{front}---\n\n{_text(facts)}"
 
 
-def _metadata(facts: ReleaseFacts) -> dict[str, Any]:
+def _metadata(facts: AuditFacts) -> dict[str, Any]:
     audit = facts.audit
     metrics = [
-        ("copy_rate", "copy rate (share of copies of training images)", audit["copy_rate"]),
+        ("copy_rate", "copy rate (share of generated images that copy training images)", audit["copy_rate"]),
         ("copy_rate_high", "copy rate, upper end of the 95 % interval", audit["copy_rate_high"]),
     ]
     result = {
         "task": {"type": "unconditional-image-generation", "name": "memorization audit"},
-        "dataset": {"type": cut(audit["reference"], 100), "name": cut(audit["reference"], 100)},
+        "dataset": {"type": one_line(audit["reference"], 100), "name": one_line(audit["reference"], 100)},
         "metrics": [
             {"type": kind, "name": name, "value": round(value, 5), "verified": False}
             for kind, name, value in metrics
             if value is not None
         ],
-        "source": {"name": f"layerprint {cut(audit['layerprint_version'], 20)}, audit {cut(audit['audit_id'], 40)}"},
+        "source": {
+            "name": f"layerprint {one_line(audit['layerprint_version'], 20)}, audit {one_line(audit['audit_id'], 40)}"
+        },
     }
-    index = {"name": cut(facts.outcome.label, 200), "results": [result]}
+    index = {"name": one_line(facts.outcome.label, 200), "results": [result]}
     return {"tags": ["layerprint", "memorization-audit"], "model-index": [index]}
 
 
-def _text(facts: ReleaseFacts) -> str:
+def _text(facts: AuditFacts) -> str:
     audit, said = facts.audit, words.answer(facts.outcome)
     first, last = _ends(facts) or ("–", "–")
     numbers = [
@@ -45,7 +47,7 @@ def _text(facts: ReleaseFacts) -> str:
         ("copy rate (95 % interval)", f"{words.percent(audit['copy_rate'])} "
          f"({words.interval(audit['copy_rate_low'], audit['copy_rate_high'])})"),
         ("allowed copy rate", words.percent(audit["max_copy_rate"])),
-        ("smallest rate seen with 80 % probability", words.percent(audit["smallest_detectable_rate"])),
+        ("smallest rate detected with 80 % probability", words.percent(audit["smallest_detectable_rate"])),
         ("Â, first / last layer (0.5 = like unseen images)", f"{first} / {last}"),
         ("images: generated / training / held-out",
          f"{audit['images']:,} / {audit['train_images']:,} / {audit['held_out_images']:,}"),
@@ -54,15 +56,15 @@ def _text(facts: ReleaseFacts) -> str:
         ("images digest", audit["images_digest"]),
         ("settings digest", audit["spec_digest"]),
     ]  # fmt: skip
-    rows = "\n".join(f"| {name} | {escaped(str(value), 120)} |" for name, value in numbers)
-    sure = "\n".join(f"- {escaped(line, 600)}" for line in said.sure)
+    rows = "\n".join(f"| {name} | {markdown(str(value), 120)} |" for name, value in numbers)
+    sure = "\n".join(f"- {markdown(line, 600)}" for line in said.sure)
     limits = "\n".join(f"- {line}" for line in words.LIMITS[:4])
     return (
-        f"## Memorization audit\n\n**{escaped(said.headline, 300)}**\n\n{sure}\n\n| | |\n|---|---|\n{rows}\n\n"
+        f"## Memorization audit\n\n**{markdown(said.headline, 300)}**\n\n{sure}\n\n| | |\n|---|---|\n{rows}\n\n"
         f"Limits:\n\n{limits}\n"
     )
 
 
-def _ends(facts: ReleaseFacts) -> tuple[str, str] | None:
+def _ends(facts: AuditFacts) -> tuple[str, str] | None:
     known = facts.outcome.informative
     return (f"{known[0]['a_hat']:.2f}", f"{known[-1]['a_hat']:.2f}") if known else None

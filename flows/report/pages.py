@@ -1,6 +1,6 @@
-"""From facts to HTML: one file that loads nothing, whose only scripts are ours, named by their hashes.
+"""Renders the facts of reports as HTML: self-contained pages that run only our own scripts, allowed by their hashes.
 
-Every text that goes through a template loses its control and direction characters and is escaped.
+Templates escape every text and replace its control and direction characters.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
-from importlib.resources import files
 from typing import Any
 
 import yaml
@@ -20,14 +19,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flows.report import words
-from flows.report.facts import ReleaseFacts, Row, StoreFacts, label_of
-from flows.report.figures.charts import Chart, curve_chart, fleet_chart, library, rates_chart, tail_chart
+from flows.report.facts import AuditFacts, Row, StoreFacts, label_of
+from flows.report.figures.charts import fleet_chart, rates_chart, tail_chart
+from flows.report.figures.layer_curves import curve_chart
 from flows.report.figures.pairs import PairGroup
+from flows.report.figures.vega import Chart, library, template
 from flows.report.tail import Tail
-from flows.text import cut, printable
+from flows.text import one_line, terminal_text
 
 MOST_SETTINGS = 20_000
-"""Characters of the settings that a page shows."""
+"""Characters of the settings shown on a page."""
 
 FLEET_COLUMNS = (
     ("release", "text"),
@@ -42,14 +43,14 @@ FLEET_COLUMNS = (
 )
 
 
-def release_page(facts: ReleaseFacts, groups: Sequence[PairGroup], tail: Tail | None, *, fleet: bool) -> str:
+def release_page(facts: AuditFacts, groups: Sequence[PairGroup], tail: Tail | None, *, fleet: bool) -> str:
     """The report of one audit.
 
     Args:
-        facts: What it says.
+        facts: The contents.
         groups: The closest pairs.
-        tail: Distances in the layer that decides, if they are known.
-        fleet: Whether a page of all releases lies beside it.
+        tail: Distances at the decisive layer, if they are known.
+        fleet: Whether to link to a page of all releases beside it.
     """
     said = words.answer(facts.outcome)
     charts = {
@@ -79,14 +80,14 @@ def fleet_page(shared: StoreFacts, hrefs: dict[str, str], missing: Sequence[str]
     Args:
         shared: What the store holds.
         hrefs: Audit → file name of its report.
-        missing: Releases of the spec that are not audited.
+        missing: Releases of the spec without an audit.
     """
     rows = [
         {
             **row,
             "label": label_of(row),
             "href": hrefs.get(row["audit_id"]),
-            "tone": words.TONES.get(row["verdict"], "open"),
+            "tone": words.tone(row["verdict"]),
             "interval": words.interval(row["copy_rate_low"], row["copy_rate_high"]),
         }
         for row in shared.latest()
@@ -99,7 +100,6 @@ def fleet_page(shared: StoreFacts, hrefs: dict[str, str], missing: Sequence[str]
         rows=rows,
         over_time=over_time,
         verdicts=Counter(row["verdict"] for row in rows).most_common(),
-        tones=words.TONES,
         columns=FLEET_COLUMNS,
         store=shared.uri,
         missing=missing,
@@ -107,17 +107,17 @@ def fleet_page(shared: StoreFacts, hrefs: dict[str, str], missing: Sequence[str]
 
 
 def settings_text(audit: Row) -> str:
-    """The resolved spec of an audit as YAML; as it stands where it is no JSON."""
+    """The resolved spec of an audit as YAML; unchanged if it is not JSON."""
     try:
         settings = json.loads(audit["settings"])
     except (ValueError, RecursionError):
-        return cut(audit["settings"], MOST_SETTINGS)
+        return one_line(audit["settings"], MOST_SETTINGS)
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
     return text if len(text) <= MOST_SETTINGS else f"{text[:MOST_SETTINGS]}…"
 
 
 def digests(audit: Row) -> list[tuple[str, str]]:
-    """What names an audit and all that went into it."""
+    """The identifiers of an audit and of its inputs."""
     names = {
         "audit": "audit_id",
         "profile": "profile_id",
@@ -135,18 +135,18 @@ def digests(audit: Row) -> list[tuple[str, str]]:
 # -- templates -------------------------------------------------------------------------------------------------
 
 
-def _page(template: str, charts: Sequence[Chart | None], scripts: Sequence[str], **context: Any) -> str:
-    drawn = [one for one in charts if one is not None]
-    style = _template("style.css")
-    code = [*map(_template, scripts), *([library()] if drawn else [])]
+def _page(page: str, charts: Sequence[Chart | None], scripts: Sequence[str], **context: Any) -> str:
+    drawn = [chart for chart in charts if chart is not None]
+    style = template("style.css")
+    code = [*map(template, scripts), *([library()] if drawn else [])]
     return (
         _environment()
-        .get_template(template)
+        .get_template(page)
         .render(
             **context,
-            charts={one.name: one.spec for one in drawn},
-            style=_raw(style, "style"),
-            scripts=[_raw(script, "script") for script in code],
+            charts={chart.name: chart.spec for chart in drawn},
+            style=raw(style, "style"),
+            scripts=[raw(script, "script") for script in code],
             policy=_policy(style, code),
             meaning=words.MEANING,
             early_late=words.EARLY_LATE,
@@ -157,23 +157,19 @@ def _page(template: str, charts: Sequence[Chart | None], scripts: Sequence[str],
     )
 
 
-def _template(name: str) -> str:
-    return files("flows.report").joinpath(f"templates/{name}").read_text(encoding="utf-8")
-
-
-def _raw(text: str, tag: str) -> Markup:
-    """Our own script or style as it is.
+def raw(text: str, tag: str) -> Markup:
+    """One of our own scripts or styles, unescaped.
 
     Raises:
-        ValueError: it would end its element.
+        ValueError: The text would end its element.
     """
     if f"</{tag}" in text.lower() or "<!--" in text:
-        raise ValueError(f"a {tag} that holds </{tag} or <!--")
+        raise ValueError(f"{tag} contains </{tag} or <!--")
     return Markup(text)
 
 
 def _policy(style: str, scripts: Sequence[str]) -> str:
-    """A Content-Security-Policy: nothing is loaded, no script runs but these."""
+    """A Content-Security-Policy that loads nothing and runs only these scripts."""
 
     def source(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
@@ -186,7 +182,7 @@ def _policy(style: str, scripts: Sequence[str]) -> str:
 
 
 def _environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=PackageLoader("flows.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -194,25 +190,26 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_plain,
     )
-    made.filters.update(
-        cut=cut,
+    environment.filters.update(
+        cut=one_line,
         counted=_counted,
         day=_day,
         number=_number,
-        digits=_digits,
+        digits=words.digits,
         sortable=_sortable,
         percent=words.percent,
         certainty=words.certainty,
+        tone=words.tone,
     )
-    made.globals.update(interval=words.interval)
-    return made
+    environment.globals.update(interval=words.interval)
+    return environment
 
 
 def _plain(value: object) -> object:
-    """What a template writes: nothing for None, no control characters in a text."""
+    """Print None as nothing, and texts without control characters."""
     if value is None:
         return ""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return terminal_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _counted(value: int | None) -> str:
@@ -221,10 +218,6 @@ def _counted(value: int | None) -> str:
 
 def _number(value: float | None, places: int) -> str:
     return "–" if value is None else f"{value:.{places}f}"
-
-
-def _digits(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2g}"
 
 
 def _sortable(value: float | None) -> str:

@@ -1,6 +1,6 @@
-"""What people see of an audit that a deployment made: pictures and report in the store, artifacts in Prefect.
+"""Publishes an audit of a deployment: pictures and report in the store, artifacts in Prefect.
 
-None of it is the audit's result, and all of it can be made again: what cannot be made is told, and the audit stands.
+These are derived outputs: a failure is logged and returned; the audit stays valid.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ import logging
 from collections.abc import Callable
 
 from flows.orchestration.artifacts import show_outcome
-from flows.report.figures.gallery import save_curves, save_pairs
-from flows.report.make import save_report
+from flows.report.make import save_curves, save_pairs, save_report
 from flows.results.outcome import AuditOutcome
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from storage.errors import LayerprintError
@@ -21,22 +20,22 @@ _log = logging.getLogger(__name__)
 
 
 def publish(spec: AuditSpec, release: ReleaseSpec, outcome: AuditOutcome) -> list[str]:
-    """Draw the pictures of an audit, write its report, and show it in the flow run around us.
+    """Draw the pictures of an audit, write its report, and show it in the current flow run.
 
     Returns:
-        What could not be made, and why: a sentence each.
+        One sentence for each output that failed.
     """
     store = open_store(spec.store)
-    makers: dict[str, Callable[[], str]] = {
+    outputs: dict[str, Callable[[], str]] = {
         "curve": lambda: save_curves(store, [outcome]),
-        "pairs": lambda: save_pairs(store, spec, outcome),
+        "pairs": lambda: save_pairs(spec, release, outcome),
         "report": lambda: save_report(spec, release, outcome.audit_id),
     }
     made, missing = {"outcome": store.child_uri(result_key("audits", outcome.audit_id))}, []
-    for name, make in makers.items():
+    for name, make in outputs.items():
         try:
             made[name] = make()
-        except Exception as error:  # whatever goes wrong with a picture, the audit is done
+        except Exception as error:  # whatever fails here, the audit is done
             why = error.found if isinstance(error, LayerprintError) else f"{type(error).__name__}: {error}"
             missing.append(f"no {name}: {why}")
             _log.warning("%s: no %s", outcome.label, name, exc_info=error)

@@ -1,4 +1,4 @@
-"""Shows a folder of reports in the browser: on loopback only, nothing but its pages."""
+"""Serves a folder of reports to the browser: on loopback only, and only its pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PAGE = re.compile(r"/([A-Za-z0-9_][A-Za-z0-9_.-]*\.html)?")
 
 
 class _Pages(SimpleHTTPRequestHandler):
-    """Serves the pages that lie in the folder itself: no listing, no other folder, no link out of it."""
+    """Serves the pages of the folder itself: no listing, no other folder, no symbolic link."""
 
     server_version = "layerprint"
     sys_version = ""
@@ -36,7 +36,7 @@ class _Pages(SimpleHTTPRequestHandler):
     def _allowed(self) -> bool:
         host = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
         page = _PAGE.fullmatch(self.path)
-        if host not in (LOOPBACK, "localhost"):  # another site's name that was made to point here
+        if host not in (LOOPBACK, "localhost"):  # another site whose name resolves to this machine
             self.send_error(HTTPStatus.FORBIDDEN)
             return False
         path = Path(self.directory) / ((page and page[1]) or FLEET_FILE)
@@ -53,31 +53,31 @@ class _Pages(SimpleHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Nothing: the terminal is the user's."""
+        """Log nothing: the terminal belongs to the user."""
 
 
 def report_server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
-    """A server of the pages of a folder, not yet running.
+    """A server for the pages of a folder, not yet running.
 
     Args:
-        folder: Holds the pages.
-        port: 0 = any that is free.
+        folder: Folder with the pages.
+        port: 0 = any free port.
 
     Raises:
-        InputError: no pages there, or the port is taken.
+        InputError: The folder has no pages, or the port is taken.
     """
     if not (folder / FLEET_FILE).is_file():
         raise InputError(
-            f"{folder} holds no {FLEET_FILE}", "make the pages first (layerprint report SPEC), or give the spec"
+            f"{folder} holds no {FLEET_FILE}", "write the pages first (layerprint report SPEC), or give the spec"
         )
     try:
         return ThreadingHTTPServer((LOOPBACK, port), partial(_Pages, directory=str(folder.resolve())))
     except OSError as error:
-        raise InputError(f"port {port}: {error.strerror}", "give another --port, or none") from error
+        raise InputError(f"port {port}: {error.strerror}", "use another --port, or none") from error
 
 
 def serve(server: ThreadingHTTPServer, ready: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C; `ready` is told the address."""
+    """Call `ready` with the address, then serve until Ctrl-C."""
     with server, suppress(KeyboardInterrupt):
         ready(f"http://{LOOPBACK}:{server.server_address[1]}/")
         server.serve_forever()

@@ -15,13 +15,13 @@ from actors.stages.reference import PartitionSettings, partition_prefix
 from actors.stages.search import plan_search
 from actors.workers.contamination import contaminated_rows
 from actors.workers.nearest_table import NearestTable
-from flows.report.facts import ReleaseFacts, Row
-from flows.results.store_owner import OWNER_KEY
+from flows.report.facts import AuditFacts, Row
 from scoring.nearest.search_plan import SearchMode
 from scoring.presets import PRESETS
 from scoring.score.copy_rate import tail_rank
-from storage.digest import digest, short
+from storage.digest import digest
 from storage.errors import LayerprintError
+from storage.layout import OWNER_KEY, contaminated_key, embedding_table
 from storage.objects.open import ObjectStore
 from storage.vectors.tables import EmbeddingTable, VectorStore
 
@@ -49,7 +49,7 @@ class Tail(NamedTuple):
     identical: int
 
 
-def read_tail(store: ObjectStore, facts: ReleaseFacts) -> Tail | None:
+def read_tail(store: ObjectStore, facts: AuditFacts) -> Tail | None:
     """The tail in the layer that decides; None where the distances are not in the store (any more)."""
     if facts.decisive is None:
         return None
@@ -98,13 +98,13 @@ def _distances(store: ObjectStore, audit: Row, layer: int) -> tuple[NDArray[np.f
     release = _table(store, audit, audit["images_digest"])
     metric = PRESETS[audit["preset"]].metric
     keys = [plan_search(store, one, [layer], partition, metric, mode)[0].key for one in (held_out, release)]
-    left_out = contaminated_rows(store, f"contaminated/{keys[0].split('/')[-2]}.json")
+    left_out = contaminated_rows(store, contaminated_key(keys[0].rpartition("/")[0]))
     tables = [NearestTable.load(store, key) for key in keys]
     return tables[0].without(left_out).distance, tables[1].distance
 
 
 def _table(store: ObjectStore, audit: Row, images: str) -> EmbeddingTable:
-    name = f"images-{short(digest(encoder=audit['encoder_digest'], images=images))}"
+    name = embedding_table(audit["encoder_digest"], images)
     found = VectorStore(store).committed(name)
     if found is None:
         raise KeyError(name)

@@ -1,7 +1,8 @@
-"""What a report says in plain words: the answer first, then how sure it is and what to do about it."""
+"""The sentences of a report: the answer first, then how certain it is and what to do."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, NamedTuple
 
 from flows.results.outcome import COPYING, INCONCLUSIVE, INVALID, NO_COPYING, AuditOutcome
@@ -9,30 +10,30 @@ from flows.results.outcome import COPYING, INCONCLUSIVE, INVALID, NO_COPYING, Au
 Tone = Literal["bad", "good", "open"]
 
 TONES: dict[str, Tone] = {COPYING: "bad", NO_COPYING: "good"}
-"""Tone of a verdict; of all others "open": the audit gives no answer."""
+"""Tones of the verdicts that are an answer; all others are "open"."""
 
 MARKS: dict[Tone, str] = {"bad": "✕", "good": "✓", "open": "?"}
 
-EARLY_LATE = "Early layers see pixels and texture, late layers see what an image means."
+EARLY_LATE = "Early layers capture pixels and texture, late layers capture meaning."
 
 MEANING = (
-    "Â is the chance that a generated image lies farther from the training images than an unseen real image does: "
-    "0.5 is like unseen images, below 0.5 is closer to the training images, above is farther."
+    "Â is the probability that a generated image lies farther from the training images than an unseen real image does: "
+    "0.5 means like unseen images, below 0.5 closer to the training images, above 0.5 farther."
 )
 
 LIMITS = (
-    "A release is judged against the training images that the audit was given. Copies of others are not seen.",
-    "A layer sees what its encoder sees: a copy that is mirrored or cropped at another scale can look new.",
-    "The copy rate counts images closer than unseen ones usually come. Smooth or blurred images can come close without "
-    "being copies: look at the pairs.",
-    "Single copies among very many images are below any rate. The closest pairs are there for these.",
-    "The intervals cover the draw of the generated and the held-out images, not another training set.",
-    "Attribution compares with enrolled releases only, on images of the same subject matter.",
+    "The audit compares a release with the training images it was given. It does not detect copies of other images.",
+    "The audit sees only what the encoder sees: a copy that is mirrored or cropped at another scale can look new.",
+    "The copy rate counts images that lie closer than unseen images usually do. Smooth or blurred images can lie close "
+    "without being copies: review the pairs.",
+    "Single copies among very many images are below any detectable rate. The closest pairs can show them.",
+    "The intervals cover the sampling of generated and held-out images, not the choice of another training set.",
+    "Attribution compares only with enrolled releases, on images of the same subject matter.",
 )
 
 
 class Answer(NamedTuple):
-    """The first screen: what was found, how sure that is, what to do."""
+    """The first screen: the finding, how certain it is, and what to do."""
 
     tone: Tone
     headline: str
@@ -40,8 +41,22 @@ class Answer(NamedTuple):
     todo: list[str]
 
 
+def tone(verdict: str) -> Tone:
+    """The tone of a verdict, which is also its CSS class.
+
+    >>> tone("copying"), tone("invalid")
+    ('bad', 'open')
+    """
+    return TONES.get(verdict, "open")
+
+
+def colour(verdict: str) -> str:
+    """The colour of a verdict, a CSS variable of the page."""
+    return f"var(--{tone(verdict)})"
+
+
 def percent(share: float | None) -> str:
-    """A share in per cent; two digits where it is small.
+    """A share in per cent, with two significant digits when it is below 10 %.
 
     >>> percent(0.0404), percent(0.994), percent(0.0), percent(None), percent(1.0)
     ('4 %', '99.4 %', '0 %', 'unknown', '100 %')
@@ -51,8 +66,17 @@ def percent(share: float | None) -> str:
     return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.3g} %"
 
 
+def digits(value: float | None) -> str:
+    """A number with two significant digits.
+
+    >>> digits(0.00173), digits(None), digits(float("nan"))
+    ('0.0017', '–', '–')
+    """
+    return "–" if value is None or math.isnan(value) else f"{value:.2g}"
+
+
 def certainty(probability: float | None) -> str:
-    """A probability in per cent, which is never called 0 or 100 %.
+    """A probability in per cent, never rounded to 0 or 100 %.
 
     >>> certainty(0.9647), certainty(0.99999), certainty(1e-9)
     ('96 %', 'over 99.9 %', 'under 0.1 %')
@@ -80,9 +104,9 @@ def interval(low: float | None, high: float | None) -> str:
 
 def answer(outcome: AuditOutcome) -> Answer:
     """The answer that an audit gives."""
-    says = {COPYING: _copying, NO_COPYING: _no_copying, INCONCLUSIVE: _inconclusive, INVALID: _invalid}
-    found = says.get(outcome.verdict, _not_judged)(outcome)
-    return found._replace(sure=[*found.sure, _checked(outcome)], todo=[*found.todo, *_warnings(outcome)])
+    answers = {COPYING: _copying, NO_COPYING: _no_copying, INCONCLUSIVE: _inconclusive, INVALID: _invalid}
+    result = answers.get(outcome.verdict, _not_judged)(outcome)
+    return result._replace(sure=[*result.sure, _checked(outcome)], todo=[*result.todo, *_warnings(outcome)])
 
 
 def _rate(audit: dict[str, Any]) -> str:
@@ -97,12 +121,12 @@ def _copying(outcome: AuditOutcome) -> Answer:
         "bad",
         f"{outcome.label} copies its training images.",
         [
-            f"Estimated share of copies: {_rate(audit)}, seen at layer {audit['copying_layer']}; allowed are {limit}.",
-            "A release that keeps to the limit is called copying in at most 5 of 100 audits.",
+            f"Estimated copy rate: {_rate(audit)}, at layer {audit['copying_layer']}; the limit is {limit}.",
+            "A release within the limit is called copying in at most 5 of 100 audits.",
         ],
         [
             "Do not publish this version as free of copies.",
-            "Look at the closest pairs below: are these copies that matter?",
+            "Review the closest pairs below: do these copies matter?",
             "Remove duplicates from the training set or filter the output, then audit the new version.",
         ],
     )
@@ -114,12 +138,12 @@ def _no_copying(outcome: AuditOutcome) -> Answer:
         "good",
         f"No copying above {percent(audit['max_copy_rate'])} was seen in {outcome.label}.",
         [
-            f"Highest estimate of all layers: {_rate(audit)}, at layer {audit['copying_layer']}.",
-            f"{_power(audit)} Fewer copies can go unseen.",
+            f"Highest estimate over all layers: {_rate(audit)}, at layer {audit['copying_layer']}.",
+            f"{_power(audit)} A lower rate can go undetected.",
         ],
         [
-            "Nothing stands against this release as far as copying goes.",
-            "Look through the closest pairs below before you sign: single copies are below any rate.",
+            "This audit found no copying that speaks against the release.",
+            "Review the closest pairs below before you sign: single copies are below any detectable rate.",
         ],
     )
 
@@ -127,8 +151,8 @@ def _no_copying(outcome: AuditOutcome) -> Answer:
 def _inconclusive(outcome: AuditOutcome) -> Answer:
     return Answer(
         "open",
-        f"Nothing was found in {outcome.label}, but this audit is too small to say that there is nothing.",
-        [f"Highest estimate of all layers: {_rate(outcome.audit)}.", _power(outcome.audit)],
+        f"No copying was found in {outcome.label}, but this audit is too small to rule it out.",
+        [f"Highest estimate over all layers: {_rate(outcome.audit)}.", _power(outcome.audit)],
         ["Audit again with more generated and more held-out images.", *_remedies(outcome)],
     )
 
@@ -137,9 +161,9 @@ def _invalid(outcome: AuditOutcome) -> Answer:
     reason = str(outcome.audit["invalid_reason"]).rstrip(".")
     return Answer(
         "open",
-        f"This audit of {outcome.label} is not valid: its numbers do not count.",
+        f"This audit of {outcome.label} is not valid: do not rely on its numbers.",
         [f"Reason: {reason}." if reason else "A validity check failed; see the table of checks."],
-        _remedies(outcome) or ["Mend what the failed checks below name, and audit again."],
+        _remedies(outcome) or ["Fix what the failed checks below name, then audit again."],
     )
 
 
@@ -155,8 +179,8 @@ def _not_judged(outcome: AuditOutcome) -> Answer:
 def _power(audit: dict[str, Any]) -> str:
     seen = audit["smallest_detectable_rate"]
     if seen is None:
-        return "With so few images no copy rate could have been called copying."
-    return f"An audit of this size finds a copy rate of {percent(seen)} in 80 of 100 cases."
+        return "With so few images, no copy rate would have been called copying."
+    return f"An audit of this size detects a copy rate of {percent(seen)} in 80 of 100 cases."
 
 
 def _remedies(outcome: AuditOutcome) -> list[str]:
@@ -169,13 +193,13 @@ def _checked(outcome: AuditOutcome) -> str:
         return "No validity checks are stored with this audit."
     failed = [row["name"] for row in outcome.checks if not row["passed"]]
     passed = f"{len(outcome.checks) - len(failed)} of {len(outcome.checks)} validity checks passed"
-    return f"{passed}; not: {', '.join(failed)}." if failed else f"{passed}."
+    return f"{passed}; failed: {', '.join(failed)}." if failed else f"{passed}."
 
 
 def _warnings(outcome: AuditOutcome) -> list[str]:
     rejected, notes = outcome.audit["rejected"], []
     if rejected:
-        what = "1 image of the release" if rejected == 1 else f"{rejected:,} images of the release"
-        notes.append(f"{what} could not be read; see the list below.")
+        images = "1 image" if rejected == 1 else f"{rejected:,} images"
+        notes.append(f"{images} of the release could not be read; see the list below.")
     failed = [row for row in outcome.checks if not row["passed"] and row["severity"] == "note"]
-    return notes + [f"Worth knowing: {row['sentence']}." for row in failed]
+    return notes + [f"Note: {row['sentence']}." for row in failed]

@@ -1,1 +1,1 @@
-"""From scores to the rows of the result tables, and back."""
+"""Rows of the result tables: how they are written and read."""

@@ -1,4 +1,4 @@
-"""From a finished audit to its Parquet rows."""
+"""The Parquet rows of a finished audit."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from scoring.checks.power import power_check
 from scoring.checks.search_error import search_check
 from scoring.score.authenticity import Authenticity
 from scoring.score.copy_rate import CopyRate
+from scoring.score.effect import Effect
 from scoring.score.layer_score import LayerScore
 from scoring.verdict.copying import CopyingVerdict, copying_verdict, fit_verdict
 from storage.digest import digest
@@ -90,7 +91,7 @@ def save_outcome(store: ObjectStore, done: FinishedAudit) -> None:
 
 
 def contamination_check(count: int, images: int) -> Check:
-    """Held-out images that are (nearly) train images were left out; many of them say that the split is not one.
+    """Whether few held-out images are (nearly) training images; those are left out.
 
     >>> contamination_check(2, 1000).passed, contamination_check(200, 1000).passed
     (True, False)
@@ -101,17 +102,17 @@ def contamination_check(count: int, images: int) -> Check:
         share <= MOST_CONTAMINATED,
         share,
         MOST_CONTAMINATED,
-        f"{count} of {images} held-out images are (nearly) train images; they were left out",
-        "" if share <= MOST_CONTAMINATED else "draw held-out images again, from images that are not in train",
+        f"{count} of {images} held-out images are (nearly) training images; they were left out",
+        "" if share <= MOST_CONTAMINATED else "draw held-out images again, from images outside the training set",
     )
 
 
 MOST_CONTAMINATED = 0.1
-"""Share of (nearly) train images from which on the rest of the held-out images is not trusted either."""
+"""With a larger share of (nearly) training images the other held-out images are not trusted either."""
 
 
 def judge(verdict: CopyingVerdict, checks: Sequence[Check]) -> str:
-    """The copying verdict in a word: a failed check makes it invalid, a lack of power only one that saw nothing."""
+    """The copying verdict: invalid when a check failed, inconclusive when nothing was seen with too little power."""
     if any(not check.passed and check.severity == "invalid" for check in checks):
         return INVALID
     if verdict.layer is None:
@@ -185,13 +186,13 @@ def _fit_columns(scores: Sequence[LayerScore], joined: Joined | None) -> dict[st
 
 def _score_row(done: FinishedAudit, result: LayerResult) -> dict[str, Any]:
     score = result.score
-    names = ("layer", "informative", "n", "m", "cells", "cells_kept", "c_t", "z_s", "a_hat", "delta", "se",
-             "a_low", "a_high", "p_value", "coverage")  # fmt: skip
+    names = ("layer", "informative", "n", "m", "cells", "cells_kept", "c_t")
     return {
         **done.who,
         "layer_name": done.reference.facts.names[score.layer],
         "preset": done.spec.scoring.preset,
         **{name: getattr(score, name) for name in names},
+        **_effect_columns(score.effect),
         **_tail_columns(score.copy, score.copy_001),
         "p_adjusted": done.p_adjusted.get(score.layer),
         "discoveries": result.discoveries,
@@ -199,6 +200,13 @@ def _score_row(done: FinishedAudit, result: LayerResult) -> dict[str, Any]:
         **_authentic_columns(result.authentic),
         **_search_columns(result.search),
     }
+
+
+def _effect_columns(effect: Effect | None) -> dict[str, Any]:
+    if effect is None:
+        return {}
+    columns = asdict(effect)
+    return columns | {"a_low": columns.pop("low"), "a_high": columns.pop("high")}
 
 
 def _search_columns(found: IndexSearch | None) -> dict[str, Any]:

@@ -1,22 +1,32 @@
-"""What makes two references, or two audits, the same."""
+"""Identity of references, audits and profiles, by digest."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from actors.encoder.config import EncoderFacts
 from actors.stages.reference import ReferenceTables
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from scoring.checks.check import Check
 from storage.digest import digest, short
+from storage.image_sets.manifest import Manifest
 
 METHOD_VERSION = 3
-"""Raised when a change of the method changes numbers: audits by different methods are different audits."""
+"""Increased when a change of the method changes numbers: audits by different methods are different audits."""
+
+
+class OpenedReference(NamedTuple):
+    """A reference that passed its checks: what the encoder is, and both sets as listed."""
+
+    facts: EncoderFacts
+    train: Manifest
+    held_out: Manifest
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A built reference: the encoder, its tables in the store, and whether it can serve."""
+    """A built reference: the encoder, its tables in the store, and the checks of its held-out images."""
 
     facts: EncoderFacts
     tables: ReferenceTables
@@ -26,10 +36,15 @@ class Reference:
     def digest(self) -> str:
         """Profiles are comparable when this (and the scoring digest) is equal.
 
-        The name of the partition says for which search it was indexed: distances within cells and among all train
-        images are different quantities.
+        The name of the partition includes the search that it was indexed for: distances within cells and among all
+        training images are different quantities.
         """
         return reference_digest(self.tables.partition, self.tables.held_out.name)
+
+
+def reference_key(spec: AuditSpec) -> str:
+    """Digest of the fields of a spec that its reference depends on."""
+    return digest(**spec.model_dump(mode="json", include={"store", "encoder", "reference", "scoring", "gate"}))
 
 
 def reference_digest(partition: str, held_out: str) -> str:
@@ -38,9 +53,9 @@ def reference_digest(partition: str, held_out: str) -> str:
 
 
 def scoring_digest(spec: AuditSpec) -> str:
-    """What decides the scores besides reference and images.
+    """Digest of what decides the scores besides reference and images.
 
-    ``search`` is left out: what it came to is part of the reference, so ``auto`` and what it stands for are the same.
+    ``search`` is left out: the search that was used is part of the reference, so ``auto`` equals what it resolved to.
     """
     return digest(method=METHOD_VERSION, **spec.scoring.model_dump(exclude={"search"}))
 
@@ -51,7 +66,7 @@ def audit_identity(spec: AuditSpec, release: ReleaseSpec, reference: Reference, 
 
 
 def audit_name(spec: AuditSpec, release: ReleaseSpec, reference: str, table: str) -> str:
-    """The same from the digest of the reference alone, which can be known before anything is computed."""
+    """`audit_identity` from the digest of the reference, which is known before anything is computed."""
     code = digest(
         release=[release.name, release.version, release.run, release.family],
         images=table,
@@ -63,7 +78,7 @@ def audit_name(spec: AuditSpec, release: ReleaseSpec, reference: str, table: str
 
 
 def profile_identity(spec: AuditSpec, release: ReleaseSpec, reference: Reference, table: str) -> str:
-    """The name of a profile: as that of an audit, but for the gate."""
+    """The name of a profile: like that of an audit, without the gate."""
     code = digest(
         release=[release.name, release.version, release.run, release.family],
         images=table,

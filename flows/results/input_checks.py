@@ -1,4 +1,4 @@
-"""Checks before any work: what would make an audit impossible or its numbers meaningless is said in seconds."""
+"""Checks before any work: within seconds they refuse what makes an audit impossible or its numbers meaningless."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def check_counts(sets: Mapping[str, Manifest], cells: int) -> None:
 
 
 def check_held_out(train: Manifest, held_out: Manifest) -> None:
-    """Refuse a held-out set that is the train set, whatever it is called.
+    """Refuse a held-out set that is the training set under another name.
 
-    A few images that stand in both are another matter (contamination).
+    A few images in both are another matter (contamination).
     """
     inside = pc.sum(pc.is_in(held_out.table["etag"], value_set=train.table["etag"])).as_py()
     if inside > len(held_out) / 2:
@@ -77,11 +77,11 @@ def check_held_out(train: Manifest, held_out: Manifest) -> None:
 
 
 def sniff(manifest: Manifest, quality: int | None = None, seed: int = 0) -> FileFacts:
-    """Look at a few images of a set, drawn with the seed. Unreadable ones are left to the embedding stage.
+    """Read a few images of a set, drawn with the seed. Unreadable ones are left to the embedding stage.
 
     Args:
         manifest: The set.
-        quality: JPEG quality that the audit harmonises at, if it does.
+        quality: JPEG quality of the spec's ``harmonise``, if any.
         seed: Seed of the draw.
     """
     reader = open_reader(manifest.uri, manifest.kind)
@@ -96,10 +96,10 @@ def sniff(manifest: Manifest, quality: int | None = None, seed: int = 0) -> File
 
 
 def parity_checks(reference: FileFacts, other: FileFacts, name: str) -> list[Check]:
-    """Whether a set's files are of the same kinds as the train images': codec, and native size.
+    """Whether a set's files have the codecs and native sizes of the training images.
 
-    Raw PNGs against JPEG-75 reals moved C_T by up to +11 (METHOD §3): early layers see the file, not the model. Sizes
-    are compared only when all train images share one.
+    Raw PNGs against JPEG-75 real images moved C_T by up to +11 (METHOD §3): early layers see the file, not the model.
+    Sizes are compared only when all training images share one.
     """
     codec = parity(reference.codecs, other.codecs, what="codec")
     checks = [replace(codec, name=f"{name}: codec", remedy=codec.remedy and _HARMONISE)]
@@ -109,15 +109,15 @@ def parity_checks(reference: FileFacts, other: FileFacts, name: str) -> list[Che
     return checks
 
 
-_HARMONISE = "re-encode all sets alike: layerprint audit --harmonise jpeg:75, or by hand before"
+_HARMONISE = "re-encode all sets alike: layerprint audit --harmonise jpeg:75, or do it beforehand"
 _RESIZE = "resize all sets alike with one filter, then encode them alike"
 
 
 def check_same_files(reference: FileFacts, other: FileFacts, name: str) -> None:
-    """Refuse sets whose files differ in kind before the long work.
+    """Refuse sets whose files differ in kind, before the long work.
 
     Raises:
-        InputError: names both kinds, and how to make them alike.
+        InputError: names both kinds, and how to make them the same.
     """
     for check in parity_checks(reference, other, name):
         if not check.passed:
@@ -125,12 +125,12 @@ def check_same_files(reference: FileFacts, other: FileFacts, name: str) -> None:
 
 
 def check_rejects(table: EmbeddingTable, name: str, most: float) -> None:
-    """Refuse a set of which too many images could not be read."""
+    """Refuse a set with too many unreadable images."""
     total = table.rows + len(table.rejects)
     if len(table.rejects) > most * total:
         first = table.rejects[0]
         raise InputError(
             f"{name}: {len(table.rejects)} of {total} images could not be read, more than the allowed "
             f"{most:.0%}; the first is {first['key']}: {first['reason']}",
-            "mend or remove these files, or raise gate.max_rejected",
+            "fix or remove these files, or raise gate.max_rejected",
         )

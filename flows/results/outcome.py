@@ -1,4 +1,4 @@
-"""The result of an audit, read back from its Parquet rows."""
+"""The result of an audit, read from its Parquet rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOT_JUDGED, INCONCLUSIVE, INVALID = "not judged", "inconclusive", "invalid"
 
 @dataclass(frozen=True)
 class AuditOutcome:
-    """One audit as its Parquet rows say it: the row of `audits`, of `scores` by layer, and of `checks`."""
+    """One audit: its row of `audits`, its rows of `scores` by layer, and of `checks`."""
 
     audit: dict[str, Any]
     scores: list[dict[str, Any]]
@@ -42,12 +42,12 @@ class AuditOutcome:
 
     @property
     def informative(self) -> list[dict[str, Any]]:
-        """The score rows that carry information, first layer first."""
+        """The score rows of informative layers, first layer first."""
         return [row for row in self.scores if row["informative"]]
 
 
 def load_outcome(store: ObjectStore, audit_id: str) -> AuditOutcome | None:
-    """A finished audit, or None. The `audits` row is written last, so what it names is complete."""
+    """A finished audit, or None. The row of `audits` is written last, so the others are complete."""
     audits = read_result(store, "audits", audit_id).to_pylist()
     if not audits:
         return None

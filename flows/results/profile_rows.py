@@ -1,4 +1,4 @@
-"""Profiles as Parquet rows: written by audits and enrolment, read by attribution."""
+"""The Parquet rows of profiles: audits and enrolment write them, attribution reads them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def save_profile(
     table: EmbeddingTable,
     profile: SetProfile | None,
 ) -> str | None:
-    """Write the rows of one profile; returns its name, or None when no layer carries information."""
+    """Write the rows of one profile; returns its name, or None when no layer is informative."""
     if profile is None:
         return None
     profile_id = profile_identity(spec, release, reference, table.name)
@@ -61,17 +61,17 @@ def save_profile(
     }
     sets = [profile.whole, *profile.parts]
     rows = [
-        {**common, **_layer_row(profile, one, part, i)}
-        for part, one in enumerate(sets)
+        {**common, **_layer_row(profile, images, part, i)}
+        for part, images in enumerate(sets)
         for i in range(len(profile.layers))
     ]
     write_result(store, "profiles", profile_id, rows)
     return profile_id
 
 
-def _layer_row(profile: SetProfile, one: Profile, part: int, i: int) -> Row:
-    row = {"part": part, "layer": profile.layers[i], "m": one.images, "c_t": float(one.c_t[i])}
-    row["placement"] = float(one.placed.mean[i])
+def _layer_row(profile: SetProfile, images: Profile, part: int, i: int) -> Row:
+    row = {"part": part, "layer": profile.layers[i], "m": images.images, "c_t": float(images.c_t[i])}
+    row["placement"] = float(images.placed.mean[i])
     if part == 0:
         x, covariance = profile.curve
         return row | {
@@ -80,15 +80,15 @@ def _layer_row(profile: SetProfile, one: Profile, part: int, i: int) -> Row:
             "covariance": covariance[i].tolist(),
         }
     return row | {
-        "logit_a": float(one.curve.x[i]),
-        "placement_scatter": one.placed.scatter[i].tolist(),
-        "mean": one.signature[i].mean.tolist(),
-        "scatter": packed(one.signature[i].scatter).tolist(),
+        "logit_a": float(images.curve.x[i]),
+        "placement_scatter": images.placed.scatter[i].tolist(),
+        "mean": images.signature[i].mean.tolist(),
+        "scatter": packed(images.signature[i].scatter).tolist(),
     }
 
 
 def packed(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The lower triangle of a symmetric matrix by rows.
+    """The lower triangle of a symmetric matrix, row by row.
 
     >>> packed(np.array([[1.0, 2.0], [2.0, 3.0]])).tolist()
     [1.0, 2.0, 3.0]
@@ -113,31 +113,31 @@ def enrolled_runs(store: ObjectStore, spec: AuditSpec, reference: Reference) -> 
     """The latest profile of every run that was enrolled under the spec's reference, encoder and scoring.
 
     Raises:
-        InputError: There is none; the message says what differs from the profiles that are there.
+        InputError: There is none; the message names what differs from the stored profiles.
     """
     rows = [row for row in read_result(store, "profiles").to_pylist() if row["profile_id"]]
-    wanted = {
+    digests = {
         "encoder_digest": reference.facts.digest,
         "reference_digest": reference.digest,
         "scoring_digest": scoring_digest(spec),
     }
-    same = [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+    same = [row for row in rows if all(row[name] == value for name, value in digests.items())]
     if not same:
         raise InputError(
-            f"store: {store.uri} has no profile to compare with{_difference(rows, wanted)}",
+            f"store: {store.uri} has no profile to compare with{_difference(rows, digests)}",
             "enrol releases under this spec first: layerprint enrol SPEC, or layerprint audit SPEC",
         )
     profiles: dict[str, list[Row]] = defaultdict(list)
     for row in same:
         profiles[row["profile_id"]].append(row)
     latest: dict[tuple[str, str, str], list[Row]] = {}
-    for found in sorted(profiles.values(), key=lambda found: (found[0]["created_at"], found[0]["profile_id"])):
-        latest[found[0]["release"], found[0]["version"], found[0]["run"]] = found
-    return [_enrolled(found) for _, found in sorted(latest.items())]
+    for profile in sorted(profiles.values(), key=lambda profile: (profile[0]["created_at"], profile[0]["profile_id"])):
+        latest[profile[0]["release"], profile[0]["version"], profile[0]["run"]] = profile
+    return [_enrolled(profile) for _, profile in sorted(latest.items())]
 
 
-def _difference(rows: Sequence[Row], wanted: Mapping[str, str]) -> str:
-    """Which part of the set-up the stored profiles do not share, the widest first."""
+def _difference(rows: Sequence[Row], digests: Mapping[str, str]) -> str:
+    """The part of the set-up in which the stored profiles differ, the widest first."""
     if not rows:
         return ""
     meaning = {
@@ -147,7 +147,7 @@ def _difference(rows: Sequence[Row], wanted: Mapping[str, str]) -> str:
     }
     count = len({row["profile_id"] for row in rows})
     for name, what in meaning.items():
-        if all(row[name] != wanted[name] for row in rows):
+        if all(row[name] != digests[name] for row in rows):
             return f": its {count} profile{'s' * (count > 1)} were made with another {what}"
     return f": its {count} profiles each differ from this spec in encoder, reference or scoring"
 
@@ -156,7 +156,7 @@ def _enrolled(rows: Sequence[Row]) -> Enrolled:
     by_part: dict[int, list[Row]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row["layer"]):
         by_part[row["part"]].append(row)
-    parts = tuple(_profile(found) for part, found in sorted(by_part.items()) if part > 0)
+    parts = tuple(_profile(rows_of_part) for part, rows_of_part in sorted(by_part.items()) if part > 0)
     whole = merged(parts)
     c_t = np.array([np.nan if row["c_t"] is None else row["c_t"] for row in by_part[0]])
     first = rows[0]

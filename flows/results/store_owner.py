@@ -7,15 +7,14 @@ import json
 from flows.spec.spec import AuditSpec
 from storage.errors import InputError
 from storage.image_sets.manifest import Manifest
+from storage.layout import OWNER_KEY
 from storage.objects.open import ObjectStore
-
-OWNER_KEY = "layerprint.json"
 
 
 def claim_store(store: ObjectStore, spec: AuditSpec, train: Manifest, held_out: Manifest) -> None:
-    """Mark the store as this reference's, or check that it is: profiles of two references never mix.
+    """Claim the store for this reference, or check that it has it: profiles of two references never mix.
 
-    The reference is the same when its name and either the places or the contents of its sets are.
+    The reference is the same when its name, and the places or contents of its sets, are the same.
 
     Raises:
         InputError: the store belongs to another reference, or holds something else.

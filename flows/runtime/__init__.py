@@ -1,1 +1,1 @@
-"""What a running command shares with its flows: the cluster, the machine settings, progress."""
+"""The runtime of a command: cluster, machine settings, progress, and values made once."""

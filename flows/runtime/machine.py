@@ -1,4 +1,4 @@
-"""What this machine lets the process use: cores, memory, disk, accelerator. Readings only, no judgement.
+"""Resources that this process may use: cores, memory, disk, accelerator.
 
 A container's limits are read from its control group, version 2 or 1, where they are below the machine's.
 """
@@ -36,11 +36,11 @@ class Disk(NamedTuple):
 
 
 class Device(NamedTuple):
-    """What torch sees.
+    """The devices that torch sees.
 
     Args:
-        built: CUDA version torch was built for, None for a CPU build.
-        devices: Name and memory in bytes of each CUDA device.
+        built: CUDA version that torch was built for; None for a CPU build.
+        devices: Name, and memory in bytes, of each CUDA device.
     """
 
     built: str | None
@@ -48,7 +48,7 @@ class Device(NamedTuple):
 
 
 def usable_cores(root: Path = CGROUP) -> float:
-    """Cores this process may use: its affinity, cut by the control group's quota."""
+    """Cores that this process may use: its affinity, limited by the control group's quota."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = float(len(affinity(0)) if affinity else os.cpu_count() or 1)
     for folder in _cgroup_folders(root, "cpu"):
@@ -61,7 +61,7 @@ def usable_cores(root: Path = CGROUP) -> float:
 
 
 def available_memory(root: Path = CGROUP, meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Bytes that can be taken without swapping: the kernel's estimate, cut by the control group's limit."""
+    """Bytes available without swapping: the kernel's estimate, limited by the control group."""
     match = re.search(r"^MemAvailable:\s+(\d+) kB", _read(meminfo), re.MULTILINE)
     available = int(match[1]) * 1024 if match else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for folder in _cgroup_folders(root, "memory"):
@@ -73,7 +73,7 @@ def available_memory(root: Path = CGROUP, meminfo: Path = Path("/proc/meminfo"))
 
 
 def disk_at(path: Path) -> Disk:
-    """Space at a path that need not exist yet: the nearest folder above it that does."""
+    """Space at a path, or at the nearest existing folder above it."""
     place = path.absolute()
     while not place.exists():
         place = place.parent
@@ -82,17 +82,17 @@ def disk_at(path: Path) -> Disk:
 
 
 def ray_folder() -> Path:
-    """Where Ray keeps sessions, logs and spilled objects."""
+    """The folder of Ray's sessions, logs and spilled objects."""
     fallback = "/tmp" if sys.platform.startswith("linux") else tempfile.gettempdir()
     return Path(os.environ.get("RAY_TMPDIR") or fallback) / "ray"
 
 
 def torch_devices(timeout_s: float) -> Device:
-    """Ask torch, in a process of its own, which CUDA devices it can use.
+    """The CUDA devices that torch can use, read in another process.
 
     Raises:
-        TimeoutExpired: torch did not answer in time.
-        CalledProcessError: torch cannot be imported; its standard error says why.
+        TimeoutExpired: torch took too long.
+        CalledProcessError: torch cannot be imported; standard error has the reason.
     """
     answer = json.loads(run_python(_DEVICE, timeout_s))
     return Device(answer["built"], [(str(name), int(memory)) for name, memory in answer["devices"]])
@@ -102,7 +102,7 @@ def run_python(code: str, timeout_s: float, settings: Mapping[str, str] | None =
     """Run code in a fresh interpreter and return the last line it printed.
 
     Raises:
-        TimeoutExpired: It did not end in time; it was killed, with the processes of its group.
+        TimeoutExpired: It took too long and was killed, with the processes of its group.
         CalledProcessError: It failed.
     """
     command = (sys.executable, "-c", code)
@@ -121,7 +121,7 @@ def run_python(code: str, timeout_s: float, settings: Mapping[str, str] | None =
 
 
 def _cgroup_folders(root: Path, controller: str) -> list[Path]:
-    """The folders whose limits hold for this process: its own group's and all above it, in both versions."""
+    """The folders whose limits apply to this process: its own group and all above it, in both versions."""
     folders = [root, root / controller]
     for line in _read(Path("/proc/self/cgroup")).splitlines():
         _, controllers, path = line.split(":", 2)
@@ -133,11 +133,11 @@ def _cgroup_folders(root: Path, controller: str) -> list[Path]:
 
 
 def _cache(stat: str) -> int:
-    """Bytes of page cache that the kernel gives back first; version 1 has a sum over child groups."""
+    """Bytes of page cache that the kernel frees first; version 1 has a sum over child groups."""
     counts = dict(re.findall(r"^((?:total_)?inactive_file) (\d+)$", stat, re.MULTILINE))
     return int(counts.get("total_inactive_file") or counts.get("inactive_file") or 0)
 
 
 def _read(path: Path) -> str:
-    """The text of a kernel file, empty where this system has none."""
+    """The text of a kernel file; empty if this system has none."""
     return path.read_text().strip() if path.is_file() else ""

@@ -1,1 +1,1 @@
-"""The spec of an audit: fields, releases, cluster, and the example that `init` writes."""
+"""The spec of an audit: its fields, releases and cluster, and the example that `init` writes."""

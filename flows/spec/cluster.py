@@ -1,4 +1,4 @@
-"""The part of a spec that says on which Ray cluster its work runs. It changes no result and no digest."""
+"""The Ray cluster of a spec. It changes no result and no digest."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from flows.spec.fields import Name, SpecPart
 
 
 class PoolSpec(SpecPart):
-    """Worker processes of one kind, and what each reserves."""
+    """Worker processes of one kind, and the resources that each reserves."""
 
-    hosts: int = Field(0, ge=0, le=10_000, description="how many; 0 = as many as the cluster has room for")
-    cpus: float = Field(1.0, gt=0, le=1024, description="cores of each")
-    gpus: float = Field(0.0, ge=0, le=64, description="GPUs of each; 0.5 = two share one")
+    hosts: int = Field(0, ge=0, le=10_000, description="number of processes; 0 = as many as fit on the cluster")
+    cpus: float = Field(1.0, gt=0, le=1024, description="cores per process")
+    gpus: float = Field(0.0, ge=0, le=64, description="GPUs per process; 0.5 = two share one")
 
 
 class ClusterSpec(SpecPart):

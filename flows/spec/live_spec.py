@@ -1,6 +1,6 @@
-"""A spec as a sweep reads it: the releases that are there now, none or many, and the files that cannot be used.
+"""A spec as a sweep reads it: the releases of this moment, none or many, and the files that cannot be used.
 
-`load_spec` is for a person, who wants to hear of every mistake before anything begins. A sweep goes on without the
+`load_spec` serves a person, who wants to know of every mistake before anything begins. A sweep goes on without the
 release of a broken file, and an empty bucket is no mistake.
 """
 
@@ -12,11 +12,11 @@ from flows.spec.releases import FoundReleases, scan_releases
 from flows.spec.spec import AuditSpec, checked_pattern, checked_spec, read_content
 
 
-class Catalogue(NamedTuple):
+class LiveSpec(NamedTuple):
     """A spec with its releases of this moment.
 
     Attributes:
-        spec: Its ``releases`` are those that can be used; it may have none.
+        spec: Its ``releases`` are the usable ones; there may be none.
         broken: URI of a ``release.yaml`` that cannot be used → why.
     """
 
@@ -24,7 +24,7 @@ class Catalogue(NamedTuple):
     broken: dict[str, str]
 
 
-def load_catalogue(uri: str) -> Catalogue:
+def load_live_spec(uri: str) -> LiveSpec:
     """Read a spec file and find its releases.
 
     Args:
@@ -38,4 +38,4 @@ def load_catalogue(uri: str) -> Catalogue:
     if isinstance(content.get("releases"), dict):
         found = scan_releases(checked_pattern(uri, content["releases"]))
         content["releases"] = found.releases
-    return Catalogue(checked_spec(uri, content), found.broken)
+    return LiveSpec(checked_spec(uri, content), found.broken)

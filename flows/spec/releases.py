@@ -1,7 +1,7 @@
-"""Releases: what the spec lists, or what ``release.yaml`` files under a folder or ``s3://`` prefix describe.
+"""Releases that a spec lists, or that ``release.yaml`` files under a folder or ``s3://`` prefix describe.
 
-Those files come with the images, from whoever made the release: they are read as plain data of bounded size, and
-cannot name images outside the folder or prefix that the spec gives.
+These files come with the images and are untrusted: they are read as plain data of bounded size, and cannot name images
+outside the folder or prefix of the spec.
 """
 
 from __future__ import annotations
@@ -21,33 +21,31 @@ from storage.objects.open import ObjectMissingError, ObjectStore, open_store
 
 MAX_FILE_BYTES = 64 * 2**10
 
-_REMEDY = f"mend or remove each {RELEASE_FILE}; a release whose images lie elsewhere belongs in the spec's own list"
+_REMEDY = f"fix or remove each {RELEASE_FILE}; list a release with images elsewhere in the spec itself"
 
 
 class ReleaseSpec(SpecPart):
-    """One version of one generative model, known by the images it generated."""
+    """One version of a generative model, represented by images that it generated."""
 
     name: Name
     version: Annotated[Name, Field(coerce_numbers_to_str=True)] = "1"
-    run: Annotated[
-        Name, Field(coerce_numbers_to_str=True, description="which training run, when there are several")
-    ] = "1"
+    run: Annotated[Name, Field(coerce_numbers_to_str=True, description="the training run, if there are several")] = "1"
     family: Name | None = Field(None, description="for example gan, flow, diffusion")
     images: Uri = Field(description=f"{IMAGE_SET}; in a {RELEASE_FILE} relative to its folder, which is the default")
 
     @property
     def label(self) -> str:
-        """Name and version, and the run when it is not the only one, as people write them."""
+        """Name and version, and the run unless it is the only one, as people write them."""
         return label_of(self.name, self.version, self.run)
 
     @property
     def maker(self) -> str:
-        """Name and version: what attribution names."""
+        """Name and version, which attribution names."""
         return f"{self.name}@{self.version}"
 
 
 def label_of(name: str, version: str, run: str) -> str:
-    """How people write a release: name and version, and the run when it is not the only one.
+    """A release as people write it: name and version, and the run unless it is the only one.
 
     >>> label_of("glow", "80", "1"), label_of("glow", "80", "2")
     ('glow@80', 'glow@80#2')
@@ -56,7 +54,7 @@ def label_of(name: str, version: str, run: str) -> str:
 
 
 class ReleasePattern(SpecPart):
-    """Where releases are found, instead of a list of them."""
+    """A folder or prefix of releases, in place of a list."""
 
     from_: Uri = Field(
         alias="from", description=f"s3://bucket/releases/* or a folder: each sub-folder with a {RELEASE_FILE}"
@@ -64,11 +62,11 @@ class ReleasePattern(SpecPart):
 
 
 class FoundReleases(NamedTuple):
-    """What is under a folder or prefix.
+    """The releases under a folder or prefix.
 
     Attributes:
-        releases: In the order of their URIs, no two of the same label.
-        broken: URI of a file that cannot be used → why.
+        releases: In the order of their URIs, no two with the same label.
+        broken: URI of an unusable file → the reason.
     """
 
     releases: list[ReleaseSpec]
@@ -76,14 +74,14 @@ class FoundReleases(NamedTuple):
 
 
 def scan_releases(pattern: str) -> FoundReleases:
-    """The releases that the ``release.yaml`` files of sub-folders describe, and the files that do not.
+    """The releases that the ``release.yaml`` files of sub-folders describe, and the unusable files.
 
     Args:
-        pattern: A folder or ``s3://`` prefix of which every sub-folder is looked into; or one with ``*`` in its last
-            parts, as in ``releases/*/v*``, which matches within a folder's name.
+        pattern: A folder or ``s3://`` prefix whose sub-folders are scanned; or one with ``*`` in its last parts, as in
+            ``releases/*/v*``, which matches within a folder's name.
 
     Raises:
-        StoreError: The place cannot be read.
+        StoreError: The folder or prefix cannot be read.
     """
     root, globs = _split(pattern)
     store = open_store(root)
@@ -93,13 +91,13 @@ def scan_releases(pattern: str) -> FoundReleases:
         uri = store.child_uri(folder + RELEASE_FILE)
         try:
             release = _read(store, folder)
-        except ObjectMissingError:  # a folder of something else
+        except ObjectMissingError:  # not the folder of a release
             continue
         except InputError as error:
             found.broken[uri] = error.found
             continue
         if release.label in places:
-            found.broken[uri] = f"{uri}: it describes {release.label}, as {places[release.label]} does"
+            found.broken[uri] = f"{uri}: it describes {release.label}, like {places[release.label]}"
             continue
         places[release.label] = uri
         found.releases.append(release)
@@ -107,11 +105,11 @@ def scan_releases(pattern: str) -> FoundReleases:
 
 
 def find_releases(pattern: str) -> list[ReleaseSpec]:
-    """The releases under a folder or prefix, when every file there can be used; see `scan_releases`.
+    """The releases under a folder or prefix, if every file there is usable; see `scan_releases`.
 
     Raises:
-        InputError: There is none, two describe the same release, or files cannot be used: all of them are named.
-        StoreError: The place cannot be read.
+        InputError: There is none, two files describe the same release, or some are unusable; it names all of them.
+        StoreError: The folder or prefix cannot be read.
     """
     found = scan_releases(pattern)
     if found.broken:
@@ -125,7 +123,7 @@ def find_releases(pattern: str) -> list[ReleaseSpec]:
 
 
 def _split(pattern: str) -> tuple[str, Sequence[str]]:
-    """The folder to begin at, and what the names of folders below it must match, level by level.
+    """The folder to start from, and the patterns of the folder names below it, level by level.
 
     >>> _split("s3://bucket/releases/*/v*"), _split("/data/releases")
     (('s3://bucket/releases', ['*', 'v*']), ('/data/releases', ['*']))
@@ -145,7 +143,7 @@ def _folders(store: ObjectStore, globs: Sequence[str], prefix: str = "") -> Iter
 
 
 def _read(store: ObjectStore, folder: str) -> ReleaseSpec:
-    """The release that a folder's file describes, its images as a whole URI."""
+    """The release that a folder's file describes, its images as a full URI."""
     uri = store.child_uri(folder + RELEASE_FILE)
     data = store.get_range(folder + RELEASE_FILE, 0, MAX_FILE_BYTES + 1)
     if not uri.isprintable():
@@ -157,7 +155,7 @@ def _read(store: ObjectStore, folder: str) -> ReleaseSpec:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise InputError(f"{uri}: {' '.join(str(error).split())}", _REMEDY) from error
     if not isinstance(content, dict):
-        raise InputError(f"{uri}: it holds {type(content).__name__}, not fields", _REMEDY)
+        raise InputError(f"{uri}: it contains {type(content).__name__}, not fields", _REMEDY)
     try:
         release = ReleaseSpec.model_validate({"images": ".", **content})
     except ValidationError as error:
@@ -169,7 +167,7 @@ def _read(store: ObjectStore, folder: str) -> ReleaseSpec:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, which could make a short file endless."""
+    """YAML without aliases, with which a short file could expand without limit."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -178,7 +176,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def _images_uri(store: ObjectStore, folder: str, images: str) -> str:
-    """The image set that a release file names, when that lies where it may."""
+    """The image set that a release file names, if it is inside the store."""
     if ".." in re.split(r"[/\\]", images) or not images.isprintable():
         raise InputError(f"{images!r} is not a plain path", _REMEDY)
     if not images.startswith("/") and "://" not in images:
@@ -186,5 +184,5 @@ def _images_uri(store: ObjectStore, folder: str, images: str) -> str:
     place, hash_mark, array = images.partition("#")
     absolute = open_store(place).uri
     if not absolute.startswith(f"{store.uri.rstrip('/')}/"):
-        raise InputError(f"{absolute} lies outside {store.uri}", _REMEDY)
+        raise InputError(f"{absolute} is outside {store.uri}", _REMEDY)
     return absolute + hash_mark + array

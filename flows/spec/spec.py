@@ -1,4 +1,4 @@
-"""The spec: one YAML file that says what to audit. Read here, checked here, resolved once."""
+"""The spec: one YAML file that defines an audit. It is read, checked and resolved here, once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 
 
 class EncoderSpec(SpecPart):
-    """The model whose layers measure the images."""
+    """The model whose layers embed the images."""
 
     model: Name = Field(description="any timm model, for example vit_small_patch14_dinov2.lvd142m")
     weights: Uri = Field("hub", description="hub, random, or a path or s3:// URI of a .safetensors or .pth file")
@@ -52,7 +52,7 @@ class EncoderSpec(SpecPart):
     @classmethod
     def _layers_make_sense(cls, value: Literal["all"] | list[int]) -> Literal["all"] | list[int]:
         if value != "all" and (not value or min(value) < 0):
-            raise ValueError("layers are numbers from 0 up, at least one")
+            raise ValueError("layers are at least one number, none below 0")
         return value
 
     @property
@@ -61,7 +61,7 @@ class EncoderSpec(SpecPart):
         return int(self.harmonise.removeprefix("jpeg:")) if self.harmonise else None
 
     def config(self) -> EncoderConfig:
-        """The same as the frozen value that workers get."""
+        """The frozen value that workers get."""
         return EncoderConfig(
             model=self.model,
             weights=self.weights,
@@ -75,7 +75,7 @@ class EncoderSpec(SpecPart):
 
 
 class ReferenceSpec(SpecPart):
-    """The real data set: train images, and held-out images that the model never saw."""
+    """The real data set: training images, and held-out images that no model was trained on."""
 
     name: Name
     train: Uri = Field(description=IMAGE_SET)
@@ -100,22 +100,23 @@ class ScoringSpec(SpecPart):
     cells: int = Field(10, ge=1, le=10_000, description="cells of k-means")
     seed: int = Field(0, ge=0, lt=2**32)
     search: Literal["auto", "in_cell", "global"] = Field(
-        "auto", description="nearest training image: in_cell (exact), global (of all, by index), auto (by their number)"
+        "auto",
+        description="nearest training image: in_cell (exact), global (of all, by index), auto (by their number)",
     )
 
     @model_validator(mode="after")
     def _published_in_cell(self) -> ScoringSpec:
         if self.search == "global" and self.preset != "default":
-            raise ValueError(f"the {self.preset} preset is searched in cells, as published: set search: in_cell")
+            raise ValueError(f"the {self.preset} preset searches within cells, as published: set search: in_cell")
         return self
 
 
 class GateSpec(SpecPart):
-    """What a release must keep to pass."""
+    """Limits that a release must keep to pass."""
 
     max_copy_rate: float = Field(0.01, ge=0.0, lt=1.0, description="share of generated images that may be copies")
     detectable_copy_rate: float = Field(
-        0.1, gt=0.0, le=1.0, description="copy rate that the audit must be able to see, else it is inconclusive"
+        0.1, gt=0.0, le=1.0, description="copy rate that the audit must be able to detect, else it is inconclusive"
     )
     max_rejected: float = Field(0.05, ge=0.0, le=1.0, description="share of a set's images that may be unreadable")
 
@@ -123,7 +124,7 @@ class GateSpec(SpecPart):
 class AuditSpec(SpecPart):
     """The whole spec file."""
 
-    store: Uri = Field(description="folder or s3:// prefix: everything the audit writes")
+    store: Uri = Field(description="folder or s3:// prefix for everything that the audit writes")
     encoder: EncoderSpec
     reference: ReferenceSpec
     releases: list[ReleaseSpec] = Field(
@@ -131,16 +132,14 @@ class AuditSpec(SpecPart):
     )
     scoring: ScoringSpec = ScoringSpec()
     gate: GateSpec = GateSpec()
-    cluster: ClusterSpec | None = Field(None, description="a Ray cluster elsewhere; left out: a Ray on this machine")
+    cluster: ClusterSpec | None = Field(None, description="an existing Ray cluster; left out: a Ray on this machine")
 
     @model_validator(mode="after")
     def _releases_differ(self) -> AuditSpec:
         seen: set[str] = set()
         for release in self.releases:
             if release.label in seen:
-                raise ValueError(
-                    f"releases: {release.label} stands there twice; give each its own name, version or run"
-                )
+                raise ValueError(f"releases: {release.label} is listed twice; give each its own name, version or run")
             seen.add(release.label)
         return self
 
@@ -148,21 +147,19 @@ class AuditSpec(SpecPart):
         """The release of this name or ``name@version``.
 
         Raises:
-            InputError: none or several have it.
+            InputError: none or several match.
         """
-        found = [r for r in self.releases if name in (r.label, r.maker, r.name)]
-        if len(found) == 1:
-            return found[0]
-        known = ", ".join(r.label for r in self.releases)
-        if found:
-            raise InputError(f"--release {name} is ambiguous: {len(found)} versions or runs", f"say one of: {known}")
-        raise InputError(f"--release {name} is not in the spec", f"say one of: {known}")
+        matches = [r for r in self.releases if name in (r.label, r.maker, r.name)]
+        if len(matches) == 1:
+            return matches[0]
+        problem = f"is ambiguous: {len(matches)} versions or runs" if matches else "is not in the spec"
+        raise InputError(f"--release {name} {problem}", f"use one of: {', '.join(r.label for r in self.releases)}")
 
     def new_release(self, name: str, version: str, run: str, images: str) -> ReleaseSpec:
         """A release that the spec does not list.
 
         Raises:
-            InputError: a name that cannot be one.
+            InputError: the name is not valid.
         """
         try:
             return ReleaseSpec(name=name, version=version, run=run, images=images)
@@ -173,15 +170,15 @@ class AuditSpec(SpecPart):
 def load_spec(path: Path | str, harmonise: str | None = None) -> AuditSpec:
     """Read and check a spec file. Relative paths in it are relative to the file's own folder.
 
-    Releases given as a pattern are found here and now: what follows, from ``--release`` to a retried flow, works on
-    one list, and its labels are checked together.
+    Releases given as a pattern are listed now, so that everything from ``--release`` to a retried flow uses one list,
+    whose labels are checked together.
 
     Args:
         path: The file, or its ``s3://`` URI.
-        harmonise: Takes the place of ``encoder.harmonise``.
+        harmonise: Replaces ``encoder.harmonise``.
 
     Raises:
-        InputError: names each wrong field, the value found and what is allowed.
+        InputError: names each wrong field, its value and what is allowed.
     """
     content = read_content(path)
     if harmonise and isinstance(content.get("encoder"), dict):
@@ -195,10 +192,10 @@ def load_spec(path: Path | str, harmonise: str | None = None) -> AuditSpec:
 
 
 def read_content(path: Path | str) -> dict[str, Any]:
-    """The fields of a spec file, their paths made absolute, otherwise as they stand there.
+    """The fields of a spec file, unchanged except that paths are absolute.
 
     Raises:
-        InputError: there is no such file, or it does not hold fields.
+        InputError: there is no such file, or it does not contain fields.
     """
     remote = isinstance(path, str) and "://" in path
     try:
@@ -210,8 +207,8 @@ def read_content(path: Path | str) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}", "give a YAML file") from error
     if not isinstance(content, dict):
-        found = "nothing" if content is None else type(content).__name__
-        raise InputError(f"{path} holds {found}, not fields", "start from the one that `layerprint init` writes")
+        kind = "nothing" if content is None else type(content).__name__
+        raise InputError(f"{path} contains {kind}, not fields", "start from the one that `layerprint init` writes")
     return _with_paths_from(content, str(path).rpartition("/")[0] if remote else Path(path).resolve().parent)
 
 
@@ -221,7 +218,7 @@ def _remote_text(uri: str) -> str:
 
 
 def checked_spec(path: Path | str, content: dict[str, Any]) -> AuditSpec:
-    """The spec that these fields make.
+    """The spec with these fields.
 
     Raises:
         InputError: names each wrong field.
@@ -233,10 +230,10 @@ def checked_spec(path: Path | str, content: dict[str, Any]) -> AuditSpec:
 
 
 def checked_pattern(path: Path | str, releases: dict[str, Any]) -> str:
-    """Where the spec says that releases are found.
+    """The pattern of the spec's releases.
 
     Raises:
-        InputError: it does not say it.
+        InputError: it has none.
     """
     try:
         return ReleasePattern.model_validate(releases).from_
@@ -244,11 +241,11 @@ def checked_pattern(path: Path | str, releases: dict[str, Any]) -> str:
         raise InputError(f"{path}:\n{explain(error, 'releases')}", _REMEDY) from None
 
 
-_REMEDY = "mend these fields; `layerprint init` writes a whole spec with every field explained"
+_REMEDY = "fix these fields; `layerprint init` writes a whole spec with every field explained"
 
 
 def _with_paths_from(content: dict[str, Any], folder: Path | str) -> dict[str, Any]:
-    """Make the relative paths absolute, leaving the rest (also what is wrong) as it is."""
+    """Make relative paths absolute; leave everything else, also wrong fields, as it is."""
     resolved = {**content, "store": absolute_uri(content.get("store"), folder)}
     reference = content.get("reference")
     if isinstance(reference, dict):
@@ -271,7 +268,7 @@ def _with_paths_from(content: dict[str, Any], folder: Path | str) -> dict[str, A
 
 
 def absolute_uri(value: Any, folder: Path | str) -> Any:
-    """A relative path made absolute; URIs with a scheme, and anything that is no text, stay.
+    """A relative path made absolute; URIs with a scheme, and anything that is not text, stay.
 
     >>> absolute_uri("../digits/train/", "s3://bucket/specs")
     's3://bucket/digits/train'

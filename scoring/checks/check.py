@@ -1,4 +1,4 @@
-"""A validity check as a named row of the result, and what failed checks do to a verdict."""
+"""A validity check as a named row of the result, and the effect of failed checks on a verdict."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 Severity = Literal["invalid", "inconclusive", "note"]
-"""What a failed check means: no verdict counts; a verdict that saw nothing does not count; worth knowing."""
+"""Effect of a failed check: no verdict counts; a verdict that saw nothing does not count; for information."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that must hold for an audit to mean what it says.
+    """A condition of a valid audit.
 
     Attributes:
-        name: What was checked.
-        passed: Whether it holds.
+        name: Name of the check.
+        passed: Whether the condition holds.
         value: The number that decides; None when it could not be measured.
-        threshold: The number it was held against.
-        sentence: What was found, in words with its numbers.
-        remedy: What to do when it failed; empty when it passed.
-        severity: What a failure means.
+        threshold: The limit of ``value``.
+        sentence: The finding in words, with its numbers.
+        remedy: How to fix a failure; empty when the check passed.
+        severity: Effect of a failure.
     """
 
     name: str
@@ -34,12 +34,11 @@ class Check:
 
 
 def invalidity(checks: Iterable[Check], *, saw_something: bool = False) -> str | None:
-    """Why an audit is invalid, with the remedies; None when it is valid.
+    """Say why an audit is invalid and how to fix it; None when it is valid.
 
     Args:
         checks: The audit's checks.
-        saw_something: True for a verdict that found what it looked for (copying, a difference): a lack of
-            power then does no harm.
+        saw_something: True for a verdict that found copying or a difference: a lack of power then does not matter.
 
     >>> failed = Check("power", False, 0.2, 0.05, "only copy rates of 20 % can be seen", "more images", "inconclusive")
     >>> invalidity([failed])

@@ -1,4 +1,4 @@
-"""Whether two sets of files are of the same kinds (codec, quality, size), beyond what chance explains."""
+"""Whether two sets of files have the same kinds (codec, quality, size), chance allowed for."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scoring.checks.check import Check
 
 TOLERANCE = 0.05
-"""Share of a set's files that may be of another kind before the comparison is refused."""
+"""Share of a set's files that may be of another kind."""
 
 ERROR = 0.01
-"""Chance that two random parts of one set fail when no difference at all is tolerated."""
+"""Probability that two random parts of one set fail at tolerance 0."""
 
 _DRAWS = 4_000
 _FILES_PER_KIND = 100
@@ -29,20 +29,19 @@ def parity(
     error: float = ERROR,
     seed: int = 0,
 ) -> Check:
-    """Whether the kinds of files of two sets differ by more than a tolerated share, chance allowed for.
+    """Check whether the kinds of files of two sets differ by more than a tolerated share, chance allowed for.
 
-    The distance is that of total variation: the share of files that would have to change kind. Between two
-    samples of one mixture it is not 0 (half of all files when there are as many sizes as images), so that the
-    (1 - ``error``) quantile of what two random parts of the pooled files show is taken off first: what is
-    left has to exceed ``tolerance``. One rule thus serves for a glance at 16 files and for a million: few
-    files fail only when they can show it.
+    The distance is the total variation: the share of files that would have to change kind. Between two samples of one
+    mixture it is not 0 (half of all files when there are as many sizes as images). The check therefore subtracts the
+    (1 - ``error``) quantile of the distance between two random parts of the pooled files, and fails when the rest
+    exceeds ``tolerance``. One rule thus serves 16 files and a million: few files fail only on strong evidence.
 
     Args:
-        reference: Kind → number of train files.
+        reference: Kind → number of training files.
         other: Kind → number of files of the other set.
-        what: What the kinds are of, for the sentence.
+        what: Name of the property in the sentence.
         tolerance: Share that may differ.
-        error: Chance that two parts of one set fail at tolerance 0; .001 for a glance that precedes a full count.
+        error: Probability that two parts of one set fail at tolerance 0.
         seed: Seed of the random parts.
 
     Raises:
@@ -68,7 +67,7 @@ def parity(
 
 
 def total_variation(reference: Mapping[str, int], other: Mapping[str, int]) -> float:
-    """Half the sum of the absolute differences of the shares; 0 when a set is empty.
+    """Compute half the sum of the absolute differences of the shares; 0 when a set is empty.
 
     >>> total_variation({"png": 8}, {"png": 2, "jpg": 2})
     0.5
@@ -79,7 +78,7 @@ def total_variation(reference: Mapping[str, int], other: Mapping[str, int]) -> f
 
 
 def _by_chance(ours: NDArray[np.int64], theirs: NDArray[np.int64], error: float, seed: int) -> float:
-    """The (1 - error) quantile of the distance between random parts of the pooled files, of the same sizes."""
+    """The (1 - error) quantile of the distance between random parts of the pooled files, as large as the two sets."""
     pooled = ours + theirs
     rng = np.random.default_rng(seed)
     method: Literal["count", "marginals"] = "count" if pooled.sum() < _FILES_PER_KIND * pooled.size else "marginals"

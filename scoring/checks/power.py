@@ -1,4 +1,4 @@
-"""What copy rate an audit could have seen."""
+"""The copy rates that an audit could have seen."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scoring.checks.check import Check
 from scoring.score.copy_rate import chance_at_least, tail_rank
 
 FAMILY_ERROR = 0.05
-"""Chance that a release at the allowed copy rate is called copying in any layer, at most."""
+"""Largest probability that a release at the allowed copy rate is called copying in any layer."""
 
 WANTED_RATE = 0.05
-"""A copy rate that an audit must be able to see, unless the caller says otherwise."""
+"""Default of the copy rate that an audit must be able to see."""
 
 POWER = 0.8
 
@@ -25,7 +25,7 @@ _MOST_IMAGES = 1_000_000
 
 @lru_cache(maxsize=256)
 def smallest_detectable_rate(n: int, m: int, layers: int, max_copy_rate: float, power: float = POWER) -> float | None:
-    """The copy rate that :func:`scoring.verdict.copying.copying_verdict` would call copying with probability ``power``.
+    """Compute the copy rate that :func:`.copying_verdict` would call copying with probability ``power``.
 
     Exact under the model of :func:`scoring.score.copy_rate.copy_rate`, for copies that show in one layer alone.
 
@@ -34,10 +34,10 @@ def smallest_detectable_rate(n: int, m: int, layers: int, max_copy_rate: float, 
         m: Generated images.
         layers: Layers that measure the tail.
         max_copy_rate: Largest copy rate allowed.
-        power: Probability of the call.
+        power: Probability of the verdict.
 
     Returns:
-        The rate, or None when so few images could never be called copying.
+        The rate, or None when there are too few images for any rate.
 
     >>> round(smallest_detectable_rate(1000, 500, 12, 0.01), 3)
     0.042
@@ -55,26 +55,26 @@ def smallest_detectable_rate(n: int, m: int, layers: int, max_copy_rate: float, 
 def fewest_images(
     rate: float, layers: int, max_copy_rate: float, *, n: int | None = None, above: int = 0
 ) -> int | None:
-    """Generated images with which a copy rate would be called copying with 80 % probability.
+    """Compute the number of generated images with which a copy rate is called copying with 80 % probability.
 
     Args:
-        rate: Copy rate to be seen.
+        rate: Copy rate to see.
         layers: Layers that measure the tail.
         max_copy_rate: Largest copy rate allowed.
         n: Held-out images; None = as many as generated ones.
-        above: A number that is known to be too few, though a smaller one may happen to be enough.
+        above: A number known to be too small, although a smaller one may happen to be enough.
 
     Returns:
-        m (the detectable rate falls with m but for small steps), or None when no number of generated images
-        does: the error of the threshold, set by n, remains.
+        m (the detectable rate falls with m except for small steps), or None when no number of generated images is
+        enough: the error of the threshold, set by n, remains.
 
     >>> fewest_images(0.05, 12, 0.01) < fewest_images(0.03, 12, 0.01)
     True
     """
 
     def seen(m: int) -> bool:
-        found = smallest_detectable_rate(m if n is None else n, m, layers, max_copy_rate)
-        return found is not None and found <= rate
+        smallest = smallest_detectable_rate(m if n is None else n, m, layers, max_copy_rate)
+        return smallest is not None and smallest <= rate
 
     top = max(100, 2 * above)
     while not seen(top):
@@ -87,31 +87,31 @@ def fewest_images(
 def power_check(
     n: int, m: int, layers: int, max_copy_rate: float, *, wanted: float = WANTED_RATE, power: float = POWER
 ) -> Check:
-    """Whether the audit could have seen the copy rate that matters.
+    """Check whether the audit could have seen the copy rate ``wanted``.
 
-    A failure makes only "no copying seen" inconclusive: copying that was found stands.
+    A failure makes only "no copying seen" inconclusive; a verdict of copying stays valid.
 
     Args:
         n: Held-out images.
         m: Generated images.
         layers: Layers that measure the tail; 0 = none.
         max_copy_rate: Largest copy rate allowed.
-        wanted: Copy rate that should be seen.
-        power: Probability with which it should be.
+        wanted: Copy rate that must be seen.
+        power: Probability of seeing it.
 
     >>> power_check(1000, 500, 12, 0.01).sentence
     'with 500 generated and 1000 held-out images a copy rate of 4.2 % would be called copying with 80 % probability'
     """
-    found = smallest_detectable_rate(n, m, layers, max_copy_rate, power) if layers else None
+    smallest = smallest_detectable_rate(n, m, layers, max_copy_rate, power) if layers else None
     counts = f"{m} generated and {n} held-out images"
-    if found is None:
+    if smallest is None:
         sentence = f"with {counts} no copy rate could be called copying"
     else:
-        seen = f"a copy rate of {100 * found:.2g} %"
+        seen = f"a copy rate of {100 * smallest:.2g} %"
         sentence = f"with {counts} {seen} would be called copying with {100 * power:.3g} % probability"
-    passed = found is not None and found <= wanted
+    passed = smallest is not None and smallest <= wanted
     remedy = "" if passed else _remedy(n, m, layers, max_copy_rate, wanted)
-    return Check("power", passed, found, wanted, sentence, remedy, "inconclusive")
+    return Check("power", passed, smallest, wanted, sentence, remedy, "inconclusive")
 
 
 def _remedy(n: int, m: int, layers: int, max_copy_rate: float, wanted: float) -> str:
@@ -128,6 +128,6 @@ def _remedy(n: int, m: int, layers: int, max_copy_rate: float, wanted: float) ->
 
 
 def _least(first: int, most: int, holds: Callable[[int], bool]) -> int | None:
-    """The least k in first…most for which a condition holds that stays true once it is; None if there is none."""
+    """The smallest k in first…most for which a monotone condition holds; None if there is none."""
     k = first + bisect.bisect_left(range(first, most + 1), True, key=holds)
     return k if k <= most else None

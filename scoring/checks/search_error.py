@@ -1,4 +1,4 @@
-"""How far a search that misses some nearest train images can move Â, and when that is too far."""
+"""Bound on the error of Â from a search that misses some nearest training images."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from scoring.checks.check import Check
 from scoring.score.placements import check_sample
 
 LOOSE = 0.25
-"""Share of the standard error of Â from which on the error of the search is too large: with a bias of so much a
-95 % interval still covers 94.3 %."""
+"""Largest error of the search, as a share of the standard error of Â: with this bias a 95 % interval still covers
+94.3 %."""
 
 ROUNDING = 1e-5
-"""An index works in float32, where neighbours this close may change places; ranks do not feel it."""
+"""Relative rounding of an index in float32: neighbours this close may change places, which hardly changes ranks."""
 
 FEW_MISSES = 10
-"""Fewer missed queries than this say nothing about how far the missed ones are off."""
+"""Misses from which on their own errors are used."""
 
 
 class Recall(NamedTuple):
-    """Share of queries whose nearest train image was found, with its exact interval.
+    """Share of queries whose nearest training image was found, with its exact interval.
 
     Attributes:
-        queries: Queries that were answered exactly as well.
-        misses: Those whose nearest was missed.
+        queries: Queries with an exact answer.
+        misses: Queries whose nearest was missed.
         rate: Recall r.
         low: Lower end of the 95 % interval.
         high: Upper end.
@@ -43,24 +43,24 @@ class Recall(NamedTuple):
     high: float
 
 
-def recall(distance: NDArray[np.float64], exact: NDArray[np.float64]) -> Recall:
-    """The recall of a search on queries that were answered exactly as well.
+def measure_recall(distance: NDArray[np.float64], exact: NDArray[np.float64]) -> Recall:
+    """Measure the recall of a search on queries with an exact answer.
 
     Args:
-        distance: (s,) float64, distance to what the search found.
-        exact: (s,) float64, distance to the nearest train image.
+        distance: (s,) float64, distance found by the search.
+        exact: (s,) float64, distance to the nearest training image.
 
     Raises:
-        ValueError: The search found a train image nearer than the nearest.
+        ValueError: The search found a training image nearer than the nearest.
 
     Source:
         Clopper & Pearson 1934.
 
-    >>> recall(np.array([1.0, 2.0, 3.5, 4.0]), np.array([1.0, 2.0, 3.0, 4.0]))[:3]
+    >>> measure_recall(np.array([1.0, 2.0, 3.5, 4.0]), np.array([1.0, 2.0, 3.0, 4.0]))[:3]
     (4, 1, 0.75)
     """
     if (distance < exact * (1 - ROUNDING)).any():
-        raise ValueError("the search found a train image nearer than the nearest: the exact distances are not its own")
+        raise ValueError("found a training image nearer than the nearest: the exact distances are of other data")
     queries, misses = len(exact), int(missed(distance, exact).sum())
     if not queries:
         return Recall(0, 0, math.nan, 0.0, 1.0)
@@ -69,17 +69,17 @@ def recall(distance: NDArray[np.float64], exact: NDArray[np.float64]) -> Recall:
 
 
 def missed(distance: NDArray[np.float64], exact: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Where a search found another train image than the nearest."""
+    """Flag queries for which the search found another training image than the nearest."""
     worse: NDArray[np.bool_] = distance > exact * (1 + ROUNDING)
     return worse
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Searched:
-    """One image set as a search left it, with exact answers for a sample of it.
+    """One image set after a search, with exact answers for a sample.
 
     Attributes:
-        distance: (n,) float64, nearest distance as the search found it.
+        distance: (n,) float64, nearest distance found by the search.
         group: (n,) integer, merged cell; negative = dropped.
         exact: (n,) float64, exact nearest distance; NaN outside the sample.
         second: (n,) float64, exact distance to the second nearest; NaN outside the sample.
@@ -94,23 +94,23 @@ class Searched:
     def recall(self) -> Recall:
         """Recall on the sample."""
         sample = ~np.isnan(self.exact)
-        return recall(self.distance[sample], self.exact[sample])
+        return measure_recall(self.distance[sample], self.exact[sample])
 
     @property
     def most_missed(self) -> float:
-        """Share of the set that was missed, at most (97.5 %): the sample's misses are known, those of others not."""
-        found, n = self.recall, len(self.distance)
-        return (found.misses + (1 - found.low) * (n - found.queries)) / n
+        """Upper bound (97.5 %) of the share of the set that was missed; the misses of the sample are known."""
+        recall, n = self.recall, len(self.distance)
+        return (recall.misses + (1 - recall.low) * (n - recall.queries)) / n
 
 
 class SearchError(NamedTuple):
-    """How exact a layer's search was.
+    """Error of a layer's search.
 
     Attributes:
-        held_out: Recall of the held-out images' search.
-        release: Recall of the generated images' search.
-        bound: ``|ΔÂ|`` at most.
-        se: The standard error that it is held against.
+        held_out: Recall for the held-out images.
+        release: Recall for the generated images.
+        bound: Upper bound of ``|ΔÂ|``.
+        se: Standard error to compare it with.
     """
 
     held_out: Recall
@@ -120,36 +120,35 @@ class SearchError(NamedTuple):
 
     @property
     def loose(self) -> bool:
-        """Whether the bound is too large for Â to be published."""
+        """Whether the bound is too large to publish Â."""
         return self.bound > LOOSE * self.se
 
 
 def search_error(held_out: Searched, release: Searched, se: float) -> SearchError:
-    """Bound ``|ΔÂ|``, the difference between Â of what the search found and of the nearest train images.
+    """Bound ``|ΔÂ|``, the difference between Â from the search and Â from the true nearest training images.
 
-    A missed image gets a distance that is too large. One that is generated can only raise Â, by the share of held-out
-    images of its group that it passes; a held-out one can only lower it. Pair by pair the changes never add up, so
-    ΔÂ lies between -(1 - r_P)·flip_P and (1 - r_Q)·flip_Q. ``flip`` is the mean share passed by an image whose nearest
-    train image is taken away, leaving the second nearest: it is measured on the sample, which makes no assumption
-    on the distribution of distances. Where ten or more were missed, what these really passed counts if it is more.
+    A missed image has too large a distance. A generated one can only raise Â, by the share of held-out images of its
+    group that it passes; a held-out one can only lower it. For each pair the changes never add up, so that ΔÂ is
+    between -(1 - r_P)·flip_P and (1 - r_Q)·flip_Q. ``flip`` is the mean share that an image passes when its nearest
+    training image is removed and the second nearest remains. It is measured on the sample, without assumptions on the
+    distribution of distances. With ten or more misses, the share that these really passed counts if it is larger.
 
-    When all distances are normal with the same mean and deviation, flip = ε/(2√π·CV) with ε = mean(d₂/d₁) - 1 and
-    CV = deviation/mean. Real distances are skewed and their spread within a cell is smaller, so that this
-    underestimates.
+    If all distances are normal with the same mean and deviation, flip = ε/(2√π·CV) with ε = mean(d₂/d₁) - 1 and
+    CV = deviation/mean. Real distances are skewed with less spread within a cell, so that this underestimates.
 
-    The bound is held against the standard error of Â, or against that of an honest release if this is larger: a
-    release of copies alone has a standard error near 0, which no search could satisfy.
+    The bound is compared with the standard error of Â, or with that of an honest release if this is larger: a release
+    of copies alone has a standard error near 0, which no search could satisfy.
 
     Args:
-        held_out: The held-out images as they were searched.
-        release: The generated ones.
+        held_out: The held-out images after the search.
+        release: The generated images.
         se: DeLong standard error of Â.
 
     Raises:
         ValueError: Distances that cannot be ranked, or no group with images of both sets.
     """
-    for name, one in (("held_out", held_out), ("release", release)):
-        check_sample(name, one.distance, one.group)
+    for name, images in (("held_out", held_out), ("release", release)):
+        check_sample(name, images.distance, images.group)
     n, m = _counts(held_out.group, release.group), _counts(release.group, held_out.group)
     both = (n > 0) & (m > 0)
     if not both.any():
@@ -167,41 +166,41 @@ def _counts(own: NDArray[np.integer], other: NDArray[np.integer]) -> NDArray[np.
     return np.bincount(own[own >= 0], minlength=groups).astype(np.float64)
 
 
-def _flip(one: Searched, other: Searched, weight: NDArray[np.float64]) -> float:
-    """Mean share of the other set's images of its group that a missed image passes; 1 where nothing is known.
+def _flip(missing: Searched, other: Searched, weight: NDArray[np.float64]) -> float:
+    """Mean share of the other set's images of its group that a missed image passes; 1 without a sample.
 
     Args:
-        one: The set whose images are missed.
-        other: The set that they are ranked among.
-        weight: (g,) float64, what an image of each group counts in Â.
+        missing: The set whose images are missed.
+        other: The set among which they are ranked.
+        weight: (g,) float64, weight of an image of each group in Â.
     """
-    sample = np.flatnonzero(~np.isnan(one.exact) & (one.group >= 0))
-    sample = sample[weight[one.group[sample]] > 0]
+    sample = np.flatnonzero(~np.isnan(missing.exact) & (missing.group >= 0))
+    sample = sample[weight[missing.group[sample]] > 0]
     if not len(sample):
         return 1.0
     second, moved = np.zeros(len(sample)), np.zeros(len(sample))
-    for group in np.unique(one.group[sample]):
-        at = one.group[sample] == group
+    for group in np.unique(missing.group[sample]):
+        at = missing.group[sample] == group
         ordered = np.sort(other.distance[other.group == group])
-        before = _place(ordered, one.exact[sample[at]])
-        second[at] = _place(ordered, one.second[sample[at]]) - before
-        moved[at] = _place(ordered, one.distance[sample[at]]) - before
-    weights = weight[one.group[sample]]
+        before = _place(ordered, missing.exact[sample[at]])
+        second[at] = _place(ordered, missing.second[sample[at]]) - before
+        moved[at] = _place(ordered, missing.distance[sample[at]]) - before
+    weights = weight[missing.group[sample]]
     flip = float(np.average(second, weights=weights))
-    misses = missed(one.distance[sample], one.exact[sample])
+    misses = missed(missing.distance[sample], missing.exact[sample])
     if misses.sum() < FEW_MISSES:
         return flip
     return max(flip, float((weights * moved)[misses].sum() / (misses.sum() * weights.mean())))
 
 
 def _place(ordered: NDArray[np.float64], distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of ordered distances below each distance, ties counting one half."""
+    """Share of ordered distances below each distance; ties count one half."""
     left, right = np.searchsorted(ordered, distances, "left"), np.searchsorted(ordered, distances, "right")
     return 0.5 * (left + right) / len(ordered)
 
 
 def search_check(errors: Mapping[int, SearchError]) -> Check:
-    """Whether the search was exact enough in every layer.
+    """Check whether the search was exact enough in every layer.
 
     Args:
         errors: Layer → error; empty when every search was exact.
@@ -210,7 +209,7 @@ def search_check(errors: Mapping[int, SearchError]) -> Check:
     True
     """
     if not errors:
-        exact = "the nearest train image of each image was searched exactly, inside its cell"
+        exact = "the nearest training image of each image was searched exactly, inside its cell"
         return Check("search", True, 0.0, LOOSE, exact)
     layer = max(errors, key=lambda k: errors[k].bound / errors[k].se)
     worst = errors[layer]
@@ -220,12 +219,12 @@ def search_check(errors: Mapping[int, SearchError]) -> Check:
         passed,
         ratio,
         LOOSE,
-        f"nearest of all train images, by index: at layer {layer}, the least exact, {_text(worst.held_out)} held-out "
-        f"and {_text(worst.release)} generated images; Â is off by at most {worst.bound:.2g}, {ratio:.2g} of its "
-        "standard error",
+        f"nearest of all training images, by index: the least exact layer is {layer}, with {_text(worst.held_out)} "
+        f"held-out and {_text(worst.release)} generated images; Â is off by at most {worst.bound:.2g}, {ratio:.2g} of "
+        "its standard error",
         "" if passed else "set scoring.search: in_cell, which is exact, for all releases of this reference",
     )
 
 
-def _text(found: Recall) -> str:
-    return f"recall {found.rate:.4f} ({found.low:.4f}–{found.high:.4f}) on {found.queries}"
+def _text(recall: Recall) -> str:
+    return f"recall {recall.rate:.4f} ({recall.low:.4f}–{recall.high:.4f}) on {recall.queries}"

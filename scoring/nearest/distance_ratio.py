@@ -1,35 +1,19 @@
-"""Distance to the nearest train image, measured in the distances of the next nearest ones."""
+"""Distance ratio: distance to the nearest training image, relative to the next nearest ones."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.score.conformal import conformal_p
-
 NEIGHBOURS = 50
-"""Train images looked at: the nearest, and 49 that say how dense train is there."""
-
-
-class CalibratedRatio(NamedTuple):
-    """How unusual the distance ratios of generated images are.
-
-    Attributes:
-        ratio: (m,) float64 in [0, 1], small = one train image stands out as much nearer than the others.
-        p: (m,) float64, share of held-out images with a ratio as small, counting the image itself.
-    """
-
-    ratio: NDArray[np.float64]
-    p: NDArray[np.float64]
+"""Neighbours of an image: the nearest, and 49 for the local density of the training set."""
 
 
 def mean_of_others(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean distance of the second and further neighbours, over those that there are.
+    """Mean distance of the second and further neighbours that exist.
 
     Args:
-        distances: (m, k) float64, ascending; NaN or infinite where train (or the cell) has fewer images.
+        distances: (m, k) float64, ascending; NaN or infinite where the training set (or the cell) has fewer images.
 
     Returns:
         (m,) float64; NaN where there is no second neighbour.
@@ -49,12 +33,15 @@ def mean_of_others(distances: NDArray[np.float64]) -> NDArray[np.float64]:
 def distance_ratio(first: NDArray[np.float64], mean_of_others: NDArray[np.float64]) -> NDArray[np.float64]:
     """d(q, NN1) / mean d(q, NN2…NN50).
 
-    An image at distance 0 has ratio 0 even where the others are at 0 too (an exact copy of a train image
-    that train holds many times): evidence is not hidden; where held-out images do the same, the calibrated p
-    says so. Without other neighbours (NaN or infinite) there is nothing to compare with: the ratio is 1.
+    A ratio has no absolute meaning (its tail depends on the dimension of the layer and on near-duplicates in the
+    training set): read its conformal p-value among the ratios of held-out images.
+
+    An image at distance 0 has ratio 0 even where the others are at 0 too (an exact copy of a training image that the
+    training set holds many times), so that no copy is hidden. Without other neighbours (NaN or infinite) the ratio
+    is 1.
 
     Args:
-        first: (m,) float64, distance to the nearest train image.
+        first: (m,) float64, distance to the nearest training image.
         mean_of_others: (m,) float64, see :func:`mean_of_others`.
 
     Returns:
@@ -80,30 +67,3 @@ def distance_ratio(first: NDArray[np.float64], mean_of_others: NDArray[np.float6
     ratio = np.where(first == 0, 0.0, 1.0)
     usable = compared & (first > 0)
     return np.minimum(1.0, np.divide(first, mean_of_others, out=ratio, where=usable))
-
-
-def calibrated_ratio(
-    first_p: NDArray[np.float64],
-    others_p: NDArray[np.float64],
-    first_q: NDArray[np.float64],
-    others_q: NDArray[np.float64],
-) -> CalibratedRatio:
-    """Distance ratios of generated images with their conformal p-values among held-out images.
-
-    A ratio has no absolute meaning (its tail depends on the dimension of the layer and on near-duplicates
-    inside train); among held-out images it has: an image that is exchangeable with them has P(p ≤ t) ≤ t.
-
-    Args:
-        first_p: (n,) float64, nearest distances of held-out images.
-        others_p: (n,) float64, their mean distances of the other neighbours.
-        first_q: (m,) float64, nearest distances of generated images.
-        others_q: (m,) float64, likewise.
-
-    Source:
-        Carlini et al. 2023; Bates et al. 2023.
-
-    >>> calibrated_ratio(np.array([2.0, 3.0]), np.array([4.0, 4.0]), np.array([0.5]), np.array([5.0])).ratio.tolist()
-    [0.1]
-    """
-    ratio = distance_ratio(first_q, others_q)
-    return CalibratedRatio(ratio, conformal_p(distance_ratio(first_p, others_p), ratio))

@@ -1,4 +1,4 @@
-"""Which images are near-duplicates of their nearest train image, by a threshold that the reference itself gives."""
+"""Near-duplicates of training images, by a threshold estimated from the reference itself."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 FALSE_RATE = 1e-4
-"""Share of images that would be taken for near-duplicates in one layer though they are not."""
+"""Share of other images that one layer takes for near-duplicates."""
 
 _BULK = (0.1, 0.5)
-"""Quantiles of the distance ratio that the tail is extrapolated from."""
+"""Quantiles of the distance ratio from which the tail is extrapolated."""
 
 MIN_IMAGES = 100
 
 
 class DuplicateThreshold(NamedTuple):
-    """From which distance ratio on a pair is a near-duplicate in one layer.
+    """Largest distance ratio of a near-duplicate in one layer.
 
     Attributes:
         ratio: Largest ratio of a near-duplicate; 0 = only identical embeddings.
-        dimension: Exponent of the lower tail, about the intrinsic dimension of train in this layer.
+        dimension: Exponent of the lower tail, about the intrinsic dimension of the training set in this layer.
         false_rate: Expected share of other images below ``ratio``.
     """
 
@@ -32,21 +32,21 @@ class DuplicateThreshold(NamedTuple):
 
 
 def duplicate_threshold(ratio_p: NDArray[np.float64], false_rate: float = FALSE_RATE) -> DuplicateThreshold:
-    """Threshold of one layer from the bulk of the held-out distance ratios.
+    """Estimate the threshold of one layer from the bulk of the held-out distance ratios.
 
-    A low quantile of the held-out ratios would not do: held-out near-duplicates, which are looked for, lie
-    exactly there. Without duplicates the train images around an image are locally a Poisson process of some
-    dimension D, so that the nearest of k at scale R has P(d > rR) = (1 - r^D)^k ≈ exp(-k·r^D): the hazard
-    H(r) = -ln(1 - F(r)) of the ratio is a power of r. D and the scale come from the 10 % and 50 % quantiles,
-    and H is extrapolated to ``false_rate``. Contamination by a share ε moves the 10 % quantile to one of
-    about 10 % - ε of the clean images, which lowers D and the threshold: the error is to the side of keeping.
+    A low quantile of the held-out ratios would not do: the held-out near-duplicates are exactly there. Without
+    duplicates the training images around an image are locally a Poisson process of some dimension D, so that the
+    nearest of k at scale R has P(d > rR) = (1 - r^D)^k ≈ exp(-k·r^D): the hazard H(r) = -ln(1 - F(r)) of the ratio is a
+    power of r. D and the scale come from the 10 % and 50 % quantiles, and H is extrapolated to ``false_rate``.
+    Contamination by a share ε moves the 10 % quantile to one of about 10 % - ε of the clean images, which lowers D and
+    the threshold: the error is on the side of keeping images.
 
-    On CIFAR-10 (5,000 test, 10,000 train images, where about 32 near-duplicates are expected; raw pixels, 4 × 4
-    means and gradient histograms in 64 components) it gives .46, .44 and .55 and flags 34 images.
+    On CIFAR-10 (5,000 test and 10,000 training images with about 32 expected near-duplicates; raw pixels, 4 × 4 means
+    and gradient histograms in 64 components) it gives 0.46, 0.44 and 0.55 and flags 34 images.
 
     Args:
         ratio_p: (n,) float64 in [0, 1], see :func:`scoring.nearest.distance_ratio.distance_ratio`.
-        false_rate: Expected share of false ones.
+        false_rate: Expected share of other images that are flagged.
 
     Raises:
         ValueError: Fewer than 100 ratios, or a rate outside (0, 0.1).
@@ -55,8 +55,8 @@ def duplicate_threshold(ratio_p: NDArray[np.float64], false_rate: float = FALSE_
         Facco et al. 2017 (ratios of neighbour distances are Pareto in the intrinsic dimension).
 
     >>> u = (np.arange(999) + 0.5) / 999
-    >>> found = duplicate_threshold(0.8 * (-np.log1p(-u)) ** (1 / 8), 0.001)
-    >>> round(found.dimension, 1), round(found.ratio, 2)
+    >>> threshold = duplicate_threshold(0.8 * (-np.log1p(-u)) ** (1 / 8), 0.001)
+    >>> round(threshold.dimension, 1), round(threshold.ratio, 2)
     (8.0, 0.34)
     """
     if ratio_p.ndim != 1 or ratio_p.size < MIN_IMAGES:
@@ -68,9 +68,9 @@ def duplicate_threshold(ratio_p: NDArray[np.float64], false_rate: float = FALSE_
         return DuplicateThreshold(0.0, 0.0, false_rate)
     if high <= low:
         return DuplicateThreshold(low, math.inf, false_rate)
-    hazard_low, hazard_high, wanted = (-math.log1p(-share) for share in (*_BULK, false_rate))
+    hazard_low, hazard_high, hazard = (-math.log1p(-share) for share in (*_BULK, false_rate))
     dimension = math.log(hazard_high / hazard_low) / math.log(high / low)
-    return DuplicateThreshold(low * (wanted / hazard_low) ** (1 / dimension), dimension, false_rate)
+    return DuplicateThreshold(low * (hazard / hazard_low) ** (1 / dimension), dimension, false_rate)
 
 
 def near_duplicates(
@@ -80,15 +80,15 @@ def near_duplicates(
     *,
     agree: int | None = None,
 ) -> NDArray[np.bool_]:
-    """Images that several layers call near-duplicates of one and the same train image.
+    """Flag images that several layers call near-duplicates of the same training image.
 
-    One layer can be fooled (a small object in a blue sky); a near-duplicate has the same partner in many.
+    One layer can be wrong (a small object in a blue sky); a near-duplicate has the same partner in many layers.
 
     Args:
         ratios: (L, m) float64, distance ratios.
-        winners: (L, m) integer, nearest train image of each.
+        winners: (L, m) integer, nearest training image of each.
         thresholds: (L,) float64, see :func:`duplicate_threshold`.
-        agree: Layers that must agree; half of them by default, and 2 at least where there are 2.
+        agree: Layers that must agree; by default half of them, but 2 if there are 2.
 
     Returns:
         (m,) bool.
@@ -121,14 +121,14 @@ def contaminated(
     false_rate: float = FALSE_RATE,
     agree: int | None = None,
 ) -> NDArray[np.bool_]:
-    """Held-out images to remove: near-duplicates of a train image.
+    """Find the held-out images to remove: near-duplicates of a training image.
 
-    Removing an image that is none costs little (one in 10,000 of the nearest held-out images a layer); one
-    that stays hides a copy, as it moves the tail threshold of every audit of this reference.
+    Removing another image costs little (one in 10,000 of the nearest held-out images per layer). A near-duplicate that
+    stays hides copies, because it moves the tail threshold of every audit of this reference.
 
     Args:
         ratios_p: (L, n) float64, distance ratios of the held-out images.
-        winners_p: (L, n) integer, their nearest train images.
+        winners_p: (L, n) integer, their nearest training images.
         false_rate: See :func:`duplicate_threshold`.
         agree: See :func:`near_duplicates`.
 

@@ -1,4 +1,4 @@
-"""Which nearest train image is searched for, and with how large an index: decided by cost before any search."""
+"""Choose the search mode of a reference and the size of its index, by cost."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 SearchMode = Literal["in_cell", "global"]
-"""Two different quantities L(x), never compared with each other: the distance to the nearest train image of the image's
-own cell, as published, searched exactly; or to the nearest of all, found by an index whose recall is measured."""
+"""Two different quantities L(x), never to be compared with each other: the distance to the nearest training image of
+the same cell, as published, by exact search; or to the nearest of all, by an index with measured recall."""
 
 QUERY_SECONDS = 2.0e-4
 SCANNED_SECONDS = 2.1e-8
 BUILT_SECONDS = 9.4e-6
 EXACT_SECONDS = 2.5e-9
 IN_CELL_SECONDS = 3.7e-9
-"""Seconds a query of an index; a train vector that it scans; a train vector that is indexed with √|T| partitions; a
-pair of query and train vector compared exactly, for the two nearest; a pair of one cell, for 50 neighbours and the gap
-of the nearest. For 64 dimensions and 50 neighbours on 2 cores; longer vectors in proportion. Source:
-`python -m benchmarks.search`, its last line, on a quiet machine."""
+"""Seconds per query of an index; per training vector scanned; per training vector indexed with √|T| partitions; per
+pair compared exactly for the two nearest; per pair of one cell, for 50 neighbours and the gap of the nearest. For 64
+dimensions and 50 neighbours on 2 cores, in proportion to the dimensions. Source: the last line of
+`python -m benchmarks.search` on a quiet machine."""
 
 USUAL_SETS = 6
-"""What a reference is expected to serve: its held-out images, and five releases of as many images."""
+"""Sets that a reference is expected to serve: its held-out images, and five releases of the same size."""
 
 PATIENCE_SECONDS = 60.0
-"""So much more, a layer, may the exact search in the cell cost before the global one takes its place."""
+"""Extra seconds per layer that the exact in-cell search may cost before `auto` switches to global."""
 
 FEWEST_SAMPLED = 32
-"""Vectors that k-means needs for each partition of an index."""
+"""Sampled vectors that k-means needs per partition of an index."""
 
 TUNED = 1000
-"""Images that choose the number of probes."""
+"""Images on which the number of probes is chosen."""
 
 FEWEST_MEASURED, MOST_MEASURED, MEASURED_SHARE = 1000, 20_000, 20
-"""Images that measure the recall: one in twenty. They are others than those that chose, where a set has so many."""
+"""Images on which the recall is measured: one in twenty, none of the tuning images if the set is large enough."""
 
 
 def measured_images(images: int) -> int:
-    """Images of a set that measure the recall.
+    """Number of images on which the recall of a set is measured.
 
     >>> [measured_images(n) for n in (300, 50_000, 1_000_000)]
     [1000, 2500, 20000]
@@ -49,7 +49,7 @@ def measured_images(images: int) -> int:
 
 
 def in_cell_seconds(train: int, images: int, components: int, cells: int) -> float:
-    """Seconds of one layer's searches inside cells, for what a reference with so many held-out images is to serve.
+    """Seconds of one layer's in-cell searches for all sets of a reference with this many held-out images.
 
     >>> round(in_cell_seconds(1_000_000, 10_000, 64, 10))
     22
@@ -58,7 +58,7 @@ def in_cell_seconds(train: int, images: int, components: int, cells: int) -> flo
 
 
 def global_seconds(train: int, images: int, components: int, probes: int = 4) -> float:
-    """Seconds of one layer's searches among all train images: index, exact samples, searches.
+    """Seconds of one layer's global searches for all sets: index, exact samples, searches.
 
     >>> round(global_seconds(1_000_000, 10_000, 64))
     56
@@ -72,13 +72,13 @@ def global_seconds(train: int, images: int, components: int, probes: int = 4) ->
 def search_mode(
     asked: Literal["auto", "in_cell", "global"], preset: str, train: int, images: int, components: int, cells: int
 ) -> SearchMode:
-    """The mode of a reference; nothing about a release decides it, so that all its releases are searched alike.
+    """Choose the mode of a reference. It does not depend on the release, so that all releases are searched alike.
 
     Args:
-        asked: What the spec says; ``auto`` = in the cell unless that costs a minute a layer more.
-        preset: The published presets are in-cell always.
+        asked: The mode in the spec; ``auto`` = in the cell unless that costs a minute per layer more.
+        preset: The published presets always search in the cell.
         train: |T|.
-        images: Held-out images; releases are expected to hold as many.
+        images: Held-out images; releases are expected to be as large.
         components: Dimensions of the projected vectors.
         cells: Cells of the partition.
 
@@ -91,12 +91,12 @@ def search_mode(
         return "in_cell"
     if asked != "auto":
         return asked
-    dearer = in_cell_seconds(train, images, components, cells) - global_seconds(train, images, components)
-    return "global" if dearer > PATIENCE_SECONDS else "in_cell"
+    extra = in_cell_seconds(train, images, components, cells) - global_seconds(train, images, components)
+    return "global" if extra > PATIENCE_SECONDS else "in_cell"
 
 
 def index_partitions(train: int) -> int:
-    """Partitions of an index over so many vectors, at most: √|T|, where reading centroids and vectors cost alike.
+    """Largest number of partitions of an index: √|T|, where reading centroids costs as much as reading vectors.
 
     >>> index_partitions(1_000_000)
     1000
@@ -105,25 +105,25 @@ def index_partitions(train: int) -> int:
 
 
 def index_centroids(sample: NDArray[np.float32], train: int, seed: int) -> NDArray[np.float32]:
-    """Centroids of an index of about √|T| partitions: a few steps of k-means, since nothing but speed depends on them.
+    """Compute centroids of about √|T| partitions by a few steps of k-means: only speed depends on them.
 
     Args:
-        sample: (s, k) float32, projected train vectors.
+        sample: (s, k) float32, projected training vectors.
         train: |T|.
         seed: Seed of k-means.
 
     Returns:
-        (partitions, k) float32, each the nearest one of some vector of the sample.
+        (partitions, k) float32; each is the nearest centroid of at least one vector of the sample.
 
     >>> index_centroids(np.random.default_rng(0).normal(size=(900, 2)).astype(np.float32), 400, seed=0).shape
     (20, 2)
     """
-    from sklearn.cluster import KMeans  # takes most of a second, and only whoever fits needs it
+    from sklearn.cluster import KMeans  # the import takes most of a second, and only fitting needs it
     from sklearn.exceptions import ConvergenceWarning
 
     partitions = max(1, min(index_partitions(train), len(sample) // FEWEST_SAMPLED))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # equal vectors: some partitions stay empty
+        warnings.simplefilter("ignore", ConvergenceWarning)  # equal vectors leave partitions empty
         fitted = KMeans(partitions, init="random", n_init=1, max_iter=10, random_state=seed).fit(sample)
-    filled = np.unique(fitted.labels_)  # a probe of an empty partition would find nothing
+    filled = np.unique(fitted.labels_)  # a probe of an empty partition finds nothing
     return np.ascontiguousarray(fitted.cluster_centers_[filled], np.float32)

@@ -1,4 +1,4 @@
-"""The partition of one layer: a PCA fitted on train and k-means cells in its coordinates."""
+"""The partition of one layer: a PCA fitted on the training images, and k-means cells in its coordinates."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = ["Moments", "Partition", "Pca", "fit_cells", "fit_partition", "fit_pca
 
 CONSTANT_SPREAD = 1e-5
 """A layer is constant when its RMS spread is below this share of its RMS length: about 80 float32 steps,
-the amount by which one image's embedding may move with the batch it was computed in."""
+the most that the embedding of one image changes with its batch."""
 
 STARTS, START_ROWS_PER_CELL = 10, 500
-"""Starts of k-means; vectors that they see, for each cell, of sets that hold more than twice as many."""
+"""Starts of k-means, and sampled vectors per cell that they use where the set is more than twice that large."""
 
 _BLOCK = 1024
 
 
 class Pca(NamedTuple):
-    """Principal axes, largest variance first; none at all for a constant layer.
+    """Principal axes, largest variance first; empty for a constant layer.
 
     Attributes:
         mean: (d,) float32.
@@ -45,10 +45,10 @@ class Pca(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Partition:
-    """Coordinates and cells of one layer, fitted on train images and stored.
+    """Coordinates and cells of one layer, fitted on training images.
 
     Attributes:
-        mean: (d,) float32, mean of the train embeddings.
+        mean: (d,) float32, mean of the training embeddings.
         components: (k, d) float32; k is 0 for a constant layer.
         explained_variance: (k,) float64.
         centroids: (c, k) float32, in projected coordinates.
@@ -65,15 +65,14 @@ class Partition:
     def informative(self) -> bool:
         """False when the layer is the same vector for every image, e.g. layer 0 of a CLS token.
 
-        The rule is that of :func:`fit_pca`, which keeps no component of a constant layer.
+        :func:`fit_pca` keeps no component of a constant layer.
         """
         return len(self.components) > 0
 
     def project(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Principal coordinates of embeddings.
+        """Compute principal coordinates.
 
-        The product is taken in float64 and rounded once, so that equal images get equal coordinates
-        whatever the batch they come in.
+        The product is in float64 and rounded once, so that equal images get equal coordinates in any batch.
 
         Args:
             x: (n, d) float32.
@@ -90,7 +89,7 @@ class Partition:
         return projected
 
     def assign(self, projected: NDArray[np.float32]) -> NDArray[np.int32]:
-        """Cell of each vector: its nearest centroid by direct float64 differences, ties to the lowest index.
+        """Assign each vector to its nearest centroid, by direct float64 differences; ties go to the lowest index.
 
         Args:
             projected: (n, k) float32.
@@ -136,15 +135,15 @@ class Partition:
 
 
 def fit_pca(moments: Moments, components: int) -> Pca:
-    """Principal axes from mergeable moments, the same as scikit-learn's PCA on the vectors themselves.
+    """Compute principal axes from mergeable moments, equal to those of scikit-learn's PCA on the vectors.
 
-    The number of axes is the smallest of ``components``, d and the rank, where an axis whose standard
-    deviation is below one float32 step of the vectors' length does not count. A layer whose spread is below
-    ``CONSTANT_SPREAD`` of that length has none. The largest entry of every axis is positive.
+    The number of axes is the smallest of ``components``, d and the rank. The rank excludes axes whose standard
+    deviation is below one float32 step of the vectors' length; a layer whose spread is below ``CONSTANT_SPREAD`` of
+    that length has no axes. The largest entry of every axis is positive.
 
     Args:
-        moments: Moments of the train embeddings.
-        components: Number of axes asked for.
+        moments: Moments of the training embeddings.
+        components: Largest number of axes.
 
     Raises:
         ValueError: Fewer than 2 vectors, or ``components`` below 1.
@@ -172,16 +171,15 @@ def fit_pca(moments: Moments, components: int) -> Pca:
 
 
 def fit_cells(projected: NDArray[np.float32], cells: int, seed: int) -> NDArray[np.float32]:
-    """Centroids of k-means (10 starts) on projected train vectors.
+    """Compute centroids by k-means (10 starts) on projected training vectors.
 
-    Of many vectors a sample makes the starts, each to its end, and the best one is carried on with all. Measured on
-    50,000 vectors of 64 dimensions in 10 cells, six seeds, against 10 starts with all: around 500 places the sum of
-    squared distances is .05 % larger on average, .17 % at most (10 starts with all differ by .13 % between seeds);
-    around 12 places .3 % and 1.1 % (1.1 %). The order of additions, hence the last digits, may follow the number of
-    threads: store the result.
+    With many vectors the starts run on a sample, and the best one continues on all. Compared with 10 starts on all
+    50,000 vectors (64 dimensions, 10 cells, six seeds), the sum of squared distances around 500 places is 0.05 %
+    larger on average and 0.17 % at most (10 starts on all differ by 0.13 % between seeds); around 12 places 0.3 % and
+    1.1 % (1.1 %). The last digits may depend on the number of threads: store the result.
 
     Args:
-        projected: (n, k) float32. With k = 0 (a constant layer) there is one cell.
+        projected: (n, k) float32. k = 0 (a constant layer) gives one cell.
         cells: Number of cells.
         seed: Seed of the starts.
 
@@ -191,7 +189,7 @@ def fit_cells(projected: NDArray[np.float32], cells: int, seed: int) -> NDArray[
     Raises:
         ValueError: Fewer distinct vectors than cells.
     """
-    from sklearn.cluster import KMeans  # takes most of a second, and only whoever fits needs it
+    from sklearn.cluster import KMeans  # the import takes most of a second, and only fitting needs it
     from sklearn.exceptions import ConvergenceWarning
 
     if cells < 1:
@@ -199,22 +197,22 @@ def fit_cells(projected: NDArray[np.float32], cells: int, seed: int) -> NDArray[
     if projected.shape[1] == 0:
         return np.zeros((1, 0), np.float32)
     if len(projected) < cells:
-        raise ValueError(f"{cells} cells need at least as many train images, got {len(projected)}")
+        raise ValueError(f"{cells} cells need at least as many training images, got {len(projected)}")
     x = projected.astype(np.float32, copy=False)
     enough = START_ROWS_PER_CELL * cells
     if len(x) > 2 * enough:
         drawn = np.sort(np.random.default_rng(seed).choice(len(x), enough, replace=False))
-        with suppress(ConvergenceWarning):  # too few distinct vectors in the sample, not necessarily in all
+        with suppress(ConvergenceWarning):  # the sample has too few distinct vectors; the set may have enough
             best = _k_means(KMeans(cells, n_init=STARTS, random_state=seed), x[drawn])
             return _k_means(KMeans(cells, init=best, n_init=1), x)
     try:
         return _k_means(KMeans(cells, n_init=STARTS, random_state=seed), x)
     except ConvergenceWarning as warning:
-        raise ValueError(f"fewer than {cells} distinct train vectors: {warning}") from warning
+        raise ValueError(f"fewer than {cells} distinct training vectors: {warning}") from warning
 
 
 def _k_means(k_means: KMeans, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Fitted centroids; raises ConvergenceWarning where there are fewer distinct vectors than cells."""
+    """Fitted centroids; raises ConvergenceWarning when there are fewer distinct vectors than cells."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
@@ -223,11 +221,11 @@ def _k_means(k_means: KMeans, x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class Fitted(NamedTuple):
-    """A partition and what it was fitted on.
+    """A partition and the sample it was fitted on.
 
     Attributes:
         partition: The partition.
-        projected: (n, k) float32, the sample in its coordinates.
+        projected: (n, k) float32, the sample in the partition's coordinates.
     """
 
     partition: Partition
@@ -235,11 +233,11 @@ class Fitted(NamedTuple):
 
 
 def fit_projected(moments: Moments, sample: NDArray[np.float32], *, components: int, cells: int, seed: int) -> Fitted:
-    """PCA from the moments of all train embeddings, cells from a sample of them (or from all).
+    """Fit the PCA on the moments of all training embeddings, and the cells on a sample of them (or on all).
 
     Args:
-        moments: Moments of the train embeddings.
-        sample: (n, d) float32, the train embeddings that k-means sees.
+        moments: Moments of the training embeddings.
+        sample: (n, d) float32, the training embeddings for k-means.
         components: Number of principal axes.
         cells: Number of cells.
         seed: Seed of k-means.
@@ -253,5 +251,5 @@ def fit_projected(moments: Moments, sample: NDArray[np.float32], *, components: 
 def fit_partition(
     moments: Moments, sample: NDArray[np.float32], *, components: int, cells: int, seed: int
 ) -> Partition:
-    """The partition alone; see `fit_projected`."""
+    """Fit a partition; see `fit_projected`."""
     return fit_projected(moments, sample, components=components, cells=cells, seed=seed).partition

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 class Moments:
     """Count, mean and centred scatter of a set of vectors.
 
-    Shards are reduced one by one and merged in any order; the scatter is kept centred, so that a large
-    mean cancels nothing.
+    Shards are reduced one by one and merged in any order. The scatter is centred, so that a large mean costs no digits.
 
     Attributes:
         n: Number of vectors.
-        mean: (d,) float64, their mean.
+        mean: (d,) float64.
         scatter: (d, d) float64, the sum of (x - mean)(x - mean)ᵀ.
 
     Source:

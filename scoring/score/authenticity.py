@@ -1,4 +1,4 @@
-"""AuthPct: the share of images that are farther from train than train is from itself."""
+"""AuthPct: the share of images farther from the training set than its own images are from each other."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Share:
         rate: k/m.
         low: Lower end (Clopper-Pearson).
         high: Upper end.
-        k: Images counted.
-        m: Images in all.
+        k: Number of images that count.
+        m: Number of all images.
     """
 
     rate: float
@@ -31,11 +31,11 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Authenticity:
-    """AuthPct of a release beside that of unseen real images.
+    """AuthPct of a release and of unseen real images.
 
     Attributes:
         release: Share of authentic generated images.
-        held_out: The same of held-out images: what the release should be compared with.
+        held_out: Share of authentic held-out images, for comparison.
         difference: release - held_out; negative = the release is less authentic than unseen images.
         low: Lower end of the interval of the difference (Newcombe).
         high: Upper end.
@@ -51,15 +51,15 @@ class Authenticity:
 def authentic_share(
     distance_q: NDArray[np.float64], train_gap_of_winner: NDArray[np.float64], *, level: float = 0.95
 ) -> Share:
-    """Share of authentic images: d(q, t*) > d(t*, nearest other train image), t* the train image nearest to q.
+    """Compute the share of images with d(q, t*) > d(t*, nearest other training image), t* the one nearest to q.
 
-    Both distances must come from one search (both inside cells, or both over all of train). The share is not
-    100 % for unseen images, and it depends on the size of train: read it beside that of held-out images.
+    Both distances must come from one search (both inside cells, or both global). The share is below 100 % for unseen
+    images too and depends on the size of the training set: compare it with that of held-out images.
 
     Args:
         distance_q: (m,) float64, nearest distances.
-        train_gap_of_winner: (m,) float64, the distance of each image's nearest train image to its own
-            nearest other train image; infinite where there is none.
+        train_gap_of_winner: (m,) float64, distance of each image's nearest training image to its own nearest
+            other training image; infinite where there is none.
         level: Level of the interval.
 
     Raises:
@@ -80,17 +80,17 @@ def authentic_share(
 
 
 def share_of(k: int, m: int, *, level: float = 0.95) -> Share:
-    """Share k of m with the Clopper-Pearson interval.
+    """Compute the share k/m with its Clopper-Pearson interval.
 
     >>> share_of(0, 10).high.__round__(4)
     0.3085
     """
-    found = binomtest(k, m).proportion_ci(level, method="exact")
-    return Share(k / m, float(found.low), float(found.high), k, m)
+    interval = binomtest(k, m).proportion_ci(level, method="exact")
+    return Share(k / m, float(interval.low), float(interval.high), k, m)
 
 
 def compare_authenticity(release: Share, held_out: Share, *, level: float = 0.95) -> Authenticity:
-    """AuthPct of a release against that of held-out images.
+    """Compare AuthPct of a release with that of held-out images.
 
     Args:
         release: Share of the release.
@@ -112,5 +112,5 @@ def compare_authenticity(release: Share, held_out: Share, *, level: float = 0.95
 
 
 def _wilson(share: Share, level: float) -> tuple[float, float]:
-    found = binomtest(share.k, share.m).proportion_ci(level, method="wilson")
-    return float(found.low), float(found.high)
+    interval = binomtest(share.k, share.m).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)

@@ -18,17 +18,17 @@ def published_ct(
 ) -> float | None:
     """C_T = Σ n_c Z_c / Σ n_c over the cells with more than ``min_generated`` generated images.
 
-    Far below 0: closer to train than fresh real images are (copying). Far above 0: underfit. It is a
-    weighted mean of z-scores, so its null standard deviation is not 1 (about .32 for 10 equal cells) and it
-    grows with sample size. The metric that made the distances is the only difference between the presets
-    ``paper`` (1 - |cos|) and ``meehan`` (Euclidean). Cells are the original ones, not merged.
+    Far below 0: closer to the training images than fresh real images are (copying). Far above 0: underfit. C_T is a
+    weighted mean of z-scores: its null standard deviation is not 1 (about 0.32 for 10 equal cells), and it grows with
+    sample size. The presets ``paper`` (1 - ``|cos|``) and ``meehan`` (Euclidean) differ only in the metric of the
+    distances. Cells are the original ones, not merged.
 
     Args:
         dist_p: (n,) float64, in-cell nearest distances of held-out images.
         cell_p: (n,) integer, their cells.
         dist_q: (m,) float64, in-cell nearest distances of generated images.
         cell_q: (m,) integer, their cells.
-        min_generated: A cell is kept when it has more generated images than this.
+        min_generated: Cells with more generated images than this are kept.
 
     Returns:
         C_T, or None when no cell is kept.
@@ -36,10 +36,10 @@ def published_ct(
     Source:
         Meehan et al. 2020 (C_T); He et al. 2024 (C_T of each layer).
 
-    >>> one = np.zeros(30, int)
-    >>> published_ct(np.arange(30) + 100.0, one, np.arange(30) + 0.0, one)
+    >>> cell = np.zeros(30, int)
+    >>> published_ct(np.arange(30) + 100.0, cell, np.arange(30) + 0.0, cell)
     -6.645...
-    >>> published_ct(np.arange(30) + 100.0, one, np.arange(20) + 0.0, one[:20]) is None
+    >>> published_ct(np.arange(30) + 100.0, cell, np.arange(20) + 0.0, cell[:20]) is None
     True
     """
     kept = [test for test in cell_rank_tests(dist_p, cell_p, dist_q, cell_q) if test.m > min_generated]

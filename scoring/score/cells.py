@@ -1,4 +1,4 @@
-"""Cells large enough to be tested: merging of small ones, and those the release does not generate."""
+"""Merging of cells until each is large enough to test, and dropping of those the release does not generate."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 MIN_HELD_OUT, MIN_RELEASE = 50, 20
-"""Held-out and generated images that a group needs at least (METHOD §2.5)."""
+"""Fewest held-out and generated images of a group (METHOD §2.5)."""
 
 ABSENT_SHARE = 0.1
-"""A cell is not generated when it got under this share of the images that held-out data would put there."""
+"""A cell is not generated when it holds less than this share of the images expected from held-out data."""
 
 
 def merge_small_cells(
@@ -23,26 +23,25 @@ def merge_small_cells(
 ) -> NDArray[np.int32]:
     """Group cells until each group has enough held-out and generated images.
 
-    1. A cell is *not generated*, and dropped, when held-out data would put m·n_c/n ≥ ``min_m`` of the
-       generated images there and fewer than a tenth of that, and fewer than ``min_m``, are found: by chance
-       alone a Poisson count of mean 20 falls below 2 four times in 10⁸. Merging it would compare
-       held-out images of one place with generated images of another.
-    2. While a group is too small, the one that is shortest of its minimum (ties: the lowest cell) joins the
-       group with the nearest centroid. The distance of two groups is that of their two nearest centroids.
-    3. If the only group left is still too small, the nearest dropped cell comes back.
+    1. A cell is *not generated*, and dropped, when m·n_c/n ≥ ``min_m`` generated images are expected there and it holds
+       fewer than a tenth of that and fewer than ``min_m``: by chance a Poisson count of mean 20 is below 2 four times
+       in 10⁸. Merging it would compare held-out images of one place with generated images of another.
+    2. While a group is too small, the one farthest below its minimum (ties: the lowest cell) joins the group with the
+       nearest centroid. The distance of two groups is that of their two nearest centroids.
+    3. If the last group is still too small, the nearest dropped cell returns.
 
-    Only counts and centroids are used, never distances of images, so that the ranks inside a group stay
-    exchangeable when release and held-out images are.
+    Only counts and centroids decide, never distances of images, so that the ranks inside a group stay exchangeable
+    when release and held-out images are.
 
     Args:
         centroids: (c, k) float32.
         n_per_cell: (c,) held-out images in each cell.
         m_per_cell: (c,) generated images in each cell.
-        min_n: Least held-out images of a group.
-        min_m: Least generated images of a group.
+        min_n: Fewest held-out images of a group.
+        min_m: Fewest generated images of a group.
 
     Returns:
-        (c,) int32, the group of each cell, numbered in the order of their lowest cells; -1 = dropped.
+        (c,) int32, the group of each cell, numbered by its lowest cell; -1 = dropped.
 
     Raises:
         ValueError: All images together are too few for one group.

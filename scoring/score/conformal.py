@@ -9,7 +9,7 @@ from scoring.score.placements import check_sample
 
 
 def conformal_p(dist_p: NDArray[np.float64], dist_q: NDArray[np.float64]) -> NDArray[np.float64]:
-    """p_q = (1 + #{p: L(p) ≤ L(q)})/(n + 1): small when q is closer to train than unseen real images are.
+    """p_q = (1 + #{p: L(p) ≤ L(q)})/(n + 1): small when q is closer to the training images than unseen ones are.
 
     A generated image that is exchangeable with the held-out ones has P(p_q ≤ t) ≤ t.
 

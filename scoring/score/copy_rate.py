@@ -1,4 +1,4 @@
-"""The copy rate: how many more generated images than unseen real ones lie very close to train."""
+"""The copy rate: the excess of generated images very close to the training set over unseen real ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CopyRate:
     """Copy rate of one layer at one tail.
 
     Attributes:
-        alpha: Tail asked for; the tail used is r/(n + 1).
+        alpha: Nominal tail; the actual one is r/(n + 1).
         n: Held-out images.
         m: Generated images.
         r: Rank of the threshold among the held-out distances.
@@ -30,7 +30,7 @@ class CopyRate:
         rate: (k/m - α)/(1 - α) with α = r/(n + 1), within [0, 1].
         low: Lower end of the interval of the rate.
         high: Upper end.
-        p_value: P(K ≥ k) when nothing is copied.
+        p_value: P(K ≥ k) without copies.
         level: Level of the interval.
         tied: Generated images exactly at the threshold.
     """
@@ -59,15 +59,15 @@ class Bounds(NamedTuple):
 def copy_rate(
     dist_p: NDArray[np.float64], dist_q: NDArray[np.float64], *, alpha: float = 0.01, level: float = 0.95
 ) -> CopyRate | None:
-    """Copy rate with an exact interval that knows that the threshold itself is estimated.
+    """Compute the copy rate with an exact interval that includes the error of the threshold.
 
-    Model: a share c of the generated images is copied and falls below the threshold, the others do so with
-    the chance B of an unseen real image. B is the r-th of n uniform order statistics, Beta(r, n + 1 - r), so
-    that k ~ Beta-binomial(m, r, n + 1 - r) when c = 0.
+    Model: a share c of the generated images is copied and falls below the threshold; the others do so with the
+    probability B of an unseen real image. B is the r-th of n uniform order statistics, Beta(r, n + 1 - r), so that
+    k ~ Beta-binomial(m, r, n + 1 - r) when c = 0.
 
-    Ties: an image at the threshold is not counted in k nor in ``low``, and counted in ``high``, so that both
-    ends err to the safe side. When r held-out images are byte-identical to train images the threshold is 0,
-    k is 0 and ``high`` counts all images at distance 0: clean the held-out set first.
+    Ties: images at the threshold count in ``high`` but not in k and ``low``, so that both ends are conservative. When
+    r held-out images are byte-identical to training images the threshold is 0, k is 0 and ``high`` counts all images
+    at distance 0: clean the held-out set first.
 
     Args:
         dist_p: (n,) float64, nearest distances of held-out images.
@@ -81,8 +81,8 @@ def copy_rate(
     Source:
         METHOD §2.6.
 
-    >>> found = copy_rate(np.arange(199) + 1.0, np.array([0.5] * 5 + [50.0] * 95), alpha=0.01)
-    >>> found.r, found.k, found.threshold, round(found.rate, 4), round(found.low, 3), round(found.high, 3)
+    >>> rate = copy_rate(np.arange(199) + 1.0, np.array([0.5] * 5 + [50.0] * 95), alpha=0.01)
+    >>> rate.r, rate.k, rate.threshold, round(rate.rate, 4), round(rate.low, 3), round(rate.high, 3)
     (2, 5, 2.0, 0.0404, 0.003, 0.105)
     """
     check_sample("dist_p", dist_p)
@@ -101,7 +101,7 @@ def copy_rate(
 
 
 def tail_rank(n: int, alpha: float) -> int:
-    """floor(alpha·(n + 1)), the rank of the threshold; 0 = cannot be measured.
+    """floor(alpha·(n + 1)), the rank of the threshold; 0 = n is too small.
 
     >>> tail_rank(99, 0.01), tail_rank(98, 0.01)
     (1, 0)
@@ -115,9 +115,9 @@ def copy_rate_bounds(k: int, m: int, r: int, n: int, level: float, *, tied: int 
     """Equal-tailed interval of the copy rate c, by inverting the two one-sided tests.
 
     ``low`` is the c with P(K ≥ k | c) = (1 - level)/2 (0 if there is none), ``high`` the c with
-    P(K ≤ k + tied | c) = (1 - level)/2. When so few images lie below the threshold that c = 0 is refuted too,
-    the release is farther from train than unseen images and the background B is not its own: ``high`` then
-    assumes no background at all, which gives the largest bound (Clopper-Pearson).
+    P(K ≤ k + tied | c) = (1 - level)/2. When there are too few images below the threshold even for c = 0, the release
+    is farther from the training images than unseen ones and does not share the background B: ``high`` then assumes no
+    background, which gives the largest bound (Clopper-Pearson).
 
     Args:
         k: Generated images strictly below the threshold.
@@ -145,10 +145,10 @@ def copy_rate_bounds(k: int, m: int, r: int, n: int, level: float, *, tied: int 
 
 
 def chance_at_least(k: int, m: int, r: int, n: int, c: float) -> float:
-    """P(K ≥ k) when a share c is copied: E[P(Bin(m, c + (1 - c)B) ≥ k)], B ~ Beta(r, n + 1 - r).
+    """P(K ≥ k) with a share c of copies: E[P(Bin(m, c + (1 - c)B) ≥ k)], B ~ Beta(r, n + 1 - r).
 
-    The mean over B is a trapezoid sum on the normal-score scale of B, where the integrand is smooth and fades
-    like a Gaussian; the step follows the width sqrt(n/m) of its rise.
+    The mean over B is a trapezoid sum on the normal-score scale of B, where the integrand is smooth and decays like a
+    Gaussian; the step follows the width sqrt(n/m) of its rise.
 
     >>> from scipy.stats import betabinom
     >>> round(chance_at_least(3, 100, 1, 99, 0.0), 6), float(betabinom.sf(2, 100, 1, 99).round(6))

@@ -1,4 +1,4 @@
-"""Which generated images are too close to train, with the share of wrong ones among them bounded."""
+"""The list of generated images that are too close to the training set, with a bounded share of false ones."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _ROUNDING = 1e-12
 
 
 def discoveries(p: NDArray[np.float64], level: float = 0.1) -> NDArray[np.bool_]:
-    """Images whose conformal p-value the Benjamini-Hochberg rule rejects: expected false share ≤ ``level``.
+    """Reject conformal p-values by the Benjamini-Hochberg rule: expected false share ≤ ``level``.
 
-    Conformal p-values of one release share the held-out sample, so they are dependent: when the held-out
-    images happen to lie far from train, all p-values are small together. They are positively dependent on
-    each one (PRDS), for which Benjamini-Hochberg keeps its level (Bates et al. 2023, Theorem 2). The guarantee
-    is on the average over held-out samples. "False" is an image that is exchangeable with held-out images;
-    images farther from train than that only make the rule stricter.
+    Conformal p-values of one release share the held-out sample and so depend on each other: when the held-out images
+    happen to be far from the training set, all p-values are small. The dependence is positive (PRDS), under which
+    Benjamini-Hochberg keeps its level on average over held-out samples (Bates et al. 2023, Theorem 2). An image is
+    false when it is exchangeable with held-out images; images farther from the training set only make the rule
+    stricter.
 
     Args:
         p: (m,) float64, see :func:`scoring.score.conformal.conformal_p`.
-        level: Largest expected share of false ones among the images listed.
+        level: Largest expected share of false images in the list.
 
     Returns:
-        (m,) bool.
+        (m,) bool, True = listed.
 
     Raises:
         ValueError: p-values or a level outside (0, 1].
@@ -42,15 +42,15 @@ def discoveries(p: NDArray[np.float64], level: float = 0.1) -> NDArray[np.bool_]
         raise ValueError(f"p must be a vector of values in (0, 1], got shape {p.shape}")
     if p.size == 0:
         return np.zeros(0, np.bool_)
-    found: NDArray[np.bool_] = false_discovery_control(p, method="bh") <= level * (1 + _ROUNDING)
-    return found
+    rejected: NDArray[np.bool_] = false_discovery_control(p, method="bh") <= level * (1 + _ROUNDING)
+    return rejected
 
 
 def fewest_discoveries(n: int, m: int, level: float = 0.1) -> int:
-    """How many images must be nearer than every held-out one before any can be listed.
+    """Fewest images nearer than every held-out one that can be listed.
 
-    A conformal p-value is never below 1/(n + 1), which alone is rejected only when enough images share it:
-    with few held-out images a lone copy cannot be listed, however close it is.
+    A conformal p-value is at least 1/(n + 1), which is rejected only when enough images share it: with few held-out
+    images a single copy cannot be listed, however close it is.
 
     Args:
         n: Held-out images.

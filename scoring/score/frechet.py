@@ -19,14 +19,14 @@ BLOCKS = 20
 
 @dataclass(frozen=True, slots=True)
 class FrechetFit:
-    """How far a release is from held-out images, beside how far train is from them.
+    """Fréchet distance of a release, and of training images, to held-out images.
 
     Attributes:
-        distance: Squared Fréchet distance of Q and P, its bias removed; may be a little below 0.
+        distance: Bias-corrected squared Fréchet distance of Q and P; may be slightly below 0.
         low: Lower end of its interval, not below 0.
         high: Upper end, not below 0.
-        raw: The same without the correction: the number that other tools print. It grows as images get fewer.
-        baseline: Corrected distance of train images and P: about 0 when both have one distribution.
+        raw: The same without the correction, as other tools print it. It grows with fewer images.
+        baseline: Corrected distance of training images and P: about 0 when they have the same distribution.
     """
 
     distance: float
@@ -37,7 +37,7 @@ class FrechetFit:
 
 
 class Jackknife(NamedTuple):
-    """A corrected statistic with its standard error and degrees of freedom."""
+    """A bias-corrected statistic with its standard error and degrees of freedom."""
 
     value: float
     se: float
@@ -45,7 +45,7 @@ class Jackknife(NamedTuple):
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """``|μ_a - μ_b|² + tr(S_a + S_b - 2 (S_a^½ S_b S_a^½)^½)``, from symmetric eigenvalues alone.
+    """``|μ_a - μ_b|² + tr(S_a + S_b - 2 (S_a^½ S_b S_a^½)^½)``, by symmetric eigenvalues.
 
     Args:
         a: Moments of one set, in projected coordinates.
@@ -77,18 +77,17 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 def frechet_fit(
     generated: Sequence[Moments], held_out: Sequence[Moments], train: Sequence[Moments], *, level: float = 0.95
 ) -> FrechetFit:
-    """Bias-corrected Fréchet distance with a block-jackknife interval.
+    """Compute the bias-corrected Fréchet distance with a block-jackknife interval.
 
-    The plain distance is biased upwards by about c/m + c'/n, where c grows with the number of components: sets
-    of different size cannot be compared by it. Leaving out one block of images after the other, for each set
-    by itself, estimates and removes these terms, and gives the standard error. What is left of the bias is of
-    order (k/m)²: with 64 components use 500 images or more. Near 0 the distance is quadratic in the error and the
-    interval, which is symmetric, is approximate.
+    The plain distance is biased upwards by about c/m + c'/n, where c grows with the number of components, so that it
+    cannot compare sets of different size. Leaving out each block of each set in turn estimates and removes these
+    terms, and gives the standard error. The remaining bias is of order (k/m)²: with 64 components use at least 500
+    images. Near 0 the distance is quadratic in the error, and the symmetric interval is approximate.
 
     Args:
         generated: Moments of blocks of generated images, see :func:`moment_blocks`.
         held_out: Moments of blocks of held-out images.
-        train: Moments of blocks of train images, about as many images as held-out ones.
+        train: Moments of blocks of training images, about as many images as held-out ones.
         level: Level of the interval.
 
     Raises:
@@ -116,16 +115,16 @@ def block_jackknife(
     """Delete-one-block jackknife of a statistic of two independent sets.
 
     Args:
-        statistic: Takes the moments of both sets.
+        statistic: A function of the moments of both sets.
         a: Blocks of one set; they may differ in size.
         b: Blocks of the other.
 
     Returns:
-        The statistic less its bias of order 1/size, its standard error, and the blocks of the smaller set - 1.
+        The statistic less its bias of order 1/size, its standard error, and the smaller number of blocks less 1.
 
     >>> blocks = moment_blocks(np.arange(40, dtype=np.float32)[:, None], 40)
-    >>> found = block_jackknife(lambda a, b: float(a.mean[0]), blocks, blocks)
-    >>> round(found.value, 6), round(found.se, 6) == round((np.arange(40).var(ddof=1) / 40).item() ** 0.5, 6)
+    >>> corrected = block_jackknife(lambda a, b: float(a.mean[0]), blocks, blocks)
+    >>> round(corrected.value, 6), round(corrected.se, 6) == round((np.arange(40).var(ddof=1) / 40).item() ** 0.5, 6)
     (19.5, True)
     """
     for name, blocks in (("a", a), ("b", b)):
@@ -139,7 +138,7 @@ def block_jackknife(
 
 
 def _leave_out(full: float, blocks: Sequence[Moments], statistic: Callable[[Moments], float]) -> tuple[float, float]:
-    """Bias and variance that one set adds to a statistic."""
+    """Contribution of one set to the bias and variance of a statistic."""
     sizes = np.array([block.n for block in blocks], np.float64)
     without = np.array([statistic(rest) for rest in _all_but_one(blocks)])
     total, count = sizes.sum(), len(blocks)
@@ -161,7 +160,7 @@ def _all_but_one(blocks: Sequence[Moments]) -> list[Moments]:
 
 
 def merged(blocks: Sequence[Moments]) -> Moments:
-    """The moments of all blocks together.
+    """Merge the moments of all blocks.
 
     >>> merged(moment_blocks(np.float32([[1], [2], [3], [4], [5]]), 5)).mean.tolist()
     [3.0]

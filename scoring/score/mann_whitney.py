@@ -1,4 +1,4 @@
-"""Mann-Whitney tests of generated against held-out distances, one in each cell."""
+"""Mann-Whitney tests of generated against held-out distances, one per cell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scoring.score.placements import by_cell, check_sample, placements
 
 @dataclass(frozen=True, slots=True)
 class CellRankTest:
-    """One cell's rank test; negative z = generated images are closer to train than held-out ones.
+    """Rank test of one cell; negative z = generated images are closer to the training images than held-out ones.
 
     Attributes:
         cell: The cell.
@@ -39,7 +39,7 @@ def cell_rank_tests(
     dist_q: NDArray[np.float64],
     cell_q: NDArray[np.integer],
 ) -> list[CellRankTest]:
-    """Rank tests of all cells that hold images of both sets, in ascending order of cell.
+    """Test all cells with images of both sets, in ascending order of cell.
 
     Args:
         dist_p: (n,) float64, nearest distances of held-out images.
@@ -53,8 +53,8 @@ def cell_rank_tests(
     Source:
         Meehan et al. 2020 (Z_U); Lehmann 1975 (tie-corrected variance).
 
-    >>> one = np.zeros(2, int)
-    >>> [test] = cell_rank_tests(np.array([2.0, 3.0]), one, np.array([0.0, 1.0]), one)
+    >>> cell = np.zeros(2, int)
+    >>> [test] = cell_rank_tests(np.array([2.0, 3.0]), cell, np.array([0.0, 1.0]), cell)
     >>> test.u, round(test.z_published, 3), round(test.z, 3)
     (0.0, -1.162, -1.549)
     """

@@ -1,4 +1,4 @@
-"""One test over all layers: the step-down maximum of ``|Z_S|`` when the labels of the images are permuted."""
+"""One test over all layers: the step-down maximum of ``|Z_S|`` under permutation of the image labels."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from scipy.stats import rankdata
 from scoring.score.placements import by_cell, check_sample
 
 _ENTRIES = 4_000_000
-"""Most labels held at once as float64."""
+"""Most labels in memory at once as float64."""
 
 _STREAM = 100
-"""Permutations that share a random stream: parts of a test are made of whole streams."""
+"""Permutations per random stream; a part of a test has whole streams."""
 
 _ROUNDING = 1e-9
 
 
 class LayerSample(NamedTuple):
-    """Nearest distances of one layer with their groups. Row i is the same image in every layer.
+    """Nearest distances and groups of one layer. Row i is the same image in every layer.
 
     Attributes:
         dist_p: (n,) float64, held-out images.
@@ -37,13 +37,13 @@ class LayerSample(NamedTuple):
 
 
 class PermutationResult(NamedTuple):
-    """What a permutation of the labels says of each layer.
+    """Permutation test of each layer.
 
     Attributes:
-        p_adjusted: (L,) float64, chance that any layer would look as different when none is.
+        p_adjusted: (L,) float64, probability that any layer looks this different when none is.
         p_raw: (L,) float64, the same for this layer alone.
-        z: (L,) float64, observed Z_S; negative = closer to train than held-out images.
-        permutations: Number B of permutations; no p is below 1/(B + 1).
+        z: (L,) float64, observed Z_S; negative = closer to the training images than held-out images.
+        permutations: Number B of permutations; the smallest possible p is 1/(B + 1).
     """
 
     p_adjusted: NDArray[np.float64]
@@ -53,13 +53,13 @@ class PermutationResult(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """What some of the permutations of a test say.
+    """Counts over some of the permutations of a test.
 
     Attributes:
         z: (L,) float64, observed Z_S.
-        exceeding: (L,) int64, permutations in which this layer looks as different.
-        exceeding_max: (L,) int64, those in which this layer or one that differs less does.
-        permutations: Their number.
+        exceeding: (L,) int64, permutations in which this layer differs at least as much as observed.
+        exceeding_max: (L,) int64, permutations in which it, or a layer that differs less, does.
+        permutations: Number of permutations.
     """
 
     z: NDArray[np.float64]
@@ -69,21 +69,21 @@ class Counted(NamedTuple):
 
 
 def permutation_p(layers: Sequence[LayerSample], *, permutations: int = 2000, seed: int) -> PermutationResult:
-    """Two-sided p-values of Z_S over layers by permuting the labels P and Q of the images, jointly for all layers.
+    """Compute two-sided p-values of Z_S by permuting the labels P and Q of the images jointly for all layers.
 
-    Distances and groups stay with their image, so that the layers keep their dependence. Inside a group the
-    midranks are fixed; a permutation changes only which of them are summed and the counts n_c and m_c. With
-    r centred midranks, U - n_c·m_c/2 = Σ r over the generated images of the group: all groups of all layers
-    are one matrix product. The sums are exact (half-integers below 2⁵³ in float64; float32 would stop being
-    exact at 2²⁴, and a rank sum of 20,000 images reaches 10⁸).
+    Distances and groups stay with their image, so that the layers keep their dependence. Inside a group the midranks
+    are fixed; a permutation changes only which of them are summed, and the counts n_c and m_c. With centred midranks r,
+    U - n_c·m_c/2 = Σ r over the generated images of the group, so that all groups of all layers are one matrix product.
+    The sums are exact (half-integers below 2⁵³ in float64; float32 is exact only up to 2²⁴, and a rank sum of 20,000
+    images reaches 10⁸).
 
-    A group left empty on one side by a permutation has no weight. The groups are taken as given: they were
-    merged from the counts of the true labels, never from distances.
+    A group without images of one set has no weight. The groups count as known: they were merged by the counts of the
+    true labels, never by distances.
 
     Args:
-        layers: One sample a layer, all of the same images in the same order.
+        layers: One sample per layer, all of the same images in the same order.
         permutations: Number B.
-        seed: Seed of the permutations; the same seed permutes alike whatever the layers.
+        seed: Seed of the permutations, which do not depend on the layers.
 
     Raises:
         ValueError: No layer, or layers of different images, or NaN distances.
@@ -91,8 +91,8 @@ def permutation_p(layers: Sequence[LayerSample], *, permutations: int = 2000, se
     Source:
         Westfall & Young 1993, Algorithm 4.1 (step-down max T); Phipson & Smyth 2010 (the added one).
 
-    >>> p, q, one = np.linspace(1, 2, 40), np.linspace(0, 1, 40), np.zeros(40, int)
-    >>> result = permutation_p([LayerSample(p, one, q, one)], permutations=99, seed=0)
+    >>> p, q, group = np.linspace(1, 2, 40), np.linspace(0, 1, 40), np.zeros(40, int)
+    >>> result = permutation_p([LayerSample(p, group, q, group)], permutations=99, seed=0)
     >>> result.p_adjusted.tolist(), result.z.round(3).tolist()
     ([0.01], [-7.693])
     """
@@ -102,7 +102,7 @@ def permutation_p(layers: Sequence[LayerSample], *, permutations: int = 2000, se
 def count_permuted(
     layers: Sequence[LayerSample], *, permutations: int, seed: int, part: int = 0, parts: int = 1
 ) -> Counted:
-    """One of some parts of `permutation_p`, which `p_values` joins; together they hold the same permutations."""
+    """Run one part of `permutation_p`. All parts together have the same permutations; `p_values` joins them."""
     n, m = _check(layers)
     if permutations < 1:
         raise ValueError(f"permutations must be at least 1, got {permutations}")
@@ -121,7 +121,7 @@ def count_permuted(
 
 
 def p_values(parts: Sequence[Counted]) -> PermutationResult:
-    """The test of all parts together."""
+    """Join the parts of a test."""
     z, permutations = parts[0].z, sum(part.permutations for part in parts)
     p_raw, p_max = (
         (1 + np.sum(counts, axis=0)) / (permutations + 1)
@@ -136,15 +136,15 @@ def p_values(parts: Sequence[Counted]) -> PermutationResult:
 def label_blocks(
     n: int, m: int, permutations: int, seed: int, part: int = 0, parts: int = 1
 ) -> Iterator[NDArray[np.bool_]]:
-    """Random labels in blocks of bounded size; the b-th is the same whatever the size of the blocks.
+    """Generate random labels in blocks of bounded size; the b-th labelling does not depend on the block size.
 
     Args:
         n: Images labelled False (held-out).
         m: Images labelled True (generated).
-        permutations: Labellings in all.
+        permutations: Number of labellings in all parts.
         seed: Seed.
-        part: Which of the parts, from 0.
-        parts: Parts that all labellings are dealt to.
+        part: Part to generate, from 0.
+        parts: Number of parts.
 
     Yields:
         (b, n + m) bool.
@@ -162,11 +162,11 @@ def label_blocks(
 
 
 class _Table(NamedTuple):
-    """What stays the same in all permutations, for the G groups of all layers together.
+    """Constants of all permutations, for the G groups of all layers together.
 
     Attributes:
         ranks: (N, G) float64, centred midranks inside each group; 0 outside.
-        members: (N, G) float32, 1 inside; what it counts is exact up to 2²⁴ images.
+        members: (N, G) float32, 1 inside; counts are exact up to 2²⁴ images.
         size: (G,) images of the group.
         spread: (G,) σ²/(n_c·m_c).
         starts: (L,) first group of each layer.

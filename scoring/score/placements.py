@@ -1,4 +1,4 @@
-"""Placements: where each image's distance stands among the distances of the other set."""
+"""Placements: the rank of each image's distance among the distances of the other set."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class Placements(NamedTuple):
-    """Counts behind U and its variance, ties counting one half.
+    """The counts in U and its variance; ties count one half.
 
     Attributes:
         q: (m,) float64, held-out images nearer than each generated one: n·V10.
@@ -25,7 +25,7 @@ class Placements(NamedTuple):
 
 
 def placements(dist_p: NDArray[np.float64], dist_q: NDArray[np.float64]) -> Placements:
-    """Placements of two samples in O((n + m) log(n + m)).
+    """Compute the placements of two samples in O((n + m) log(n + m)).
 
     Args:
         dist_p: (n,) nearest distances of held-out images.
@@ -53,7 +53,7 @@ def _nearer(ordered: NDArray[np.float64], distances: NDArray[np.float64]) -> NDA
 
 
 def by_cell(cells: NDArray[np.integer]) -> dict[int, NDArray[np.intp]]:
-    """Positions of the images of each cell, ascending by cell; negative (dropped) cells are left out.
+    """Positions of the images of each cell, in ascending order of cell, without negative (dropped) cells.
 
     >>> {cell: rows.tolist() for cell, rows in by_cell(np.array([1, 0, -1, 1])).items()}
     {0: [1], 1: [0, 3]}
@@ -65,15 +65,15 @@ def by_cell(cells: NDArray[np.integer]) -> dict[int, NDArray[np.intp]]:
 
 
 def check_sample(name: str, distances: NDArray[np.float64], cells: NDArray[np.integer] | None = None) -> None:
-    """Refuse distances that cannot be ranked.
+    """Raise an error for distances that cannot be ranked.
 
     Args:
-        name: What the sample is called in the message.
+        name: Name of the sample in the message.
         distances: (n,) float64; infinite is allowed, NaN is not.
         cells: (n,) integer, if the sample has cells.
 
     Raises:
-        ValueError: Naming what was found.
+        ValueError: No distance, a NaN, or cells of another shape.
     """
     if distances.ndim != 1 or distances.size == 0:
         raise ValueError(f"{name} must be a non-empty vector, got shape {distances.shape}")

@@ -1,4 +1,4 @@
-"""The two verdicts on a release: copying, here, and fit (:mod:`scoring.verdict.fit`). Never one number."""
+"""The copying verdict. The fit verdict is in :mod:`scoring.verdict.fit`; the two are never one number."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CopyingVerdict:
 
     Attributes:
         copying: True when some layer's simultaneous lower bound exceeds the allowed copy rate.
-        layer: The layer that says most, None when no layer can measure the tail.
+        layer: The layer with the strongest evidence; None when no layer can measure the tail.
         rate: Its copy rate.
         low: Lower end of its own 95 % interval.
         high: Upper end.
@@ -45,18 +45,17 @@ class CopyingVerdict:
 
 
 def copying_verdict(scores: Sequence[LayerScore], max_copy_rate: float) -> CopyingVerdict:
-    """Copying is called when any of the L layers that measure the 1 % tail shows more than the limit.
+    """Judge copying: at least one of the L layers that measure the 1 % tail exceeds the limit.
 
-    Bonferroni: the layer's lower bound is one-sided at level 1 - 0.05/L. Reported is the layer with the
-    largest such bound; among equal bounds that with the larger rate, then the lowest layer. A layer whose
-    threshold is 0 measures nothing: held-out images that are train images hide every copy.
+    Bonferroni: a layer's lower bound is one-sided at level 1 - 0.05/L. The verdict reports the layer with the largest
+    bound; among equal bounds the larger rate, then the lowest layer. A layer whose threshold is 0 measures nothing:
+    held-out images that are training images hide every copy.
 
     Args:
         scores: The release's layers.
         max_copy_rate: Largest copy rate allowed.
 
-    >>> from scoring.score.layer_score import uninformative_layer
-    >>> copying_verdict([uninformative_layer(0, 500, 500)], 0.01).sentence
+    >>> copying_verdict([LayerScore(0, 500, 500)], 0.01).sentence
     'copying cannot be judged: no layer can measure the 1 % tail (it needs an informative layer and ...'
     """
     if not 0 <= max_copy_rate < 1:
@@ -94,7 +93,7 @@ def _simultaneous_low(copy: CopyRate, layers: int) -> float:
 
 
 def _percent(share: float) -> str:
-    """A share in per cent, one decimal, more where it is small.
+    """Format a share in per cent, with more decimals where it is small.
 
     >>> _percent(0.0481), _percent(0.00042), _percent(0.01), _percent(0.0)
     ('4.8', '0.042', '1', '0')

@@ -1,13 +1,14 @@
-"""The fit verdict: whether a release is as far from train as unseen real images are."""
+"""The fit verdict: whether a release is as far from the training images as unseen real images are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from scoring.score.effect import Effect
 from scoring.score.frechet import FrechetFit
 from scoring.score.layer_score import LayerScore
 from scoring.score.permutation import PermutationResult
@@ -27,28 +28,24 @@ Fit = Literal[
 ]
 
 FAMILY_ERROR = 0.05
-"""Chance that a release that is exchangeable with held-out images is called different in any layer."""
+"""Probability that a release exchangeable with held-out images is called different in any layer."""
 
 
 @dataclass(frozen=True, slots=True)
 class FitVerdict:
-    """How a release stands to unseen real images in distance to train.
+    """Comparison of a release with unseen real images in distance to the training images.
 
     Attributes:
         verdict: The verdict.
-        layer: The layer that says most (largest |Z_S|); None when no layer is informative.
-        a_hat: Its Â; below ½ = closer to train than unseen images.
-        low: Lower end of its own interval.
-        high: Upper end.
+        layer: The layer with the strongest evidence (largest |Z_S|); None when no layer is informative.
+        effect: Its Â with an interval for this layer alone; below ½ = closer to the training images than unseen ones.
         p: Its p-value, adjusted for all layers.
         sentence: The verdict in words, with its numbers.
     """
 
     verdict: Fit
     layer: int | None
-    a_hat: float | None
-    low: float | None
-    high: float | None
+    effect: Effect | None
     p: float | None
     sentence: str
 
@@ -60,24 +57,23 @@ def fit_verdict(
     *,
     error: float = FAMILY_ERROR,
 ) -> FitVerdict:
-    """The layers that differ after the step-down maximum test, and in which direction.
+    """Judge the fit by the layers that differ in the step-down maximum test, and their direction.
 
     Args:
-        scores: The release's layers; those that are not informative are passed over.
-        permutation: The test of the informative ones, in the same order; None when there are none.
-        frechet: Fréchet distance of the layer that the caller prints beside the verdict.
+        scores: The release's layers; uninformative ones are skipped.
+        permutation: The test of the informative layers, in the same order; None when there are none.
+        frechet: Fréchet distance of one layer, to append to the sentence.
         error: Family error.
 
     Raises:
-        ValueError: The test is not of these layers.
+        ValueError: The test is of other layers.
 
-    >>> from scoring.score.layer_score import uninformative_layer
-    >>> fit_verdict([uninformative_layer(0, 500, 500)], None).verdict
+    >>> fit_verdict([LayerScore(0, 500, 500)], None).verdict
     'cannot be judged'
     """
-    informative = [score for score in scores if score.informative]
+    informative = [(score.layer, score.effect) for score in scores if score.effect is not None]
     if not informative:
-        return FitVerdict(NOT_JUDGED, None, None, None, None, None, "fit cannot be judged: no layer is informative")
+        return FitVerdict(NOT_JUDGED, None, None, None, "fit cannot be judged: no layer is informative")
     if permutation is None or len(permutation.z) != len(informative):
         tested = 0 if permutation is None else len(permutation.z)
         raise ValueError(f"{len(informative)} informative layers, but the test is of {tested}")
@@ -85,34 +81,26 @@ def fit_verdict(
     signs = set(np.sign(permutation.z[different]).tolist())
     verdict: Fit = ALIKE if not signs else MIXED if len(signs) > 1 else CLOSER if signs == {-1.0} else FARTHER
     strongest = int(np.abs(permutation.z).argmax())
-    score, p = informative[strongest], float(permutation.p_adjusted[strongest])
-    sentence = _sentence(verdict, informative, different.tolist(), permutation, score, p) + _beside(frechet)
-    return FitVerdict(verdict, score.layer, score.a_hat, score.a_low, score.a_high, p, sentence)
-
-
-def _sentence(
-    verdict: Fit,
-    informative: Sequence[LayerScore],
-    different: Sequence[bool],
-    permutation: PermutationResult,
-    score: LayerScore,
-    p: float,
-) -> str:
+    (layer, effect), p = informative[strongest], float(permutation.p_adjusted[strongest])
     facts = (
-        f"at layer {score.layer} a generated image is farther from train than an unseen real one with chance "
-        f"{score.a_hat:.3f} (95 % interval {score.a_low:.3f}–{score.a_high:.3f}; .5 = alike), p = {p:.2g} over "
-        f"{len(informative)} layers"
+        f"at layer {layer} a generated image is farther from the training images than an unseen real one with "
+        f"probability {effect.a_hat:.3f} (95 % interval {effect.low:.3f}–{effect.high:.3f}; 0.5 = alike), p = {p:.2g} "
+        f"over {len(informative)} layers"
     )
+    z_of = {informative[i][0]: float(permutation.z[i]) for i in np.flatnonzero(different)}
+    sentence = f"{_where(verdict, layer, z_of, len(informative))}; {facts}{_beside(frechet)}"
+    return FitVerdict(verdict, layer, effect, p, sentence)
+
+
+def _where(verdict: Fit, layer: int, different: Mapping[int, float], layers: int) -> str:
+    """The verdict and its layers; ``different`` gives Z_S of the layers that differ."""
     if verdict == ALIKE:
-        return f"{ALIKE}: most at layer {score.layer}; {facts}"
-    layers = [
-        (one.layer, float(z)) for one, z, is_so in zip(informative, permutation.z, different, strict=True) if is_so
-    ]
+        return f"{ALIKE}: most at layer {layer}"
     if verdict == MIXED:
-        closer = ", ".join(str(layer) for layer, z in layers if z < 0)
-        farther = ", ".join(str(layer) for layer, z in layers if z > 0)
-        return f"{MIXED}: closer to train than unseen images in {closer}, farther in {farther}; {facts}"
-    return f"{verdict} in {len(layers)} of {len(informative)} layers; {facts}"
+        closer = ", ".join(str(number) for number, z in different.items() if z < 0)
+        farther = ", ".join(str(number) for number, z in different.items() if z > 0)
+        return f"{MIXED}: closer to the training images than unseen ones in {closer}, farther in {farther}"
+    return f"{verdict} in {len(different)} of {layers} layers"
 
 
 def _beside(frechet: FrechetFit | None) -> str:
@@ -120,5 +108,5 @@ def _beside(frechet: FrechetFit | None) -> str:
         return ""
     return (
         f"; Fréchet distance to held-out images {max(0.0, frechet.distance):.3g} (95 % interval {frechet.low:.3g}–"
-        f"{frechet.high:.3g}), of train to held-out images {max(0.0, frechet.baseline):.3g}"
+        f"{frechet.high:.3g}), of training to held-out images {max(0.0, frechet.baseline):.3g}"
     )

@@ -1,4 +1,4 @@
-"""One image of a set as its manifest has it, and what reads it."""
+"""One image of a set as its manifest lists it, and the interface of readers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Kind = Literal["objects", "tar", "parquet", "array"]
-"""What an image is: an object of its own, a member of a tar shard, a row of a Parquet file, an item of an array."""
+"""How images are stored: as objects, members of a tar shard, rows of a Parquet file, or items of an array."""
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
-"""Of files that are taken for images. A GIF is one that cannot be used: it is listed so that it is rejected by name."""
+"""Suffixes of image files. A GIF cannot be used: it is listed so that it is rejected by name."""
 
 
 class ImageRef(NamedTuple):
@@ -34,7 +34,7 @@ class ImageRef(NamedTuple):
 
     @property
     def sha256(self) -> str | None:
-        """The SHA-256 of its bytes, where the etag is that.
+        """The SHA-256 of its bytes, if that is its etag.
 
         >>> ImageRef("a", 3, 64 * "1").sha256 == 64 * "1", ImageRef("a", 3, f"{32 * '1'}#{31 * '1'}").sha256
         (True, None)
@@ -53,13 +53,13 @@ class ImageReader(ABC):
 
         Raises:
             ObjectMissingError: The set has no such image.
-            ObjectChangedError: What holds the image was written again since it was listed.
+            ObjectChangedError: The object that holds the image was rewritten after it was listed.
             StoreError: The set cannot be read.
         """
 
 
 def is_image(key: str) -> bool:
-    """Whether a file of this name is taken for an image; hidden ones are not.
+    """Whether a file of this name counts as an image; hidden ones do not.
 
     >>> is_image("a/b.JPG"), is_image("a/._b.jpg"), is_image("a/b.txt")
     (True, False, False)
@@ -78,7 +78,7 @@ def item_key(name: str, index: int) -> str:
 
 
 def split_item_key(key: str) -> tuple[str, int] | None:
-    """The name and the index within `item_key`, or None when it is not one.
+    """The name and the index within `item_key`, or None for another key.
 
     >>> split_item_key("a/b.parquet/00000012"), split_item_key("a/b.png")
     (('a/b.parquet', 12), None)

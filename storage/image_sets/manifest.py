@@ -1,4 +1,4 @@
-"""The manifest of an image set: what it held when it was listed, as an Arrow table."""
+"""The manifest of an image set: its images when it was listed, as an Arrow table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MANIFEST_SCHEMA = pa.schema(
     ]
 )
 TAR_SCHEMA = MANIFEST_SCHEMA.append(pa.field("offset", pa.int64(), nullable=False))
-"""Images of tar shards also say where they begin; all others are found by their key alone."""
+"""Images of tar shards also have an offset; all others are found by their key alone."""
 
 _CHUNK_ROWS = 65_536
 
@@ -42,23 +42,24 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an image set held when it was listed.
+    """The images of a set when it was listed.
 
     Args:
         uri: The image set.
-        kind: What an image of it is.
-        table: key (string), size (int64, bytes), etag (string), for tar shards offset (int64, bytes); one row an
-            image, sorted by key. The etag names the content. Of local images and of an array's items it is the
-            SHA-256 of their bytes; on S3, where that would mean to read them, the ETag of the object that is the
-            image or holds it (and the column, of a Parquet file).
-        left_out: How many files of each kind lay beside the images when they were listed, ``{".tif": 3}``; no part of
-            the set, and not kept with it.
+        kind: How its images are stored.
+        table: key (string), size (int64, bytes), etag (string), for tar shards offset (int64, bytes); one row
+            per image, sorted by key. The etag identifies the content: for local images and items of an array the
+            SHA-256 of their bytes; on S3, where that would require reading them, the ETag of the object that is or
+            holds the image (with the column, for a Parquet file).
+        left_out: Number of other files by kind when the images were listed, ``{".tif": 3}``; not stored.
+        fingerprint: `storage.image_sets.open.fingerprint` of its place when it was listed; not stored.
     """
 
     uri: str
     kind: Kind
     table: pa.Table
     left_out: Mapping[str, int] = field(default_factory=dict, compare=False)
+    fingerprint: str = field(default="", compare=False)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -82,7 +83,7 @@ class Manifest:
         return self.images(row, row + 1)[0]
 
     def place(self, key: str) -> int:
-        """The row of the first key that is not before this one, which the set need not have."""
+        """The row of the first key that does not sort before this one."""
         keys = self.table["key"]
         return bisect_left(range(len(keys)), key, key=lambda row: keys[row].as_py())
 
@@ -90,7 +91,7 @@ class Manifest:
         """The image of this key.
 
         Raises:
-            ObjectMissingError: The set has none.
+            ObjectMissingError: There is none.
         """
         row = self.place(key)
         if row < len(self) and (image := self.image(row)).key == key:
@@ -98,7 +99,7 @@ class Manifest:
         raise ObjectMissingError(f"{self.uri}: no image {key!r} among {len(self)}", "list the image set again")
 
     def shards(self, size: int) -> list[Shard]:
-        """The rows in runs of ``size``, the last one shorter.
+        """The rows in runs of ``size``; the last may be shorter.
 
         Raises:
             ValueError: ``size`` is not positive.
@@ -129,7 +130,7 @@ class Manifest:
         except (pa.ArrowException, KeyError, StopIteration, ValueError) as error:
             raise StoreError(
                 f"a manifest cannot be read ({type(error).__name__})",
-                "delete it, it is written again by the next run",
+                "delete it: the next run writes it again",
             ) from error
         return cls(uri, kind, table)
 
@@ -140,7 +141,7 @@ def manifest_schema(kind: Kind) -> pa.Schema:
 
 
 def manifest_table(kind: Kind, images: Iterable[ImageRef]) -> pa.Table:
-    """The table of a manifest, in the order given; of a generator it never holds more than a chunk as objects."""
+    """The table of a manifest, in the given order; a generator is consumed chunk by chunk."""
     schema = manifest_schema(kind)
     chunks = [
         pa.record_batch(list(zip(*chunk, strict=True))[: len(schema)], schema=schema)
@@ -150,7 +151,7 @@ def manifest_table(kind: Kind, images: Iterable[ImageRef]) -> pa.Table:
 
 
 def batched(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
-    """The items in lists of ``size``, the last one shorter.
+    """The items in lists of ``size``; the last may be shorter.
 
     >>> list(batched("abcde", 2))
     [['a', 'b'], ['c', 'd'], ['e']]

@@ -19,13 +19,13 @@ from storage.objects.base import ObjectMissingError
 from storage.objects.open import open_parent
 
 MAX_ARRAY_BYTES = 16 * 2**30
-"""An array that unpacks to more is refused: its items belong in objects of their own."""
+"""A larger array is refused: store such images as separate objects."""
 
 _BROKEN = (EOFError, NotImplementedError, OSError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 def split_array_uri(uri: str) -> tuple[str, str] | None:
-    """The file and the array's name, or None when the URI is not of a ``.npz`` file.
+    """The file and the array's name, or None if the URI is not that of a ``.npz`` file.
 
     The name is empty when the URI has none.
 
@@ -39,7 +39,7 @@ def split_array_uri(uri: str) -> tuple[str, str] | None:
 
 
 def list_array(uri: str) -> pa.Table:
-    """The items of ``file.npz#array`` as the table of a manifest; raises what `load_array` does."""
+    """The items of ``file.npz#array`` as the table of a manifest; raises the errors of `load_array`."""
     name = uri.rpartition("#")[2]
     items = enumerate(load_array(uri))
     return manifest_table(
@@ -54,7 +54,7 @@ def load_array(uri: str) -> NDArray[np.uint8]:
         uint8, (n, h, w) or (n, h, w, 3), contiguous, read-only.
 
     Raises:
-        InputError: There is no such file or array, or it is not one of images.
+        InputError: There is no such file or array, or it does not contain images.
         StoreError: The file cannot be read.
     """
     parts = split_array_uri(uri)
@@ -125,5 +125,5 @@ class ArrayReader(ImageReader):
             raise ObjectMissingError(
                 f"{self._uri}: no image {image.key!r} among {len(self._array)}", "list the image set again"
             )
-        found: NDArray[np.uint8] = self._array[index]
-        return found
+        item: NDArray[np.uint8] = self._array[index]
+        return item

@@ -1,21 +1,24 @@
-"""Image sets: what is one, how it is listed and read.
+"""Image sets: their forms, how they are listed and read.
 
 ========================  ============================================================================
-folder or s3:// prefix    recursive; png, jpg, jpeg, webp, bmp (a gif is listed, and rejected when it is read)
+folder or s3:// prefix    recursive; png, jpg, jpeg, webp, bmp (a gif is listed, and rejected when read)
 tar shards                ``file.tar``, or a folder with ``.tar`` files (WebDataset; uncompressed)
 Parquet                   ``file.parquet#column``, or ``folder#column`` (bytes of image files)
 array                     ``file.npz#array`` (uint8, ``(n, h, w)`` or ``(n, h, w, 3)``)
 ========================  ============================================================================
 
-Other files and hidden ones are not part of a set; its manifest counts them. It is listed once; all that follows works
-on the manifest.
+Other files and hidden ones are not part of a set; its manifest counts them. A set is listed once; everything else works
+from the manifest.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import pyarrow as pa
@@ -26,14 +29,14 @@ from storage.image_sets.manifest import Manifest, batched, manifest_table
 from storage.image_sets.npz import ArrayReader, list_array, split_array_uri
 from storage.image_sets.parquet import ParquetReader, list_parquet, split_parquet_uri
 from storage.image_sets.tar import TarReader, is_packed_shard, is_shard, list_shards
-from storage.objects.base import ObjectInfo, ObjectStore
+from storage.objects.base import ObjectInfo, ObjectMissingError, ObjectStore
 from storage.objects.open import open_parent, open_store
 
 RELEASE_FILE = "release.yaml"
-"""Describes the release whose images lie beside it; never one of them."""
+"""Describes the release in whose folder it is; not an image."""
 
 USABLE = ", ".join(sorted(IMAGE_SUFFIXES - {".gif"}))
-"""Of files that are images, in words."""
+"""The suffixes of usable images, for messages."""
 
 _TAG_THREADS = 8
 _TAG_BATCH = 256
@@ -47,28 +50,63 @@ def list_images(uri: str) -> Manifest:
             ``file.npz#array``.
 
     Raises:
-        InputError: There is no image there, or what is there cannot be used.
+        InputError: There is no usable image.
         StoreError: The place cannot be read.
     """
-    if split_array_uri(uri) is not None:
-        return Manifest(uri, "array", list_array(uri))
-    if split_parquet_uri(uri) is not None:
-        return _manifest(uri, "parquet", list_parquet(uri))
-    if is_shard(uri):
-        store, name = open_parent(uri)
-        return _manifest(uri, "tar", list_shards(store, [store.info(name)]))
     if is_packed_shard(uri):
         raise _packed(uri)
-    return _list_folder(uri)
+    if split_array_uri(uri) is None and split_parquet_uri(uri) is None and not is_shard(uri):
+        return _list_folder(uri)
+    place = fingerprint(uri)  # before the set is read: a change in the meantime shows
+    if split_array_uri(uri) is not None:
+        return Manifest(uri, "array", list_array(uri), fingerprint=place)
+    if is_shard(uri):
+        store, name = open_parent(uri)
+        return _manifest(uri, "tar", list_shards(store, [store.info(name)]), place)
+    return _manifest(uri, "parquet", list_parquet(uri), place)
+
+
+def fingerprint(uri: str) -> str:
+    """A digest of the names, sizes and ETags of all objects at the place of an image set; no content is read.
+
+    An equal one says that nothing was written there since the set was listed (`Manifest.fingerprint`).
+
+    Raises:
+        StoreError: The place cannot be read.
+    """
+    place, _ = split_array_uri(uri) or split_parquet_uri(uri) or (uri, "")
+    objects = _Fingerprint()
+    for info in open_store(place).list():
+        objects.add(info)
+    if objects == _Fingerprint():
+        store, key = open_parent(place.rstrip("/"))
+        with suppress(ObjectMissingError):
+            objects.add(store.info(key))
+    return objects.hex()
+
+
+@dataclass
+class _Fingerprint:
+    """A sum over objects, so that their order does not matter and none is kept."""
+
+    _sum: int = 0
+
+    def add(self, info: ObjectInfo) -> None:
+        self._sum += int.from_bytes(hashlib.sha256(repr(info).encode()).digest())
+
+    def hex(self) -> str:
+        return f"{self._sum % 2**256:064x}"
 
 
 def _list_folder(uri: str) -> Manifest:
     store = open_store(uri)
     shards: list[ObjectInfo] = []
     others: Counter[str] = Counter()
+    place = _Fingerprint()
 
     def images() -> Iterator[ObjectInfo]:
         for info in store.list():
+            place.add(info)
             if is_image(info.key):
                 yield info
             elif is_shard(info.key):
@@ -80,18 +118,18 @@ def _list_folder(uri: str) -> Manifest:
     if any(map(is_packed_shard, others)) and not objects.num_rows:
         raise _packed(store.uri)
     if not shards:
-        return _manifest(uri, "objects", objects, others)
+        return _manifest(uri, "objects", objects, place.hex(), others)
     if objects.num_rows:
         raise InputError(
             f"{store.uri}: {objects.num_rows} image files and {len(shards)} .tar files",
-            "give a folder or prefix of its own to either, and name the one that is meant",
+            "move one kind to a separate folder or prefix, and give the one to use",
         )
     listed = list_shards(store, shards)
-    return _manifest(uri, "tar", listed, others if listed.num_rows else Counter({".tar": len(shards)}))
+    return _manifest(uri, "tar", listed, place.hex(), others if listed.num_rows else Counter({".tar": len(shards)}))
 
 
 def _tagged(store: ObjectStore, images: Iterable[ObjectInfo]) -> Iterator[ImageRef]:
-    """Images with their content's tag, made in threads; never more than a few thousand at a time."""
+    """Images with their content tags, computed in threads, a few thousand at a time."""
     with ThreadPoolExecutor(_TAG_THREADS) as pool:
         for some in batched(images, _TAG_THREADS * _TAG_BATCH):
             tagged = pool.map(lambda batch: [store.content_tag(info) for info in batch], batched(some, _TAG_BATCH))
@@ -99,9 +137,9 @@ def _tagged(store: ObjectStore, images: Iterable[ObjectInfo]) -> Iterator[ImageR
             yield from (ImageRef(info.key, info.size, tag) for info, tag in zip(some, tags, strict=True))
 
 
-def _manifest(uri: str, kind: Kind, table: pa.Table, others: Counter[str] | None = None) -> Manifest:
+def _manifest(uri: str, kind: Kind, table: pa.Table, place: str, others: Counter[str] | None = None) -> Manifest:
     if table.num_rows:
-        return Manifest(uri, kind, table.sort_by("key"), dict(others or {}))
+        return Manifest(uri, kind, table.sort_by("key"), dict(others or {}), place)
     raise InputError(
         f"{uri}: no image here ({counted(others or {}) or 'there is nothing at all'})",
         f"give a folder or prefix with {USABLE} or .tar files, file.parquet#column, folder#column or file.npz#array",
@@ -109,7 +147,7 @@ def _manifest(uri: str, kind: Kind, table: pa.Table, others: Counter[str] | None
 
 
 def counted(files: Mapping[str, int]) -> str:
-    """So many files of each kind in words, the five most frequent kinds.
+    """The numbers of files of the five most frequent kinds.
 
     >>> counted({".csv": 1, ".tif": 12})
     '12 .tif files, 1 .csv file'
@@ -118,7 +156,7 @@ def counted(files: Mapping[str, int]) -> str:
 
 
 def _packed(uri: str) -> InputError:
-    return InputError(f"{uri}: a compressed tar, of which no part can be read alone", "unpack it to .tar: gunzip FILE")
+    return InputError(f"{uri}: a compressed tar, which cannot be read by ranges", "unpack it to .tar: gunzip FILE")
 
 
 def _suffix(key: str) -> str:
@@ -134,7 +172,7 @@ def _suffix(key: str) -> str:
 
 
 class ObjectReader(ImageReader):
-    """Images that are objects of their own.
+    """Images that are separate objects.
 
     Args:
         store: Where they are.

@@ -27,7 +27,7 @@ from storage.objects.open import S3Store, open_parent, open_store
 from storage.objects.range_file import RangeFile
 
 MAX_GROUP_BYTES = 512 * 2**20
-"""A row group whose images unpack to more is refused; row groups of together as much are kept in memory."""
+"""The largest row group that is read, unpacked, and the memory for cached row groups."""
 
 _ROWS_BEYOND_DOUBT = 1_000_000
 _LEAST_ROW_BYTES = 16
@@ -38,7 +38,7 @@ _BROKEN = (pa.ArrowException, OSError, ValueError)
 
 
 def split_parquet_uri(uri: str) -> tuple[str, str] | None:
-    """The file or folder and the column, or None when the URI is not of Parquet files.
+    """The file or folder and the column, or None if the URI is not one of Parquet files.
 
     The column is empty when a ``.parquet`` file has none. ``folder#column`` is meant unless a folder has that name.
 
@@ -64,10 +64,10 @@ def list_parquet(uri: str) -> pa.Table:
     """The rows of ``file.parquet#column`` or ``folder#column``, file by file, as the table of a manifest.
 
     On S3 only the footers are read: a row's etag is that of its file with the column, its size the mean of its row
-    group. Local rows are read for their SHA-256, as any local image.
+    group. Local rows are read for their SHA-256, like any local image.
 
     Raises:
-        InputError: There is no such file or column, or it is not one of images.
+        InputError: There is no such file or column, or it does not contain images.
         StoreError: The store cannot be read.
     """
     place, _, column = uri.rpartition("#") if "#" in uri else (uri, "", "")
@@ -90,13 +90,13 @@ def _open(place: str) -> tuple[ObjectStore, Iterable[ObjectInfo]]:
 
 
 class _Footer(NamedTuple):
-    """What a Parquet file says of its image column.
+    """The footer of a Parquet file, as far as its image column is concerned.
 
     Args:
         info: The file as listed.
         metadata: Its ``pyarrow.parquet.FileMetaData``.
         leaf: Path of the column with the bytes.
-        sizes: Bytes of that column, a row group each, unpacked.
+        sizes: Unpacked bytes of that column, per row group.
         stops: Rows up to the end of each row group.
     """
 
@@ -122,12 +122,12 @@ def _read_footer(store: ObjectStore, info: ObjectInfo, column: str) -> _Footer:
     if max(sizes, default=0) > MAX_GROUP_BYTES:
         raise _too_large(uri, max(sizes))
     if stops and stops[-1] > max(_ROWS_BEYOND_DOUBT, info.size // _LEAST_ROW_BYTES):
-        raise InputError(f"{uri}: {stops[-1]:,} rows in {info.size:,} bytes", "these are no images: give another file")
+        raise InputError(f"{uri}: {stops[-1]:,} rows in {info.size:,} bytes", "these are not images: give another file")
     return _Footer(info, metadata, leaf, sizes, stops)
 
 
 def _leaf(uri: str, schema: pa.Schema, column: str) -> str:
-    """The path of the column with the bytes: the column itself, or the field ``bytes`` of it."""
+    """The path of the column with the bytes: the column itself, or its field ``bytes``."""
     leaves = {field.name: leaf for field in schema if (leaf := _bytes_path(field))}
     if column in leaves:
         return leaves[column]
@@ -162,7 +162,7 @@ def _rows(store: ObjectStore, info: ObjectInfo, column: str) -> Iterator[ImageRe
 
 
 def _read_group(store: ObjectStore, footer: _Footer, group: int) -> pa.ChunkedArray:
-    """The images of a row group, binary; unpacked bit by bit, so that one that lies of its size is noticed."""
+    """The images of a row group, binary; unpacked in small batches, so that a wrong declared size is noticed."""
     uri = store.child_uri(footer.info.key)
     chunks, size = [], 0
     try:
@@ -185,14 +185,14 @@ def _content(value: pa.Scalar) -> bytes:
 def _unreadable(uri: str, error: Exception) -> InputError:
     return InputError(
         f"{uri}: not a Parquet file that can be read ({' '.join(str(error).split())[:200]})",
-        "write it anew, for example with pyarrow, and check its upload",
+        "rewrite it, for example with pyarrow, and check its upload",
     )
 
 
 def _too_large(uri: str, size: int) -> InputError:
     return InputError(
         f"{uri}: a row group of {size / 2**20:,.0f} MiB of images, at most {MAX_GROUP_BYTES // 2**20} MiB can be read",
-        "write the file anew with row_group_size=100",
+        "rewrite the file with row_group_size=100",
     )
 
 

@@ -1,4 +1,4 @@
-"""What was loaded last, for threads that want the same things at about the same time."""
+"""A cache of loaded values for threads that need the same ones at about the same time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ V = TypeVar("V")
 
 
 class SharedCache(Generic[V]):
-    """The values used last; each is loaded once, even when several threads want it at the same time.
+    """The most recently used values; each is loaded once, even if several threads request it together.
 
     Args:
-        entries: Values to keep at most.
-        total: Their sizes add up to no more than this, unless there is only one.
+        entries: Maximum number of values.
+        total: Maximum sum of their sizes; a single value may exceed it.
     """
 
     def __init__(self, entries: int, total: int) -> None:
@@ -24,17 +24,17 @@ class SharedCache(Generic[V]):
         self._kept: OrderedDict[Hashable, tuple[int, Future[V]]] = OrderedDict()
 
     def get(self, key: Hashable, size: int, load: Callable[[], V]) -> V:
-        """The value of this key, loaded unless it is kept; what `load` raises, all that wait for it get."""
+        """The value of this key, loaded if absent; all waiting threads receive what `load` raises."""
         with self._lock:
-            size, found = self._kept.pop(key, (size, None))
-            future: Future[V] = found or Future()
+            size, cached = self._kept.pop(key, (size, None))
+            future: Future[V] = cached or Future()
             self._kept[key] = size, future
             while len(self._kept) > self._entries or (len(self._kept) > 1 and self._size() > self._total):
                 self._kept.popitem(last=False)
-        if found is None:
+        if cached is None:
             try:
                 future.set_result(load())
-            except Exception as error:  # not kept: the next one tries again
+            except Exception as error:  # not kept: the next caller tries again
                 future.set_exception(error)
                 with self._lock:
                     self._kept.pop(key, None)

@@ -1,7 +1,7 @@
 """Image sets in tar shards, as WebDataset writes them: ``.tar`` files, uncompressed, read by ranges.
 
-An image's key is that of its shard, a slash and its name within: ``train/shard-0001.tar/000123.jpg``. A shard that
-does not say clearly which images it holds is refused: nothing of it is guessed, and no image is left out in silence.
+An image's key is that of its shard, a slash and its name within: ``train/shard-0001.tar/000123.jpg``. An
+ambiguous shard is refused: nothing is guessed, and no image is left out silently.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from storage.objects.base import ObjectChangedError, ObjectInfo, ObjectStore, ch
 from storage.objects.range_file import RangeFile
 
 MAX_HEADER_BYTES = 16 * 2**10
-"""Longer headers (long names, extended attributes) of one member are refused."""
+"""The longest header of a member (long names, extended attributes)."""
 
 _BROKEN = (tarfile.TarError, ArithmeticError, RecursionError, ValueError)
-_END_BYTES = 64 * 2**10  # two empty blocks, and what fills the last record up
+_END_BYTES = 64 * 2**10  # two empty blocks, and the padding of the last record
 _THREADS = 8
 _SHARD = re.compile(r"(.*?\.tar)/", re.IGNORECASE | re.DOTALL)
 
@@ -39,7 +39,7 @@ def is_shard(key: str) -> bool:
 
 
 def is_packed_shard(key: str) -> bool:
-    """Whether a file of this name is a compressed tar, of which no range can be read.
+    """Whether a file of this name is a compressed tar, which cannot be read by ranges.
 
     >>> is_packed_shard("a/0001.tar.gz"), is_packed_shard("a/0001.tgz"), is_packed_shard("a/x.gz")
     (True, True, False)
@@ -50,15 +50,15 @@ def is_packed_shard(key: str) -> bool:
 def list_shards(store: ObjectStore, shards: Sequence[ObjectInfo]) -> pa.Table:
     """The images of tar shards, shard by shard, as the table of a manifest.
 
-    Only the members' headers are read; a local member is read as a whole for its SHA-256, as any local image.
+    Only the members' headers are read; a local member is read whole for its SHA-256, like any local image.
 
     Raises:
-        InputError: A shard is not a tar archive that can be trusted to the last member.
+        InputError: A shard is not a tar archive that is intact to the last member.
         StoreError: The store cannot be read.
     """
     for shard in shards:
         if _SHARD.match(shard.key):
-            raise InputError(f"{store.child_uri(shard.key)}: a shard in a folder called .tar", "rename the folder")
+            raise InputError(f"{store.child_uri(shard.key)}: a shard in a folder named *.tar", "rename the folder")
     with ThreadPoolExecutor(_THREADS) as pool:
         return pa.concat_tables(pool.map(lambda shard: _list_shard(store, shard), shards))
 
@@ -69,8 +69,8 @@ def _list_shard(store: ObjectStore, shard: ObjectInfo) -> pa.Table:
     for item in twice.filter(pc.greater(twice.field("counts"), 1)).to_pylist()[:1]:
         name = item["values"].removeprefix(f"{shard.key}/")
         raise InputError(
-            f"{store.child_uri(shard.key)}: {name!r} stands there {item['counts']} times",
-            "write the shard anew with each name once",
+            f"{store.child_uri(shard.key)}: {name!r} is listed {item['counts']} times",
+            "rewrite the shard with each name once",
         )
     return table
 
@@ -85,7 +85,7 @@ def _images(store: ObjectStore, shard: ObjectInfo) -> Iterator[ImageRef]:
 
 
 class _HeaderFile(RangeFile):
-    """A tar archive of which only headers are read: no more than `MAX_HEADER_BYTES` for a member."""
+    """A tar archive whose headers are read, at most `MAX_HEADER_BYTES` per member."""
 
     allowed = MAX_HEADER_BYTES
 
@@ -97,43 +97,43 @@ class _HeaderFile(RangeFile):
 
 
 def _members(store: ObjectStore, shard: ObjectInfo) -> Iterator[tarfile.TarInfo]:
-    """All members of an archive that is whole from its begin to its end mark."""
+    """All members of an archive that is intact from start to end marker."""
     file = _HeaderFile(store, shard, read_ahead=True)
     try:
         archive = tarfile.TarFile(fileobj=file, mode="r", encoding="utf-8", errors="surrogateescape")
         place = 0
         while (member := archive.next()) is not None:
             if not place < archive.offset <= shard.size or not _fits(member, archive.offset):
-                raise tarfile.ReadError(f"a member at byte {place:,} that does not end, is it cut off?")
+                raise tarfile.ReadError(f"a member at byte {place:,} that does not end: is it truncated?")
             place = archive.offset
-            archive.members.clear()  # type: ignore[attr-defined]  # it would keep them all
+            archive.members.clear()  # type: ignore[attr-defined]  # else it keeps them all
             file.allowed = MAX_HEADER_BYTES
             yield member
         _check_end(file, archive.offset, shard.size)
     except _BROKEN as error:
         raise InputError(
             f"{store.child_uri(shard.key)}: not a tar shard that can be read ({error})",
-            "write it anew, uncompressed, with tar or webdataset.ShardWriter, and check its upload",
+            "rewrite it, uncompressed, with tar or webdataset.ShardWriter, and check its upload",
         ) from error
 
 
 def _fits(member: tarfile.TarInfo, stop: int) -> bool:
-    """Whether a member's bytes lie before the next header: its size has several places to say something else."""
+    """Whether a member's bytes end before the next header: headers can state several sizes."""
     plain = member.isreg() and not member.issparse()
     return member.size >= 0 and (not plain or member.offset_data + member.size <= stop)
 
 
 def _check_end(file: _HeaderFile, end: int, size: int) -> None:
-    """See that an archive stops at its end mark: tarfile takes a broken header, or none, for the end as well."""
+    """Check that an archive stops at its end marker: tarfile also takes a broken or missing header for the end."""
     file.allowed = _END_BYTES
     file.seek(end)
     rest = file.read(min(size - end, _END_BYTES))
     if len(rest) < tarfile.BLOCKSIZE:
-        raise tarfile.ReadError("it has no end mark: is it cut off?")
+        raise tarfile.ReadError("it has no end marker: is it truncated?")
     if any(rest[: tarfile.BLOCKSIZE]):
         raise tarfile.ReadError(f"a broken header at byte {end:,}")
     if any(rest) or size - end > _END_BYTES:
-        raise tarfile.ReadError(f"more follows its end mark at byte {end:,}: was it put together with cat?")
+        raise tarfile.ReadError(f"more data follows its end marker at byte {end:,}: was it concatenated with cat?")
 
 
 def _check(uri: str, member: tarfile.TarInfo) -> None:
@@ -143,17 +143,15 @@ def _check(uri: str, member: tarfile.TarInfo) -> None:
         member.name.encode()
     except (InputError, UnicodeEncodeError) as error:
         raise InputError(
-            f"{uri}: a member is named {member.name!a}", "write the shard anew with relative names in UTF-8"
+            f"{uri}: a member is named {member.name!a}", "rewrite the shard with relative names in UTF-8"
         ) from error
     if not member.isreg() or member.issparse():
-        found = "sparse" if member.issparse() else "a link" if member.issym() or member.islnk() else "not a file"
-        raise InputError(
-            f"{uri}: {member.name!r} is {found}", "write the shard anew with tar --dereference, not sparse"
-        )
+        what = "sparse" if member.issparse() else "a link" if member.issym() or member.islnk() else "not a file"
+        raise InputError(f"{uri}: {member.name!r} is {what}", "rewrite the shard with tar --dereference, not sparse")
 
 
 class TarReader(ImageReader):
-    """Images of tar shards, one range of a shard each.
+    """Images of tar shards, read by ranges.
 
     Args:
         store: Where the shards are.
@@ -169,6 +167,7 @@ class TarReader(ImageReader):
         data = self._store.get_range(shard[1], image.offset, image.size, image.etag)
         if len(data) < image.size:
             raise ObjectChangedError(
-                f"{self._store.child_uri(image.key)}: its shard is shorter than it was listed", "list the set again"
+                f"{self._store.child_uri(image.key)}: its shard is shorter than when it was listed",
+                "list the set again",
             )
         return data

@@ -1,7 +1,7 @@
-"""What a store of objects is; `storage.objects.open` opens one.
+"""The interface of an object store; `storage.objects.open` opens one.
 
-An object has a key, its path under the store's root with ``/`` between the parts. `ObjectStore.put_if_absent`
-is the one primitive of agreement: markers, receipts and results are published through it.
+An object has a key: its path under the store's root, with ``/`` between the parts. `ObjectStore.put_if_absent` is the
+only primitive for coordination: markers, receipts and results are published through it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from storage.errors import InputError, StoreError
 
 
 class ObjectMissingError(StoreError):
-    """An object that was asked for by its key does not exist."""
+    """There is no object with the requested key."""
 
 
 class ObjectChangedError(StoreError):
-    """An object was written again since it was listed."""
+    """An object was rewritten after it was listed."""
 
 
 class ObjectInfo(NamedTuple):
@@ -28,7 +28,7 @@ class ObjectInfo(NamedTuple):
     Args:
         key: Path relative to the store's root.
         size: Bytes.
-        etag: Changes when the object is written again (S3: its ETag; local: size and modification time).
+        etag: Changes when the object is rewritten (S3: its ETag; local: size and modification time).
     """
 
     key: str
@@ -56,18 +56,18 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def info(self, key: str) -> ObjectInfo:
-        """One object as `list` gives it.
+        """One object as `list` returns it.
 
         Raises:
-            ObjectMissingError: There is none of that key.
+            ObjectMissingError: There is no such object.
         """
 
     @abstractmethod
     def modified(self, key: str) -> float:
-        """When an object was written last, in seconds since 1970.
+        """When an object was last written, in seconds since 1970.
 
         Raises:
-            ObjectMissingError: There is none of that key.
+            ObjectMissingError: There is no such object.
         """
 
     @abstractmethod
@@ -80,11 +80,11 @@ class ObjectStore(ABC):
 
         Args:
             key: The object.
-            etag: What `content_tag` said of it. S3 refuses an object with another one; a local file is read as it
-                is, since there the tag is the SHA-256 of the bytes returned.
+            etag: Its `content_tag`. S3 refuses an object with another ETag; a local file is read as it is, since
+                its tag is the SHA-256 of the returned bytes.
 
         Raises:
-            ObjectMissingError: There is none of that key.
+            ObjectMissingError: There is no such object.
             ObjectChangedError: It has another ETag now.
             StoreError: The store cannot be read.
         """
@@ -95,29 +95,29 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def put(self, key: str, data: bytes) -> None:
-        """Writes an object, whole or not at all; one that exists is replaced."""
+        """Writes an object atomically; an existing one is replaced."""
 
     @abstractmethod
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Writes an object unless it exists.
 
         Returns:
-            True when this call wrote it; of many callers exactly one gets True.
+            True if this call wrote it: exactly one of concurrent callers gets True.
         """
 
     @abstractmethod
     def exists(self, key: str) -> bool:
-        """Whether there is an object of this key."""
+        """Whether the object exists."""
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Removes an object; one that does not exist is no error."""
+        """Removes an object; a missing one is no error."""
 
     @abstractmethod
     def content_tag(self, info: ObjectInfo, start: int = 0, length: int | None = None) -> str:
         """A name for the content of an object, or of a range of it, that survives a copy.
 
-        Local it is the SHA-256 of the bytes, which are read for it; on S3 the ETag of the object.
+        For a local file it is the SHA-256 of its bytes, which are read; on S3 the ETag of the object.
         """
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 READY_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 4.0  # idle connections can hold its orderly end up for long; a kill loses no object
+STOP_TIMEOUT_S = 4.0  # idle connections can delay an orderly stop for long; a kill loses no object
 _STARTS = 3
 _LOG_LINES = 15
 _SERVERS = ("master", "volume", "filer", "s3", "admin")
@@ -48,15 +48,15 @@ _OPTIONS = (
 
 
 class EmbeddedS3:
-    """A real S3 server while its ``with`` block runs, with credentials of its own.
+    """A real S3 server with its own credentials, running for the length of a ``with`` block.
 
     Args:
-        data_dir: Where objects, credentials (``s3.json``, mode 0600) and the log stay; a later server on the
-            same folder has the same objects and credentials. None: a temporary folder, removed at the end.
+        data_dir: Folder of the objects, the credentials (``s3.json``, mode 0600) and the log; a later server on it
+            has the same objects and credentials. None: a temporary folder, removed at the end.
 
     Raises:
         InputError: SeaweedFS is not installed, or the folder belongs to a server that still runs.
-        StoreError: The server does not start; the end of its log is in the message.
+        StoreError: The server does not start; the message quotes the end of its log.
     """
 
     def __init__(self, data_dir: str | os.PathLike[str] | None = None) -> None:
@@ -111,7 +111,7 @@ class EmbeddedS3:
         try:
             self._start(binary, lock)
         finally:
-            os.close(lock)  # the child has inherited it: the folder is locked for as long as the child lives
+            os.close(lock)  # inherited by the child: the folder stays locked while the child lives
         return self
 
     def __exit__(
@@ -122,7 +122,7 @@ class EmbeddedS3:
             shutil.rmtree(self.data_dir, ignore_errors=True)
 
     def _start(self, binary: str, lock: int) -> None:
-        for _ in range(_STARTS):  # another process may take a port between the choice and the start
+        for _ in range(_STARTS):  # another process may take a chosen port before the server does
             self._ports = _choose_ports(self.data_dir / "ports.json")
             self._launch(binary, lock)
             try:
@@ -157,7 +157,7 @@ class EmbeddedS3:
         os.pwrite(lock, f"{self._process.pid}\n".encode(), 0)
 
     def _wait_until_ready(self) -> bool:
-        """True when the server answers our credentials, False when it died or took too long."""
+        """Whether the server accepts our credentials before it dies or the timeout ends."""
         client = self._client(Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=5))
         end = time.monotonic() + READY_TIMEOUT_S
         while time.monotonic() < end and self._process is not None and self._process.poll() is None:
@@ -190,7 +190,7 @@ class EmbeddedS3:
             self._process.kill()
             self._process.wait()
         self._process = None
-        for port in self._ports:  # SeaweedFS leaves its sockets behind, at a fixed place
+        for port in self._ports:  # SeaweedFS leaves its sockets behind
             for name in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
                 name.unlink(missing_ok=True)
             for name in Path("/tmp").glob(f"seaweedfs-*-{port + _GRPC_OFFSET}.sock"):
@@ -213,7 +213,7 @@ def _binary() -> str:
 
 
 def _credentials(path: Path) -> tuple[str, str]:
-    """The access and the secret key in the file, made with it when there is none."""
+    """The access key and the secret key in the file, which is created if missing."""
     if not path.exists():
         keys = {"accessKey": secrets.token_hex(10).upper(), "secretKey": secrets.token_urlsafe(30)}
         actions = ["Admin", "Read", "Write", "List", "Tagging"]
@@ -221,8 +221,8 @@ def _credentials(path: Path) -> tuple[str, str]:
         with open(path, "x", opener=_private) as file:
             json.dump({"identities": [identity]}, file)
     try:
-        found = json.loads(path.read_text())["identities"][0]["credentials"][0]
-        return found["accessKey"], found["secretKey"]
+        keys = json.loads(path.read_text())["identities"][0]["credentials"][0]
+        return keys["accessKey"], keys["secretKey"]
     except (ValueError, LookupError, TypeError) as error:
         raise InputError(f"{path}: no credentials of an embedded S3 server in it", "remove its folder") from error
 
@@ -232,7 +232,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def _lock(path: Path) -> int:
-    """A locked descriptor of the file; it holds the process id of the server."""
+    """A locked descriptor of the file, which contains the process id of the server."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -246,16 +246,16 @@ def _lock(path: Path) -> int:
 
 
 def _child_environment() -> dict[str, str]:
-    """Ours without what SeaweedFS would take as its own settings, and limits on its memory.
+    """Our environment without variables that SeaweedFS would read, and with limits on its memory.
 
-    Measured: it holds 110 MB; with a limit of 200 MiB its garbage collector never rested and took a tenth of a core.
+    Measured: it uses 110 MB; with a limit of 200 MiB its garbage collector ran all the time, at a tenth of a core.
     """
     ours = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "WEED_", "S3_"))}
     return ours | {"GOMEMLIMIT": "400MiB", "GOGC": "50"}
 
 
 def _choose_ports(remembered: Path) -> list[int]:
-    """Free ports for the servers: those of the last run, if they still are."""
+    """Free ports for the servers: those of the last run, if they are still free."""
     with suppress(FileNotFoundError, ValueError):
         ports: list[int] = json.loads(remembered.read_text())
         if len(ports) == len(_SERVERS) and all(is_free(int(port)) for port in ports):
@@ -268,12 +268,12 @@ def _choose_ports(remembered: Path) -> list[int]:
 
 
 def is_free(port: int) -> bool:
-    """Whether nothing listens on a port of loopback, nor on the port that SeaweedFS takes with it."""
-    for one in (port, port + _GRPC_OFFSET):
+    """Whether a port of loopback is free, and the gRPC port that SeaweedFS takes with it."""
+    for number in (port, port + _GRPC_OFFSET):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((HOST, one))
+                probe.bind((HOST, number))
             except OSError:
                 return False
     return True

@@ -19,8 +19,8 @@ _NOT_A_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 class LocalStore(ObjectStore):
     """A folder. Links to files and folders are followed, as ``find -L`` does.
 
-    A link to one of its own parent folders is not entered, and a dangling link is not an object. A key
-    cannot climb out of the root; a link placed inside the root by its owner may point anywhere.
+    A link to one of its own parent folders is not followed, and a dangling link is not an object. A key cannot
+    escape the root; a link that its owner placed inside the root may point anywhere.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -88,7 +88,7 @@ class LocalStore(ObjectStore):
 
     @contextmanager
     def _written(self, key: str, data: bytes) -> Iterator[Path]:
-        """A complete temporary file beside the key's place: what a reader sees is never half a file."""
+        """A complete temporary file beside the target, so that no reader sees half a file."""
         folder = self._path(key).parent
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f"{_TEMPORARY[0]}{uuid.uuid4().hex}{_TEMPORARY[1]}"
@@ -127,7 +127,7 @@ def _local_info(entry: os.DirEntry[str], base: str) -> ObjectInfo | None:
         stat = entry.stat()
     except UnicodeEncodeError as error:
         raise InputError(f"{base}{entry.name!a}: the file name is not UTF-8", "rename the file") from error
-    except FileNotFoundError:  # deleted while the folder was read
+    except FileNotFoundError:  # deleted during the scan
         return None
     return _stat_info(base + entry.name, stat)
 

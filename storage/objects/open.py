@@ -15,7 +15,7 @@ from storage.objects.s3 import S3Store
 from storage.objects.s3_client import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, connection, s3_errors
 
 LANCE_RETRIES = 7
-"""Of one request, with pauses that double from .1 s; Lance's own 3 are over in a second."""
+"""Retries of one request, with pauses that double from 0.1 s; Lance's default of 3 ends within a second."""
 
 __all__ = [
     "LocalStore",
@@ -76,7 +76,7 @@ def _s3_store(rest: str) -> S3Store:
 
 
 def _redacted(uri: str) -> str:
-    """The URI without what stands before an ``@``.
+    """The URI without user and password.
 
     >>> _redacted("gs://key:secret@bucket/x")
     'gs://bucket/x'
@@ -87,9 +87,9 @@ def _redacted(uri: str) -> str:
 
 
 def lance_storage_options(uri: str) -> dict[str, str] | None:
-    """What LanceDB needs to reach a store (None: a local one needs nothing).
+    """The storage options with which LanceDB reaches a store; None for a local one.
 
-    The values hold credentials: hand them to LanceDB only, never to a log or a table.
+    They contain credentials: pass them to LanceDB only, never to a log or a table.
 
     Raises:
         StoreError: No credentials are found.

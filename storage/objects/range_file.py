@@ -1,4 +1,4 @@
-"""An object of a store as a file that is read by ranges."""
+"""An object of a store as a seekable file."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ class RangeFile(io.RawIOBase):
 
     Args:
         store: Where the object is.
-        info: The object as listed; on S3, one that was written since is refused.
-        read_ahead: Fetch more than is asked for: `LEAST_WINDOW` bytes, and twice as many each time while one read
-            follows within `NEAR` bytes of the last, up to `LARGEST_WINDOW`, whose transfer takes about as long as
-            the answer to a GET.
+        info: The object as listed; on S3, an object that was rewritten since is refused.
+        read_ahead: Fetch at least `LEAST_WINDOW` bytes, doubled with each read within `NEAR` bytes of the last, up to
+            `LARGEST_WINDOW`, whose transfer takes about as long as the latency of a GET.
     """
 
     def __init__(self, store: ObjectStore, info: ObjectInfo, *, read_ahead: bool = False) -> None:
@@ -39,7 +38,7 @@ class RangeFile(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._info.size}[whence]
         if base + offset < 0:
-            raise ValueError(f"byte {base + offset} is before the file's begin")
+            raise ValueError(f"byte {base + offset} is before the start of the file")
         self._position = base + offset
         return self._position
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 SLOWEST_BYTES_PER_S = 4 * 2**10
-"""A transfer that is slower, after `READ_TIMEOUT_S`, is given up and tried again."""
+"""A slower transfer is retried after `READ_TIMEOUT_S`."""
 
 _PIECE_BYTES = 16 * 2**10
 _BROKEN = (ConnectionClosedError, FlexibleChecksumError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
@@ -47,7 +47,7 @@ class S3Store(ObjectStore):
         super().__init__(f"s3://{bucket}/{self.prefix}".rstrip("/"))
 
     @property
-    def _client(self) -> S3Client:  # not kept: a store travels to other processes
+    def _client(self) -> S3Client:  # not an attribute: stores are pickled
         return s3_client()
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -90,7 +90,7 @@ class S3Store(ObjectStore):
             try:
                 return self._read(key, etag, f"bytes={start}-{start + length - 1}")
             except ClientError as error:
-                if _status(error) != 416:  # it starts behind the object's end
+                if _status(error) != 416:  # it starts beyond the object's end
                     raise
                 return b""
 
@@ -101,7 +101,7 @@ class S3Store(ObjectStore):
         reraise=True,
     )
     def _read(self, key: str, etag: str | None = None, span: str | None = None) -> bytes:
-        """The bytes of an object or of a range; asked for again when they break off on their way."""
+        """The bytes of an object or of a range; a broken transfer is retried."""
         return _bytes_of(self._get(key, etag, span))
 
     def _get(self, key: str, etag: str | None = None, span: str | None = None) -> GetObjectOutputTypeDef:
@@ -121,7 +121,7 @@ class S3Store(ObjectStore):
             except ClientError as error:
                 if _status(error) != 412:
                     raise
-                # A retry after a lost answer meets the object of its own first attempt.
+                # A retry after a lost response meets the object of its own first attempt.
                 head = self._client.head_object(Bucket=self.bucket, Key=self._key(key))
                 return head["Metadata"].get("writer") == writer
         return True
@@ -133,13 +133,13 @@ class S3Store(ObjectStore):
         reraise=True,
     )
     def _put_new(self, key: str, data: bytes, writer: str) -> None:
-        """Put with ``If-None-Match: *``; 409 says that another writer is at it now."""
+        """Put with ``If-None-Match: *``; 409 means that another writer is active."""
         self._client.put_object(
             Bucket=self.bucket, Key=self._key(key), Body=data, IfNoneMatch="*", Metadata={"writer": writer}
         )
 
     def exists(self, key: str) -> bool:
-        # Not HEAD: its answer has no body, and so cannot tell a missing bucket or a wrong secret apart.
+        # Not HEAD: its response has no body and cannot distinguish a missing bucket from a wrong secret.
         with s3_errors(self.child_uri(key)):
             try:
                 self._get(key, span="bytes=0-0")
@@ -166,10 +166,10 @@ class S3Store(ObjectStore):
 
 
 def _bytes_of(answer: GetObjectOutputTypeDef) -> bytes:
-    """All bytes of an answer, which may take `READ_TIMEOUT_S` and a second for every `SLOWEST_BYTES_PER_S`.
+    """All bytes of a response, within `READ_TIMEOUT_S` plus a second per `SLOWEST_BYTES_PER_S`.
 
     Raises:
-        BodyBrokenError: They broke off, or came too slowly.
+        BodyBrokenError: The transfer broke off or was too slow.
     """
     end = time.monotonic() + READ_TIMEOUT_S + answer["ContentLength"] / SLOWEST_BYTES_PER_S
     pieces = []

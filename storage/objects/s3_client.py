@@ -1,7 +1,6 @@
-"""The process's S3 client, and what its errors mean to a user.
+"""The process's S3 client, and its errors as `StoreError` with a remedy.
 
-Settings come from the usual AWS chain: environment, profile, ``AWS_ENDPOINT_URL``. No message made here
-holds a credential.
+Settings come from the usual AWS chain: environment, profile, ``AWS_ENDPOINT_URL``. No message contains a credential.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ _SETTINGS_FILES = {"AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials", "AWS_CON
 
 
 class BodyBrokenError(aws.BotoCoreError):
-    """An object's bytes broke off on their way, or came too slowly; botocore repeats requests, not transfers."""
+    """A transfer broke off or was too slow; botocore retries requests, not transfers."""
 
     fmt = "the transfer broke off"
 
@@ -94,9 +93,9 @@ _lock = threading.Lock()
 
 
 def connection() -> Connection:
-    """The connection of this process under the present AWS settings, made once and shared by threads.
+    """The connection of this process under the current AWS settings, shared by threads.
 
-    It is made anew when the credentials or config file was written again: botocore reads them once.
+    It is renewed when the credentials or config file changes, since botocore reads them only once.
 
     Raises:
         StoreError: The AWS settings are contradictory.
@@ -112,12 +111,12 @@ def connection() -> Connection:
 
 
 def _stamp(path: str) -> tuple[int, ...] | None:
-    """What changes when a file is written again; None when there is none."""
+    """A stamp that changes when a file is rewritten; None when there is no file."""
     try:
-        found = os.stat(os.path.expanduser(path))
+        stat = os.stat(os.path.expanduser(path))
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 def _config(**more: object) -> Config:
@@ -155,7 +154,7 @@ def s3_client() -> S3Client:
 
 @contextmanager
 def s3_errors(where: str) -> Iterator[None]:
-    """Turns the errors of botocore in its body into `StoreError`.
+    """Turns errors of botocore into `StoreError`.
 
     Args:
         where: The object, prefix or bucket in use, for the message.
@@ -183,8 +182,8 @@ def _client_error(where: str, error: aws.ClientError) -> StoreError:
         return ObjectMissingError(f"{where}: no such object", "was it deleted or renamed since it was listed?")
     if code == "PreconditionFailed":
         return ObjectChangedError(f"{where}: written again since it was listed", "list the image set again")
-    found, remedy = _CLIENT_ERRORS.get(code, (f"S3 answered {code} to {error.operation_name}", _OTHER))
-    return (StoreUnavailableError if code in _PASSING else StoreError)(f"{where}: {found}", remedy)
+    reason, remedy = _CLIENT_ERRORS.get(code, (f"S3 answered {code} to {error.operation_name}", _OTHER))
+    return (StoreUnavailableError if code in _PASSING else StoreError)(f"{where}: {reason}", remedy)
 
 
 def _network_error(where: str, error: aws.BotoCoreError) -> StoreError:

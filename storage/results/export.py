@@ -1,4 +1,4 @@
-"""The views of a store as a ``.duckdb`` file, for tools that open such files: DBeaver, Tableau, Metabase, notebooks."""
+"""The views of a store as a ``.duckdb`` file for DBeaver, Tableau, Metabase and notebooks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import NamedTuple
 import duckdb
 
 from storage.errors import InputError
+from storage.layout import results_folder
 from storage.objects.open import LocalStore, ObjectStore, open_store
 from storage.results.files import ResultFiles, ResultTable
 from storage.results.tables import SCHEMAS, result_keys
 from storage.results.views import VIEWS, empty_table, literal, no_glob, read_parquet
 
 _STORAGE_VERSION = "v1.0.0"
-"""Of the file: what it holds needs DuckDB 1.4, older formats of the file itself are read by all."""
+"""Format of the file, which every DuckDB reads; its views need DuckDB 1.4."""
 
 
 class ExportedViews(NamedTuple):
@@ -24,8 +25,8 @@ class ExportedViews(NamedTuple):
 
     Attributes:
         path: The file.
-        live: Whether it reads the store's files (a folder), or holds a copy of their rows (S3).
-        empty: Tables that had no file, and show none until they are exported again.
+        live: Whether its views read the store's files (a folder); else it contains a copy of their rows (S3).
+        empty: Tables without a file; they stay empty until the next export.
     """
 
     path: Path
@@ -36,12 +37,12 @@ class ExportedViews(NamedTuple):
 def export_views(store_uri: str, path: Path) -> ExportedViews:
     """Write every table and view of a store to a DuckDB file.
 
-    Of a folder they read its Parquet files by their absolute paths, so that audits to come are seen. DuckDB reads S3
-    only with an extension that it would have to download: of S3 the rows are copied.
+    For a folder the views read its Parquet files by absolute paths, so that later audits appear. For S3 the rows are
+    copied, since DuckDB would have to download an extension.
 
     Args:
         store_uri: The store of the audits.
-        path: A file that does not exist.
+        path: A new file.
 
     Raises:
         InputError: The file exists, or cannot be written.
@@ -69,12 +70,12 @@ def export_views(store_uri: str, path: Path) -> ExportedViews:
 
 
 def _write(connection: duckdb.DuckDBPyConnection, store: ObjectStore, files: ResultFiles, table: str) -> bool:
-    """One table; whether it has a file."""
+    """Write one table; returns whether it has a file."""
     if not result_keys(store, table):
         connection.execute(f"CREATE VIEW {table} AS {empty_table(table)}")
         return False
     if isinstance(store, LocalStore):
-        paths = literal(f"{no_glob(str(store.root))}/results/{table}/*.parquet")
+        paths = literal(f"{no_glob(str(store.root))}/{results_folder(table)}*.parquet")
         connection.execute(f"CREATE VIEW {table} AS SELECT * FROM {read_parquet(table, paths)}")
         return True
     connection.register("rows_of_s3", ResultTable(files, table))

@@ -1,8 +1,8 @@
-"""The result files of a store as tables that DuckDB reads through Arrow: only the files that a question needs.
+"""The result files of a store as tables that DuckDB reads through Arrow, opening only the files that a query needs.
 
-A file is listed when its table is first asked for, and opened when its rows are. Files are named after audits (or
-attributions), so that a filter on that name opens no other file. Those of a folder are read by a DuckDB of our own,
-apart from the one that runs a user's statements; those of S3 by Arrow, since DuckDB would need an extension for it.
+Files are listed when their table is first read, and opened when their rows are. They are named after audits (or
+attributions), so that a filter on that name opens no other file. Local files are read by a DuckDB of our own, separate
+from the one that runs a user's statements; files on S3 by Arrow, since DuckDB would need an extension.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from storage.errors import InputError, LayerprintError, StoreError
+from storage.layout import results_folder
 from storage.objects.open import LocalStore, ObjectInfo, arrow_filesystem, open_store
 from storage.results.tables import SCHEMAS
 from storage.results.views import VIEWS, no_glob, read_parquet
 
 READ_WHOLE = 64 * 1024
-"""Bytes up to which a file of S3 is fetched whole: Arrow reads as much to find a file's footer."""
+"""Largest file on S3 that is fetched whole: Arrow reads as much to find a footer."""
 FETCHES = 32
-"""Files of S3 that are fetched at a time."""
+"""Files on S3 that are fetched concurrently."""
 MOST_BYTES = 4 * 1024**3
-"""The most that one read of a table may take, in Arrow's memory."""
+"""Largest read of a table, in Arrow's memory."""
 
 _NAMED_AFTER = {
     table: schema.names[0] for table, schema in SCHEMAS.items() if schema.names[0] in ("audit_id", "attribution_id")
@@ -44,7 +45,7 @@ class ResultFiles:
         store_uri: The store of the audits.
 
     Attributes:
-        error: Why the last read failed; DuckDB hands on only its text.
+        error: Why the last read failed; DuckDB passes on only its text.
 
     Raises:
         InputError: The place cannot be opened.
@@ -60,7 +61,7 @@ class ResultFiles:
         self.error: LayerprintError | None = None
 
     def list_again(self) -> None:
-        """Files that were written since are seen from now on; what was fetched is kept, for files never change."""
+        """Forget the listings, so that new files are seen; fetched files are kept, since they never change."""
         with self._lock:
             self._listed.clear()
             self._latest = None
@@ -68,7 +69,7 @@ class ResultFiles:
             self.error = None
 
     def stop(self) -> None:
-        """End a read that goes on in another thread."""
+        """Stop a read that runs in another thread."""
         self._stopping.set()
 
     def read(
@@ -78,31 +79,31 @@ class ResultFiles:
 
         Args:
             table: A name in `SCHEMAS`.
-            columns: Their names; None: all.
-            where: Which rows; None: all.
-            latest: Only of the latest audits (see `storage.results.views.VIEWS`).
+            columns: Their names; None = all.
+            where: A filter; None = all rows.
+            latest: Only rows of the latest audits (see `storage.results.views.VIEWS`).
 
         Raises:
-            InputError: They are more than `MOST_BYTES`.
+            InputError: They exceed `MOST_BYTES`.
             StoreError: The store or a file cannot be read.
         """
         columns = list(SCHEMAS[table].names if columns is None else columns)
         try:
             listing = self._list(table)
             fragments = listing.files.get_fragments(where)
-            wanted = [one for one in fragments if not latest or _name(one.path) in self._latest_ids()]
-            if not wanted:
+            chosen = [file for file in fragments if not latest or _name(file.path) in self._latest_ids()]
+            if not chosen:
                 return SCHEMAS[table].empty_table().select(columns)
             if isinstance(self._store, LocalStore):
-                return self._read_folder(table, wanted, columns, where)
-            return self._read_s3(table, listing, wanted, columns, where)
+                return self._read_folder(table, chosen, columns, where)
+            return self._read_s3(table, listing, chosen, columns, where)
         except LayerprintError as error:
             self.error = error
             raise
         except (pa.ArrowException, OSError, duckdb.Error) as error:
             self.error = StoreError(
-                f"{self._store.child_uri(f'results/{table}')}: {error}",
-                "check that the store can be read; move a file that is no result of layerprint out of it",
+                f"{self._store.child_uri(results_folder(table).removesuffix('/'))}: {error}",
+                "check that the store can be read; move foreign files out of it",
             )
             raise self.error from error
 
@@ -110,8 +111,8 @@ class ResultFiles:
         with self._lock:
             if table not in self._listed:
                 filesystem, root = arrow_filesystem(self._store.uri)
-                found = sorted(self._store.list(f"results/{table}/"))
-                infos = {f"{root}/{info.key}": info for info in found if info.key.endswith(".parquet")}
+                listed = sorted(self._store.list(results_folder(table)))
+                infos = {f"{root}/{info.key}": info for info in listed if info.key.endswith(".parquet")}
                 fragments = [
                     _PARQUET.make_fragment(path, filesystem, _guarantee(table, path), file_size=info.size)
                     for path, info in infos.items()
@@ -126,14 +127,14 @@ class ResultFiles:
                 audits = self.read("audits", columns, latest=False)
                 with duckdb.connect(":memory:") as own:
                     own.register("audits", audits)
-                    found = own.execute(f"SELECT audit_id FROM ({VIEWS['latest_audits']})").fetchall()
-                self._latest = {row[0] for row in found}
+                    rows = own.execute(f"SELECT audit_id FROM ({VIEWS['latest_audits']})").fetchall()
+                self._latest = {row[0] for row in rows}
             return self._latest
 
     def _read_folder(
         self, table: str, fragments: list[Any], columns: list[str], where: pc.Expression | None
     ) -> pa.Table:
-        # Arrow does not say which columns an expression reads; its text does, and one too many does no harm.
+        # Arrow does not expose the columns of an expression; its text does, and a column too many is harmless.
         read = [name for name in SCHEMAS[table].names if name in columns or re.search(rf"\b{name}\b", str(where))]
         names = ", ".join(f'"{name}"' for name in read)
         paths = [no_glob(fragment.path) for fragment in fragments]
@@ -147,7 +148,7 @@ class ResultFiles:
         self, table: str, listing: _Listing, fragments: list[Any], columns: list[str], where: pc.Expression | None
     ) -> pa.Table:
         with ThreadPoolExecutor(FETCHES) as pool:
-            near = list(pool.map(lambda one: self._whole(one, listing.infos[one.path]), fragments))
+            near = list(pool.map(lambda file: self._whole(file, listing.infos[file.path]), fragments))
         files = _dataset(table, near, listing.files.filesystem)
         scanner = files.scanner(columns=columns, filter=where, fragment_readahead=FETCHES)
         return self._collected(scanner.to_reader())
@@ -162,16 +163,16 @@ class ResultFiles:
                 if size > MOST_BYTES:
                     raise InputError(
                         f"SQL: this reads more than {MOST_BYTES / 1024**3:g} GiB of results",
-                        "name the columns that are needed, or ask for fewer audits",
+                        "name only the columns you need, or select fewer audits",
                     )
         return pa.Table.from_batches(batches, reader.schema)
 
     def _demand_going_on(self) -> None:
         if self._stopping.is_set():
-            raise InputError("SQL: stopped", "ask again")
+            raise InputError("SQL: stopped", "run it again")
 
     def _whole(self, fragment: Any, info: ObjectInfo) -> Any:
-        """A fragment with the bytes of its file, if they are few."""
+        """A fragment with the bytes of its file, if it is small."""
         if info.size > READ_WHOLE:
             return fragment
         if info not in self._fetched:
@@ -186,7 +187,7 @@ class _Listing(NamedTuple):
 
 
 class ResultTable(ds.Dataset):  # type: ignore[misc]  # Arrow has no types
-    """A results table as a dataset of Arrow, which DuckDB asks for a scanner of the columns and rows it wants.
+    """A results table as an Arrow dataset, from which DuckDB requests a scanner of columns and rows.
 
     Args:
         files: The store's files.
@@ -205,7 +206,7 @@ class ResultTable(ds.Dataset):  # type: ignore[misc]  # Arrow has no types
         return SCHEMAS[self._table]
 
     def scanner(self, columns: list[str] | None = None, filter: pc.Expression | None = None, **_: Any) -> pa.Table:  # noqa: A002
-        """The rows, which like a scanner have ``to_reader``; the names of the arguments are Arrow's."""
+        """The rows, which like a scanner have ``to_reader``; the argument names are Arrow's."""
         return self._files.read(self._table, columns, filter, latest=self._latest)
 
 
@@ -218,5 +219,5 @@ def _name(path: str) -> str:
 
 
 def _guarantee(table: str, path: str) -> pc.Expression | None:
-    """What holds for every row of a file by its name."""
+    """An expression that holds for every row of a file, by its name."""
     return ds.field(_NAMED_AFTER[table]) == _name(path) if table in _NAMED_AFTER else None

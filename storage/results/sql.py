@@ -1,7 +1,7 @@
-"""SQL over the Parquet results of a store: DuckDB reads, and can do nothing else.
+"""Read-only SQL over the Parquet results of a store.
 
-A user's statement runs in a database that holds nothing but Arrow tables (`storage.results.files`): external access is
-off and the configuration is locked before the first statement is seen.
+A user's statement runs in a DuckDB database of Arrow tables (`storage.results.files`) only: external access is off and
+the configuration is locked before the first statement.
 """
 
 from __future__ import annotations
@@ -38,15 +38,14 @@ _READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 def connect(store_uri: str, *, memory_limit: str = MEMORY_LIMIT) -> duckdb.DuckDBPyConnection:
     """A locked in-memory database with every results table and the views of `storage.results.views.VIEWS`.
 
-    It opens at once: files are listed when a view is first read, and seen as they were then for as long as the
-    connection lives.
+    It opens at once: files are listed when a view is first read, and stay as listed for the life of the connection.
 
     Args:
         store_uri: The store of the audits.
-        memory_limit: Of DuckDB, such as ``4GB`` or a share of the machine's memory; nothing is spilled to disk.
+        memory_limit: DuckDB's, such as ``4GB`` or a percentage of the machine's memory; nothing spills to disk.
 
     Raises:
-        InputError: The store is no place that can be opened, or the limit is none.
+        InputError: The store cannot be opened, or the limit is invalid.
     """
     return _connect(ResultFiles(store_uri), memory_limit)
 
@@ -60,7 +59,7 @@ def _connect(files: ResultFiles, memory_limit: str) -> duckdb.DuckDBPyConnection
         connection.register(table, ResultTable(files, table))
     for view, query in VIEWS.items():
         table = view.removeprefix("latest_")
-        if table in BY_AUDIT:  # the same rows as the query's, without opening the files of earlier audits
+        if table in BY_AUDIT:  # as the query, without opening files of earlier audits
             connection.register(view, ResultTable(files, table, latest=True))
         else:
             connection.execute(f"CREATE TEMP VIEW {view} AS {query}")
@@ -70,11 +69,11 @@ def _connect(files: ResultFiles, memory_limit: str) -> duckdb.DuckDBPyConnection
 
 
 class SqlSession:
-    """Statements over one store, each of which sees the results as they are when it begins.
+    """Statements over one store; each sees the results at its start.
 
     Args:
         store_uri: The store of the audits.
-        seconds: After which a statement is stopped.
+        seconds: Time limit of a statement.
         memory_limit: See `connect`.
 
     Raises:
@@ -97,11 +96,10 @@ class SqlSession:
     def run(self, statement: str) -> pa.Table:
         """Runs one reading statement (SELECT, FROM, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN).
 
-        An interrupt (Ctrl-C) stops it and is raised; the session goes on.
+        An interrupt (Ctrl-C) stops it and is raised; the session stays usable.
 
         Raises:
-            InputError: It is not exactly one statement, does not only read, DuckDB refuses it, it takes too long or
-                its result is too large.
+            InputError: It is not exactly one reading statement, DuckDB refuses it, or it exceeds a limit.
             StoreError: The store cannot be read.
         """
         self._files.list_again()
@@ -117,22 +115,22 @@ class SqlSession:
 
     def columns(self) -> dict[str, list[tuple[str, str]]]:
         """The columns of every view with their types, by the name of the view."""
-        found = self._connection.execute(
+        columns = self._connection.execute(
             "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal "
             "ORDER BY table_name, column_index"
         )
         views: dict[str, list[tuple[str, str]]] = {}
-        for view, column, kind in found.fetchall():
+        for view, column, kind in columns.fetchall():
             views.setdefault(view, []).append((column, kind))
         return views
 
     def keywords(self) -> list[str]:
-        """The words of DuckDB's SQL."""
-        found = self._connection.execute("SELECT upper(keyword_name) FROM duckdb_keywords() ORDER BY 1")
-        return [row[0] for row in found.fetchall()]
+        """The keywords of DuckDB's SQL."""
+        words = self._connection.execute("SELECT upper(keyword_name) FROM duckdb_keywords() ORDER BY 1")
+        return [row[0] for row in words.fetchall()]
 
     def _result(self, statement: str) -> pa.Table:
-        """In a thread of its own, so that this one can wait for time-out and interrupt."""
+        """Runs it in another thread, so that this one can wait for timeout and interrupt."""
         with ThreadPoolExecutor(1, "layerprint-sql") as pool:
             running = pool.submit(_fetch, self._connection, statement)
             try:
@@ -140,20 +138,20 @@ class SqlSession:
             except TimeoutError as error:
                 self._stop(running)
                 raise InputError(
-                    f"SQL: stopped after {self._seconds:g} s", "ask for less, or raise the time-out"
+                    f"SQL: stopped after {self._seconds:g} s", "ask for less, or raise the timeout"
                 ) from error
             except KeyboardInterrupt:
                 self._stop(running)
                 raise
 
     def _stop(self, running: Future[pa.Table]) -> None:
-        while not running.done():  # an interrupt before DuckDB begins is lost
+        while not running.done():  # an interrupt before DuckDB starts is lost
             self._files.stop()
             self._connection.interrupt()
             wait([running], timeout=0.05)
 
     def _remedy(self, statement: str) -> str:
-        """The columns of the views that the statement names, else the names of all views."""
+        """The columns of the views in the statement, or the names of all views."""
         views = self.columns()
         named = [view for view in views if re.search(rf"\b{view}\b", statement, re.IGNORECASE)]
         if not named:
@@ -181,5 +179,5 @@ def _fetch(connection: duckdb.DuckDBPyConnection, statement: str) -> pa.Table:
 def _demand_reading(statement: str) -> None:
     kinds = [parsed.type for parsed in duckdb.extract_statements(statement)]
     if len(kinds) != 1 or kinds[0] not in _READING:
-        found = ", ".join(kind.name for kind in kinds) or "nothing"
-        raise InputError(f"SQL: found {found}", "give exactly one SELECT, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN")
+        given = ", ".join(kind.name for kind in kinds) or "nothing"
+        raise InputError(f"SQL: found {given}", "give exactly one SELECT, DESCRIBE, SHOW, SUMMARIZE or EXPLAIN")

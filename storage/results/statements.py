@@ -1,4 +1,4 @@
-"""Cutting text into statements, with the lexer of DuckDB."""
+"""Splits text into statements with the lexer of DuckDB."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import duckdb
 
 
 class Statements(NamedTuple):
-    """Statements of a text.
+    """The statements of a text.
 
     Attributes:
         complete: Those that end with ``;``, without it.
-        rest: What follows the last of them, or "" where that is blank or a comment.
+        rest: The text after the last of them, or "" if it is blank or a comment.
     """
 
     complete: list[str]
@@ -20,7 +20,7 @@ class Statements(NamedTuple):
 
 
 def split_statements(text: str) -> Statements:
-    """Cut a text after every ``;`` that stands in no string, name or comment; what is empty is left out.
+    """Split a text after every ``;`` outside strings, names and comments; empty statements are left out.
 
     >>> split_statements("SELECT ';'; -- not; here")
     Statements(complete=["SELECT ';'"], rest='')

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from storage import layout
 from storage.errors import InputError, StoreError
 from storage.objects.base import ObjectMissingError, ObjectStore
 
@@ -151,7 +152,7 @@ def result_key(table: str, audit_id: str) -> str:
         raise InputError(f"no results table {table!r}", f"the tables are {', '.join(SCHEMAS)}")
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", audit_id):
         raise InputError(f"{audit_id!r} is not the name of an audit", "use letters, digits, '.', '_' and '-'")
-    return f"results/{table}/{audit_id}.parquet"
+    return layout.result_key(table, audit_id)
 
 
 def write_result(store: ObjectStore, table: str, audit_id: str, rows: Sequence[Mapping[str, object]] | pa.Table) -> str:
@@ -189,8 +190,7 @@ def read_result(store: ObjectStore, table: str, audit_id: str | None = None) -> 
 
 def result_keys(store: ObjectStore, table: str) -> list[str]:
     """The keys of all files of a table, sorted."""
-    prefix = result_key(table, "x").removesuffix("x.parquet")
-    return sorted(info.key for info in store.list(prefix) if info.key.endswith(".parquet"))
+    return sorted(info.key for info in store.list(layout.results_folder(table)) if info.key.endswith(".parquet"))
 
 
 def _read(store: ObjectStore, table: str, key: str) -> pa.Table | None:

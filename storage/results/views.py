@@ -18,7 +18,7 @@ QUALIFY row_number() OVER (
     PARTITION BY release, version, coalesce(run, '1') ORDER BY created_at DESC, audit_id DESC) = 1
 """
 
-# A profile of schema 1 has no name and takes part in no comparison.
+# A profile of schema 1 has no name and is in no comparison.
 _LATEST_PROFILES = """
 SELECT profiles.* FROM profiles SEMI JOIN (
     SELECT profile_id FROM (SELECT DISTINCT profile_id, release, version, run, created_at FROM profiles
@@ -52,11 +52,11 @@ VIEWS: Mapping[str, str] = {
     "latest_attributions": _LATEST_ATTRIBUTIONS,
     "releases": _RELEASES,
 }
-"""The views over the tables, each after those that it reads.
+"""The views over the tables; each comes after those that it reads.
 
 ``latest_audits`` is the latest audit of every release, version and run, and ``latest_scores`` to ``latest_rejects``
 its rows; ``latest_profiles`` the latest profile of every release, version and run, audited or enrolled;
-``latest_attributions`` the latest answer for every image set and perturbation; ``releases`` one line an audit of
+``latest_attributions`` the latest answer for every image set and perturbation; ``releases`` one row per audit of
 ``latest_audits`` with Â of the first and the last informative layer.
 """
 
@@ -72,9 +72,9 @@ _SQL_TYPES = {
 
 
 def read_parquet(table: str, paths: str) -> str:
-    """The call of DuckDB's ``read_parquet`` that reads files of a table, of this or an older schema.
+    """The call of DuckDB's ``read_parquet`` for files of a table, of this or an older schema.
 
-    A column that a file lacks is null, one of another type is cast, and one that the schema lacks is left out.
+    Columns that a file lacks are null, columns of another type are cast, and unknown columns are left out.
 
     Args:
         table: A name in `SCHEMAS`.
@@ -97,12 +97,12 @@ def empty_table(table: str) -> str:
 
 
 def no_glob(path: str) -> str:
-    """A path as DuckDB's file patterns match it alone.
+    """A path as a DuckDB file pattern that matches only itself.
 
     >>> no_glob("/data/[new]*/scores")
     '/data/[[]new][*]/scores'
     """
-    return re.sub(r"[*?\[]", lambda found: f"[{found[0]}]", path)
+    return re.sub(r"[*?\[]", lambda match: f"[{match[0]}]", path)
 
 
 def literal(text: str) -> str:

@@ -1,7 +1,7 @@
-"""What the errors of Lance mean to a user.
+"""Errors of Lance as `StoreError` with a remedy.
 
-Lance's own words seldom say why a request failed: a refused HEAD has no body, and 503 and an expired token look alike.
-So when Lance fails on S3, the store is asked once more through our own client, whose errors are known.
+Lance seldom says why a request failed: a refused HEAD has no body, and 503 and an expired token look alike. So after an
+S3 failure in Lance, the store is queried once through our own client, whose errors are known.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from lance.commit import CommitConflictError
 
 from storage.errors import StoreError, StoreUnavailableError
+from storage.layout import marker_key, partition_of_index, receipts_prefix, table_folder
 from storage.objects.base import ObjectStore
 
 _DAMAGED = re.compile(
@@ -29,7 +30,7 @@ _NO_SUCH_FILE = "2"
 
 @contextmanager
 def lance_errors(store: ObjectStore, table: str) -> Iterator[None]:
-    """Turns what Lance raises of storage within its body into `StoreError`; anything else passes as it is.
+    """Turns storage errors of Lance into `StoreError`; other errors pass unchanged.
 
     Args:
         store: The audit's store, whose ``vectors/`` holds the table.
@@ -44,21 +45,21 @@ def lance_errors(store: ObjectStore, table: str) -> Iterator[None]:
     except CommitConflictError:
         raise
     except (OSError, ValueError, RuntimeError) as error:  # pyarrow's errors are ValueErrors, LanceDB's RuntimeErrors
-        found = _meaning(store, table, " ".join(str(error).split()))
-        if found is None:
+        meaning = _meaning(store, table, " ".join(str(error).split()))
+        if meaning is None:
             raise
-        raise found from error
+        raise meaning from error
 
 
 def _meaning(store: ObjectStore, table: str, text: str) -> StoreError | None:
-    where = store.child_uri(f"vectors/{table}.lance")
+    where = store.child_uri(table_folder(table))
     system = _SYSTEM.search(text)
     if system and system["number"] != _NO_SUCH_FILE:
         reason = system["words"].rpartition(")")[2].strip()
         return StoreError(f"{where}: {reason}", "check the path, its permissions and the free space there")
     if _PASSING.search(text) or "privileges" in text or "Status {" in text or "ListRequest" in text:
         try:
-            store.exists(f"tables/{table}.json")
+            store.exists(marker_key(table))
         except StoreError as error:
             return error
         return StoreUnavailableError(f"{where}: S3 failed for a while ({text[:200]})", "run the command again")
@@ -68,13 +69,13 @@ def _meaning(store: ObjectStore, table: str, text: str) -> StoreError | None:
 
 
 def repair(store: ObjectStore, table: str) -> str:
-    """What to delete so that the next run makes a table anew.
+    """What to delete so that the next run rebuilds a table.
 
     Args:
         store: The audit's store.
         table: ``images-<digest>`` (embeddings) or ``train-<partition>-layer_<k>-<attempt>`` (an index).
     """
-    index = re.match(r"train-([0-9a-f]+)-(layer_\d+)", table)
-    made_of = [f"partitions/{index[1]}/{index[2]}.npz"] if index else [f"tables/{table}.json", f"receipts/{table}"]
+    partition = partition_of_index(table)
+    made_of = [partition] if partition else [marker_key(table), receipts_prefix(table)]
     names = " and ".join(store.child_uri(key) for key in made_of)
-    return f"delete {names}, then run the command again: only this table is made anew"
+    return f"delete {names}, then run the command again: only this table is rebuilt"

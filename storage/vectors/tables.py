@@ -1,12 +1,12 @@
 """Vector tables in LanceDB: one table per image set × encoder, one vector column per layer.
 
-Workers write fragments and leave a receipt under a deterministic name; the driver commits all receipts of a
-table at once. Three things make the commit safe:
+Workers write fragments and put a receipt under a deterministic name; the driver commits all receipts of a table at
+once. Three rules make the commit safe:
 
-* a receipt is put if absent, so of two workers that embed one shard exactly one is counted;
-* the commit is an *overwrite* by the fragments of all receipts, so committing twice (two drivers, or a crash
-  between the commit and its marker) gives the same rows once, where an append would double them; a table that
-  holds exactly these files is left as it is, so that the version which another driver's marker names stays the last;
+* a receipt is put if absent, so of two workers that embed the same shard exactly one counts;
+* the commit *overwrites* the table with the fragments of all receipts, so committing twice (two drivers, or a crash
+  between commit and marker) gives the same rows once, where an append would double them; a table that already has
+  exactly these files is left alone, so that the version in another driver's marker stays the latest;
 * the marker is put if absent, after the commit, and names the version that every reader opens.
 """
 
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from storage.errors import StageError, StoreError, StoreUnavailableError
+from storage.layout import MARKERS, VECTORS, marker_key, name_of, receipt_key, table_folder
 from storage.objects.open import ObjectStore, lance_storage_options
 from storage.vectors.lance_errors import lance_errors
 
@@ -41,11 +42,11 @@ _log = logging.getLogger(__name__)
 SCAN_WINDOW = 2**18
 
 _READS = 16
-"""Receipts that are read at a time."""
+"""Receipts that are read concurrently."""
 
 ATTEMPTS = 3
-"""Of what makes a version. Lance asks S3 to write it if it is absent, and gives up when that very connection breaks,
-since it cannot know what became of it; here both steps may be done twice."""
+"""Attempts to write a version. Lance puts it if absent, and gives up when that connection breaks, since the outcome is
+unknown; here both steps may be repeated."""
 
 _again = retry(
     retry=retry_if_exception_type(StoreUnavailableError),
@@ -97,10 +98,9 @@ def vector_matrix(column: pa.ChunkedArray | pa.Array) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a worker says about one embedded shard; small, and all that the driver sees of it.
+    """A worker's report on one embedded shard: small, and all that the driver sees of it.
 
-    ``sizes`` and ``codecs`` count the images by "width×height" and by codec; ``reused`` of the rows came from an
-    earlier table.
+    ``sizes`` and ``codecs`` count images by "width×height" and by codec; ``reused`` rows came from an earlier table.
     """
 
     shard: int
@@ -115,7 +115,7 @@ class Receipt:
 
 
 def merge_receipts(parts: Sequence[Receipt]) -> Receipt:
-    """The receipt of a shard that was embedded in parts, given in the order of their rows."""
+    """The receipt of a shard that was embedded in parts, in the order of their rows."""
     return Receipt(
         shard=parts[0].shard,
         rows=sum(part.rows for part in parts),
@@ -158,22 +158,22 @@ class VectorStore:
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
-        self.uri = store.child_uri("vectors")
+        self.uri = store.child_uri(VECTORS.removesuffix("/"))
 
     @property
     def options(self) -> dict[str, str] | None:
-        """What Lance needs now to reach the store: not kept, since credentials are renewed."""
+        """The storage options of Lance; not cached, since credentials are renewed."""
         return lance_storage_options(self.uri)
 
     def guarded(self, name: str) -> AbstractContextManager[None]:
-        """Turns what Lance raises of this table's storage into `StoreError`, see `lance_errors`."""
+        """Turns storage errors of Lance into `StoreError`, see `lance_errors`."""
         return lance_errors(self.store, name)
 
     def table_uri(self, name: str) -> str:
-        return f"{self.uri}/{name}.lance"
+        return self.store.child_uri(table_folder(name))
 
     def database(self) -> lancedb.DBConnection:
-        import lancedb  # takes a second, and whoever only reads results needs none
+        import lancedb  # takes a second, and reading results does not need it
 
         return lancedb.connect(self.uri, storage_options=self.options)
 
@@ -190,7 +190,7 @@ class VectorStore:
             return lance.dataset(self.table_uri(name), version=version, storage_options=self.options)
 
     def read(self, name: str, version: int, columns: list[str], **limits: Any) -> pa.Table:
-        """Columns of a table; ``filter`` and ``limit`` as `lance.LanceDataset.to_table` has them."""
+        """Columns of a table; ``filter`` and ``limit`` as in `lance.LanceDataset.to_table`."""
         with self.guarded(name):
             return self.dataset(name, version).to_table(columns=columns, **limits)
 
@@ -199,8 +199,8 @@ class VectorStore:
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """One vector column in the order of the table, block by block: (row (b,), vectors (b, d)).
 
-        ``part`` are positions in the table, from start to stop; None = all. The table is opened anew every
-        `SCAN_WINDOW` rows, since what is done with the blocks may outlast the credentials of its beginning.
+        ``part``: positions in the table; None = all. The table is reopened every `SCAN_WINDOW` rows, since processing
+        the blocks may outlast the credentials.
         """
         rows = self.dataset(name, version).count_rows()
         start, stop = (0, rows) if part is None else (part.start, min(part.stop, rows))
@@ -223,15 +223,15 @@ class VectorStore:
         """Key and content digest of some rows of an embedding table."""
         if not rows:
             return {}
-        wanted = f"row IN ({', '.join(str(int(row)) for row in rows)})"
-        found = self.read(table.name, table.version, ["row", "key", "sha256"], filter=wanted).to_pylist()
-        return {item["row"]: ImageIdentity(item["key"], item["sha256"]) for item in found}
+        chosen = f"row IN ({', '.join(str(int(row)) for row in rows)})"
+        images = self.read(table.name, table.version, ["row", "key", "sha256"], filter=chosen).to_pylist()
+        return {image["row"]: ImageIdentity(image["key"], image["sha256"]) for image in images}
 
     # -- shards and receipts ---------------------------------------------------------------------------------
 
     @_again
     def create(self, name: str, schema: pa.Schema) -> None:
-        """Create the empty table with its full schema, if it is not there."""
+        """Create the empty table with its full schema unless it exists."""
         with self.guarded(name):
             self.database().create_table(name, schema=schema, exist_ok=True)
 
@@ -247,13 +247,13 @@ class VectorStore:
         return [json.dumps(fragment.to_json()) for fragment in fragments]
 
     def check_written(self, name: str, fragments: Iterable[FragmentMetadata]) -> None:
-        """See that data files are whole: Lance takes a file for written that a full disk cut off.
+        """Check that data files are complete: Lance does not notice a file that a full disk truncated.
 
         Raises:
-            StoreError: One is not.
+            StoreError: A file is incomplete.
         """
         for file in (file for fragment in fragments for file in fragment.files):
-            key = f"vectors/{name}.lance/data/{file.path}"
+            key = f"{table_folder(name)}/data/{file.path}"
             size = self.store.info(key).size
             if size != file.file_size_bytes:
                 raise StoreError(
@@ -262,12 +262,11 @@ class VectorStore:
                 )
 
     def leave_receipt(self, prefix: str, receipt: Receipt) -> bool:
-        """Publish a shard's receipt; False when another worker was first (then its rows count, not ours)."""
-        key = f"{prefix}/shard-{receipt.shard:06d}.json"
-        return self.store.put_if_absent(key, json.dumps(asdict(receipt)).encode())
+        """Publish a shard's receipt; False if another worker was first (then its rows count, not ours)."""
+        return self.store.put_if_absent(receipt_key(prefix, receipt.shard), json.dumps(asdict(receipt)).encode())
 
     def receipts(self, prefix: str) -> dict[int, Receipt]:
-        """All receipts under a prefix by shard index."""
+        """All receipts under a prefix, by shard index."""
         keys = [info.key for info in self.store.list(prefix + "/")]
         with ThreadPoolExecutor(_READS) as pool:
             parsed = [Receipt(**json.loads(text)) for text in pool.map(self.store.get, keys)]
@@ -277,21 +276,25 @@ class VectorStore:
 
     def committed(self, name: str) -> EmbeddingTable | None:
         """The marker of a finished table, or None."""
-        key = f"tables/{name}.json"
+        key = marker_key(name)
         if not self.store.exists(key):
             return None
         return EmbeddingTable(**json.loads(self.store.get(key)))
+
+    def finished(self) -> set[str]:
+        """The names of all committed tables."""
+        return {name_of(info.key) for info in self.store.list(MARKERS)}
 
     def commit(self, name: str, schema: pa.Schema, receipts: Sequence[Receipt]) -> EmbeddingTable:
         """Commit all shards of a table at once, then publish its marker.
 
         Args:
-            name: Table, created before with `create`.
+            name: Table, created with `create`.
             schema: The table's schema.
-            receipts: One receipt per shard, all shards.
+            receipts: One per shard, for all shards.
 
         Returns:
-            The marker that won (ours, or that of a driver which committed the same shards before us).
+            The marker that counts: ours, or that of a driver that committed the same shards before us.
         """
         done = self.committed(name)
         if done is not None:
@@ -308,17 +311,17 @@ class VectorStore:
             sizes=_total(r.sizes for r in ordered),
             seconds=sum(r.seconds for r in ordered),
         )
-        self.store.put_if_absent(f"tables/{name}.json", json.dumps(asdict(table)).encode())
+        self.store.put_if_absent(marker_key(name), json.dumps(asdict(table)).encode())
         return self.committed(name) or table
 
     @_again
     def _overwrite(self, name: str, schema: pa.Schema, fragments: list[str], rows: int) -> int:
         """Replace the table's content by these fragments; returns the new version."""
-        wanted = [FragmentMetadata.from_json(fragment) for fragment in fragments]
+        complete = [FragmentMetadata.from_json(fragment) for fragment in fragments]
         with self.guarded(name):
             dataset = lance.dataset(self.table_uri(name), storage_options=self.options)
-            if _data_files(dataset) != _files(wanted):  # else: committed before a crash, or by another driver
-                operation = lance.LanceOperation.Overwrite(schema, wanted)
+            if _data_files(dataset) != _files(complete):  # else: committed before a crash, or by another driver
+                operation = lance.LanceOperation.Overwrite(schema, complete)
                 transaction = lance.Transaction(dataset.version, operation, transaction_properties={"table": name})
                 try:
                     lance.LanceDataset.commit(
@@ -327,10 +330,10 @@ class VectorStore:
                 except CommitConflictError:
                     _log.info("table %s: another driver committed the same shards first", name)
                 dataset = lance.dataset(self.table_uri(name), storage_options=self.options)
-            if _data_files(dataset) != _files(wanted) or dataset.count_rows() != rows:
+            if _data_files(dataset) != _files(complete) or dataset.count_rows() != rows:
                 raise StageError(
                     f"table {name} has {dataset.count_rows()} rows after its commit, its receipts say {rows}",
-                    "run the audit again; if it stays, delete the table's folder and its receipts",
+                    "run the audit again; if that does not help, delete the table's folder and its receipts",
                 )
             return int(dataset.version)
 

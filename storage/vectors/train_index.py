@@ -1,7 +1,7 @@
-"""The projected train images of one layer with their index (METHOD §4).
+"""The projected training images of one layer with their index (METHOD §4).
 
-With the cells of C_T as partitions, a search with one probe is the exact search in the cell; with many small
-partitions, a few probes find the nearest of all, nearly always.
+With the cells of C_T as partitions, a search with one probe is the exact in-cell search; with many small partitions, a
+few probes nearly always find the nearest image of all.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def write_indexed(
     blocks: Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]],
     centroids: NDArray[np.float32],
 ) -> int:
-    """Write one layer's projected train vectors, index them by given centroids, and tag the version.
+    """Write one layer's projected training vectors, index them by given centroids, and tag the version.
 
-    A tagged version outlives every clean-up of old ones: results name it, and must be found by it.
+    Results name the tagged version; a clean-up of old versions keeps it.
 
     Args:
-        vectors: Where the table goes.
-        name: Table; overwritten if it is there.
+        vectors: The store of the table.
+        name: Table; overwritten if it exists.
         blocks: (row (b,) int64, projected (b, k) float32) in any order.
         centroids: (c, k) float32.
 
@@ -68,12 +68,12 @@ def write_indexed(
 
 
 class Neighbours(NamedTuple):
-    """The nearest indexed vectors of each query within the partitions that were probed.
+    """The nearest indexed vectors of each query within the probed partitions.
 
     Attributes:
         row: (q,) int64, row of the nearest.
-        vector: (q, k) float32, the nearest itself; the caller computes the distance to it, since the index works in
-            float32 and near-duplicates would be lost in rounding.
+        vector: (q, k) float32, the nearest vector; the caller recomputes its distance, since rounding in the index
+            (float32) would hide near-duplicates.
         distances: (q, neighbours) float64, ascending as the index gives them; infinite where there are fewer.
         rows: (q, neighbours) int64, -1 where there are fewer.
     """
@@ -87,17 +87,17 @@ class Neighbours(NamedTuple):
 def nearest_indexed(
     table: Any, queries: NDArray[np.float32], neighbours: int = 1, probes: int = 1, block: int = 2048
 ) -> Neighbours:
-    """Search the partitions nearest to each query. Where the partitions are the cells, one probe is its own cell.
+    """Search the partitions nearest to each query; where partitions are cells, one probe is the query's own cell.
 
     Args:
         table: LanceDB table written by `write_indexed`.
         queries: (q, k) float32.
         neighbours: Neighbours per query.
-        probes: Partitions that are searched.
+        probes: Partitions to search.
         block: Queries per call.
 
     Raises:
-        StageError: if the index gives no neighbour for a query.
+        StageError: The index returns no neighbour for a query.
     """
     shape = (len(queries), neighbours)
     distances, rows = np.full(shape, np.inf), np.full(shape, -1, np.int64)
@@ -106,13 +106,13 @@ def nearest_indexed(
         part = queries[start : start + block]
         nearest = _search(table, part, 1, probes, ["row", "vector", "_distance"])
         vector[start + nearest["query_index"].to_numpy()] = vector_matrix(nearest["vector"])
-        found = nearest if neighbours == 1 else _search(table, part, neighbours, probes, ["row", "_distance"])
-        index, squared = found["query_index"].to_numpy(), found["_distance"].to_numpy()
+        several = nearest if neighbours == 1 else _search(table, part, neighbours, probes, ["row", "_distance"])
+        index, squared = several["query_index"].to_numpy(), several["_distance"].to_numpy()
         order = np.lexsort((squared, index))
         at = start + index[order]
         rank = np.arange(len(at)) - np.searchsorted(at, at)
         distances[at, rank] = np.sqrt(np.maximum(squared[order].astype(np.float64), 0))
-        rows[at, rank] = found["row"].to_numpy()[order]
+        rows[at, rank] = several["row"].to_numpy()[order]
         rows[start + nearest["query_index"].to_numpy(), 0] = nearest["row"].to_numpy()
     missing = int((rows[:, 0] < 0).sum())
     if missing:
@@ -125,7 +125,7 @@ def nearest_indexed(
 
 def _search(table: Any, queries: NDArray[np.float32], limit: int, probes: int, columns: list[str]) -> pa.Table:
     search = table.search(queries, vector_column_name="vector").distance_type("l2")
-    found = search.nprobes(probes).limit(limit).select(columns).to_arrow()
-    if "query_index" not in found.column_names:  # LanceDB leaves it out for a batch of one
-        found = found.append_column("query_index", pa.array([0] * found.num_rows, pa.int32()))
-    return found
+    rows = search.nprobes(probes).limit(limit).select(columns).to_arrow()
+    if "query_index" not in rows.column_names:  # LanceDB omits it for a batch of one
+        rows = rows.append_column("query_index", pa.array([0] * rows.num_rows, pa.int32()))
+    return rows

@@ -15,7 +15,7 @@ from PIL import Image
 
 from actors.encoder.config import EncoderConfig
 from actors.encoder.model import Encoder
-from actors.workers.partition import FitLayer, Partitioner, StoredPartition
+from actors.workers.partition import FitLayer, StoredPartition, fit_layer
 from storage.objects.open import ObjectStore, open_store
 from storage.vectors.tables import EmbeddingTable, Receipt, VectorStore, embedding_schema, vector_array
 
@@ -109,5 +109,5 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     train = tables["train"]
     for layer in (0, 1, 2):
         key = made.partition_key(layer)
-        Partitioner().process(FitLayer(store.uri, train.name, train.version, layer, 6, 3, 0, key, f"index-{layer}"))
+        fit_layer(FitLayer(store.uri, train.name, train.version, layer, 6, 3, 0, key, f"index-{layer}"))
     return made

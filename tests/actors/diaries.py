@@ -1,4 +1,4 @@
-"""Workers that write down what happens to them, for the tests of pools."""
+"""Task functions that write down what happens to them, for the tests of pools."""
 
 from __future__ import annotations
 
@@ -20,21 +20,14 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's process
 
 @dataclass(frozen=True)
 class Diary:
-    """A worker that writes its calls, with its process, to a folder; subclasses say what a task does."""
+    """A folder of noted events, each with its process; `process` does a task, differently in each subclass."""
 
     folder: str
     name: str = "diary"
 
-    def setup(self) -> None:
-        self.note("setup")
-
     def process(self, task: int) -> tuple[int, int]:
         """The task's square, and the process that it ran in."""
         return task**2, os.getpid()
-
-    def close(self) -> None:
-        time.sleep(0.2)
-        self.note("close")
 
     def note(self, event: str) -> None:
         (Path(self.folder) / f"{self.name}-{event}-{os.getpid()}-{time.monotonic_ns()}").touch()
@@ -76,21 +69,14 @@ class UnlikeOtherError(Exception):
 
 @dataclass(frozen=True)
 class Raises(Diary):
-    """Task 3 raises; in ``setup``, when told so."""
+    """Some tasks raise."""
 
     error: str = "ValueError"
-    early: bool = False
-
-    def setup(self) -> None:
-        if self.early:
-            self._raise()
+    tasks: tuple[int, ...] = (3,)
 
     def process(self, task: int) -> tuple[int, int]:
-        if task == 3:
-            self._raise()
-        return super().process(task)
-
-    def _raise(self) -> None:
+        if task not in self.tasks:
+            return super().process(task)
         match self.error:
             case "InputError":
                 raise InputError("releases.3 is empty", "give images")
@@ -104,7 +90,7 @@ class Raises(Diary):
 
 @dataclass(frozen=True)
 class Dies(Diary):
-    """Some tasks end their process, up to so many times."""
+    """Some tasks end their process, each up to `times` times."""
 
     tasks: tuple[int, ...] = (5,)
     times: int = 1
@@ -120,9 +106,9 @@ class Dies(Diary):
         return super().process(task)
 
 
-def run(pool: Pool, worker: Diary, tasks: int) -> dict[int, tuple[int, int]]:
+def run(pool: Pool, diary: Diary, tasks: int) -> dict[int, tuple[int, int]]:
     """Results by task."""
-    return dict(pool.run(worker, list(range(tasks))))
+    return dict(pool.run(diary.process, range(tasks)))
 
 
 def wait_for_end(processes: set[int]) -> None:

@@ -1,4 +1,4 @@
-"""What a Prometheus reads from the node's metrics agent."""
+"""The metrics that a Prometheus reads from the node's agent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 import time
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,16 +17,17 @@ from PIL import Image
 from actors import metrics
 from actors.encoder.decode import UnreadableImageError, decode
 from actors.encoder.model import Encoder
+from actors.ray_cluster.hosts import PoolSize
 from actors.ray_cluster.local import Cluster, ClusterSettings
-from actors.ray_cluster.pool import Pool, PoolSize
+from actors.ray_cluster.pool import Pool
 from actors.stages import embed as embed_stage
 from actors.stages.bisect_shard import KILLED
-from actors.stages.context import Workbench
-from actors.stages.embed import EmbedSettings
+from actors.stages.context import StageContext
+from actors.workers.embed import EmbedSettings
 from storage.image_sets.open import list_images
 from storage.objects.open import open_store
 from tests.actors.conftest import TINY, pictures, png
-from tests.actors.diaries import Dies, run
+from tests.actors.diaries import Dies
 from tests.actors.encoder.test_decode import png_header
 from tests.processes import wait_until
 
@@ -36,9 +36,10 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's process
 Series = dict[tuple[str, frozenset[str]], float]
 
 
-@dataclass(frozen=True)
-class Measured(Dies):
-    """A worker whose name no other test has."""
+def measured(task: tuple[Dies, int]) -> tuple[int, int]:
+    """A function whose name no other test has."""
+    diary, number = task
+    return diary.process(number)
 
 
 def read() -> Series:
@@ -47,8 +48,8 @@ def read() -> Series:
     url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     with urllib.request.urlopen(url, timeout=10) as answer:
         text = answer.read().decode()
-    found = re.findall(r"^ray_(layerprint_\w+)\{(.*?)\} (\S+)$", text, re.MULTILINE)
-    return {(name, frozenset(re.findall(r'\w+="[^"]*"', labels))): float(value) for name, labels, value in found}
+    series = re.findall(r"^ray_(layerprint_\w+)\{(.*?)\} (\S+)$", text, re.MULTILINE)
+    return {(name, frozenset(re.findall(r'\w+="[^"]*"', labels))): float(value) for name, labels, value in series}
 
 
 def total(series: Series, name: str, labels: Mapping[str, str], before: Series | None = None) -> float:
@@ -62,13 +63,13 @@ def total(series: Series, name: str, labels: Mapping[str, str], before: Series |
 class TestTheEndpoint:
     def test_tasks_deaths_and_hosts(self, local_ray: None, tmp_path: Path) -> None:
         pool = Pool("measured", PoolSize(2, cpus=0.1))
-        run(pool, Measured(str(tmp_path)), 12)
-        deaths = {"worker": "Measured", "reason": "process"}
+        list(pool.run(measured, [(Dies(str(tmp_path)), number) for number in range(12)]))
+        deaths = {"worker": "measured", "reason": "process"}
         wait_until(lambda: total(read(), "layerprint_tasks_retried_total", deaths) == 1, 60, "the death")
-        # The one that came for the dead one counts when it has started, which it need not have by the end of the run.
+        # The replacement of the dead one counts once it has started, perhaps after the run.
         wait_until(lambda: total(read(), "layerprint_hosts", {"pool": "measured"}) in (1, 2), 60, "the hosts")
         # The counts of the process that was killed may not have left it.
-        wait_until(lambda: total(read(), "layerprint_task_seconds_count", {"worker": "Measured"}) >= 6, 60, "the tasks")
+        wait_until(lambda: total(read(), "layerprint_task_seconds_count", {"worker": "measured"}) >= 6, 60, "the tasks")
         assert total(read(), "layerprint_tasks_lost_total", deaths) == 0
         pool.close()
 
@@ -80,26 +81,26 @@ class TestTheEndpoint:
         before = read()
         size = PoolSize(1, cpus=0.1)
         with Cluster(ClusterSettings(embed=size, layers=size)) as cluster:
-            bench = Workbench(open_store(str(tmp_path / "store")), cluster, lambda progress: None)
-            embed_stage.embed(bench, TINY, tiny.facts, list_images(images.uri), EmbedSettings(), "secret name")
+            context = StageContext(open_store(str(tmp_path / "store")), cluster, lambda progress: None)
+            embed_stage.embed(context, TINY, tiny.facts, list_images(images.uri), EmbedSettings(), "secret name")
             fresh: list[tuple[str, dict[str, str], int]] = [
                 ("layerprint_images_embedded_total", {}, 30),
                 ("layerprint_images_rejected_total", {}, 2),
                 ("layerprint_images_rejected_total", {"reason": "empty"}, 1),
                 ("layerprint_images_rejected_total", {"reason": "format"}, 1),
                 ("layerprint_read_bytes_total", {}, sum(map(len, files.values()))),
-                ("layerprint_task_seconds_count", {"worker": "Embedder"}, 1),
+                ("layerprint_task_seconds_count", {"worker": "embed_shard"}, 1),
             ]
             stage = {"stage": "embed"}
             driver = (("layerprint_stage_done", stage, 32), ("layerprint_stage_units", stage, 32))
 
-            def all_told() -> bool:  # each process tells at its own time
+            def all_reported() -> bool:  # each process reports at its own time
                 now = read()
                 return all(total(now, name, labels, before) == value for name, labels, value in fresh) and all(
                     total(now, name, labels) == value for name, labels, value in driver
                 )
 
-            wait_until(all_told, 60, f"{fresh}, {driver}")
+            wait_until(all_reported, 60, f"{fresh}, {driver}")
             now = read()
         assert "secret" not in str(now)
 

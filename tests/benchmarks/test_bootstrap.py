@@ -7,7 +7,7 @@ from scipy.special import expit
 import benchmarks.bootstrap as module
 from benchmarks.bootstrap import bootstrap_curve, bootstrap_logits
 from scoring.attribution.curve import LogitCurve, covariance_of, logit_curve
-from scoring.score.effect import effect_size
+from scoring.score.effect import effect_and_influence, effect_size
 from scoring.score.permutation import LayerSample
 
 
@@ -27,9 +27,10 @@ def layers(seed: int = 0, n: int = 600, m: int = 400, count: int = 4) -> list[La
 
 
 def closed_form(samples: list[LayerSample]) -> LogitCurve:
-    effects = [effect_size(*sample) for sample in samples]
-    influence_p = np.stack([effect.influence_p for effect in effects], axis=1)
-    influence_q = np.stack([effect.influence_q for effect in effects], axis=1)
+    scored = [effect_and_influence(*sample) for sample in samples]
+    effects = [effect for effect, _ in scored]
+    influence_p = np.stack([influence.p for _, influence in scored], axis=1)
+    influence_q = np.stack([influence.q for _, influence in scored], axis=1)
     count = min(len(influence_p), len(influence_q))
     return logit_curve(np.array([effect.a_hat for effect in effects]), covariance_of(influence_p, influence_q), count)
 

@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from actors.ray_cluster.local import Cluster
-from actors.stages.context import Workbench
+from actors.stages.context import StageContext
 from benchmarks.published import Cells, Sets, published_score, published_statistic
 from benchmarks.scoring import SAME, both_scores, build, of_layer, scored_release, write_tables
 from storage.objects.open import open_store
@@ -55,13 +55,13 @@ def test_cells_with_few_generated_images_do_not_count() -> None:
 
 
 def test_our_stages_give_the_same_on_the_same_partition(cluster: Cluster, tmp_path: Path) -> None:
-    bench = Workbench(open_store(str(tmp_path)), cluster, lambda _: None)
-    tables = write_tables(bench, layers=2, dims=80, train=1500, images=600)
-    reference, seconds = build(bench, tables, 2, "abs_cosine")
-    pairs = list(both_scores(bench, tables, reference))
+    context = StageContext(open_store(str(tmp_path)), cluster, lambda _: None)
+    tables = write_tables(context, layers=2, dims=80, train=1500, images=600)
+    reference, seconds = build(context, tables, 2, "abs_cosine")
+    pairs = list(both_scores(context, tables, reference))
     assert len(pairs) == 2
     assert max(abs(ours - theirs) for ours, theirs in pairs) <= SAME
-    assert len(of_layer(bench, tables, 1).train) == 1500
-    release = scored_release(bench, reference, tables.further)
+    assert len(of_layer(context, tables, 1).train) == 1500
+    release = scored_release(context, reference, tables.further)
     assert seconds > 0
     assert release.seconds == pytest.approx(release.search + release.score + release.profile)

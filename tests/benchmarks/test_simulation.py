@@ -6,7 +6,6 @@ import heapq
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import inf
 
 import numpy as np
@@ -86,19 +85,10 @@ def test_nothing_happens_without_deaths_and_equal_seeds_give_equal_runs() -> Non
 # -- the real pool -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Sleeper:
-    """A worker that takes as long as its task says."""
-
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def process(self, task: float) -> float:
-        time.sleep(task)
-        return task
-
-    def close(self) -> None:
-        """Nothing to give back."""
+def sleep(seconds: float) -> float:
+    """Take this long."""
+    time.sleep(seconds)
+    return seconds
 
 
 @pytest.fixture
@@ -111,9 +101,9 @@ def pool(local_ray: None) -> Iterator[Pool]:
 def test_the_real_pool_takes_as_long_as_the_simulated_one(pool: Pool) -> None:
     """Within 10 % and half a second: a shard that waits behind a long one tells two in flight from a list scheduler."""
     seconds = shard_seconds(60, 0.12, spread=0.6, stragglers=0.05, slower=6.0, seed=3).tolist()
-    list(pool.run(Sleeper(), [0.2] * 8))  # all hosts are there
+    list(pool.run(sleep, [0.2] * 8))  # all hosts are there
     began = time.monotonic()
-    done = list(pool.run(Sleeper(), seconds))
+    done = list(pool.run(sleep, seconds))
     took = time.monotonic() - began
     assert len(done) == 60
     assert took == pytest.approx(simulate(seconds, Fleet(4)).makespan, rel=0.1, abs=0.5)
@@ -122,9 +112,9 @@ def test_the_real_pool_takes_as_long_as_the_simulated_one(pool: Pool) -> None:
 def test_the_tail_of_the_real_pool_is_the_simulated_one(pool: Pool) -> None:
     """Four shards of a second wait behind nothing; the fifth waits behind the first, though another host is idle."""
     seconds = [1.0, 0.05, 0.05, 0.05, 1.0]
-    list(pool.run(Sleeper(), [0.2] * 8))
+    list(pool.run(sleep, [0.2] * 8))
     began = time.monotonic()
-    list(pool.run(Sleeper(), seconds))
+    list(pool.run(sleep, seconds))
     assert time.monotonic() - began == pytest.approx(simulate(seconds, Fleet(4)).makespan, abs=0.5)
     assert simulate(seconds, Fleet(4)).makespan == 2.0
     assert simulate(seconds, Fleet(4, in_flight=1)).makespan == pytest.approx(1.05)

@@ -39,14 +39,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Silence:
-    """No answer for so many seconds, then a closed connection."""
+    """No answer for `seconds`, then a closed connection."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The server's answer, whose body breaks off after so many bytes; one that is an error stays whole."""
+    """The server's answer, whose body breaks off after `after` bytes; an error answer stays whole."""
 
     after: int
 

@@ -127,12 +127,12 @@ def test_a_scan_outlasts_its_credentials(
     monkeypatch.setattr("storage.vectors.tables.SCAN_WINDOW", 4)
     vectors = VectorStore(place)
     scan = vectors.scan("t", run(vectors).version, layer_column(0))
-    found = next(scan)[0].tolist()
+    rows_read = next(scan)[0].tolist()
     source.give(NEW)
     proxy.rule = _old_is_expired
     for rows, _ in scan:
-        found += rows.tolist()
-    assert found == ROWS
+        rows_read += rows.tolist()
+    assert rows_read == ROWS
 
 
 def test_expired_credentials_end_the_run_with_a_remedy(

@@ -41,10 +41,10 @@ def _delete_what_it_says(store: ObjectStore, error: StoreError) -> None:
     assert places is not None
     for place in filter(None, places.groups()):
         key = place.removeprefix(f"{store.uri}/")
-        found = [info.key for info in store.list(f"{key}/")] or [key]
-        assert store.exists(found[0])
-        for one in found:
-            store.delete(one)
+        keys = [info.key for info in store.list(f"{key}/")] or [key]
+        assert store.exists(keys[0])
+        for name in keys:
+            store.delete(name)
 
 
 @pytest.mark.parametrize("how", DAMAGE)

@@ -32,7 +32,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def _fill(folder: Path, left: int) -> Path:
-    """A file that leaves so many blocks of the disk."""
+    """Write a file that leaves `left` blocks of the disk."""
     ballast, disk = folder / "ballast", os.statvfs(folder)
     ballast.write_bytes(bytes((disk.f_bavail - left) * disk.f_bsize))
     assert os.statvfs(folder).f_bavail == left
@@ -80,8 +80,8 @@ def test_a_run_goes_on_when_there_is_space_again(small_disk: Path, left: int) ->
 
 _LIMITED = """
 import resource, sys
-from storage.objects import open_store
-from storage.vectors import VectorStore
+from storage.objects.open import open_store
+from storage.vectors.tables import VectorStore
 from tests.storage.small_run import run
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:

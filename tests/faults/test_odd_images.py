@@ -17,8 +17,8 @@ from PIL import Image
 from actors.encoder.model import Encoder
 from actors.ray_cluster.local import Cluster
 from actors.stages import embed as embed_stage
-from actors.stages.context import Progress, Workbench
-from actors.stages.embed import EmbedSettings
+from actors.stages.context import Progress, StageContext
+from actors.workers.embed import EmbedSettings
 from flows.results.input_checks import check_rejects
 from storage.errors import InputError
 from storage.image_sets.open import list_images
@@ -94,24 +94,28 @@ REJECTED: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.fixture
-def bench(tmp_path: Path, cluster: Cluster) -> Workbench:
+def context(tmp_path: Path, cluster: Cluster) -> StageContext:
     """A store for the audit, and the session's Ray."""
 
     def silent(_progress: Progress) -> None:
         """Nobody watches."""
 
-    return Workbench(open_store(str(tmp_path / "audit")), cluster, silent)
+    return StageContext(open_store(str(tmp_path / "audit")), cluster, silent)
 
 
-def _embed(bench: Workbench, tiny: Encoder, uri: str) -> embed_stage.Embedded:
-    return embed_stage.embed(bench, TINY, tiny.facts, list_images(uri), EmbedSettings(readers=2, batch_size=4), "odd")
+def _embed(context: StageContext, tiny: Encoder, uri: str) -> embed_stage.Embedded:
+    return embed_stage.embed(context, TINY, tiny.facts, list_images(uri), EmbedSettings(readers=2, batch_size=4), "odd")
 
 
 def _check(
-    bench: Workbench, table: EmbeddingTable, tiny: Encoder, accepted: dict[str, NDArray[np.uint8]], rejected: set[str]
+    context: StageContext,
+    table: EmbeddingTable,
+    tiny: Encoder,
+    accepted: dict[str, NDArray[np.uint8]],
+    rejected: set[str],
 ) -> None:
     """Every image is one row, with the embeddings of its upright RGB pixels, or one reject."""
-    rows = VectorStore(bench.store).dataset(table.name, table.version).to_table()
+    rows = VectorStore(context.store).dataset(table.name, table.version).to_table()
     assert rows["key"].to_pylist() == sorted(accepted)
     assert sorted(reject["key"] for reject in table.rejects) == sorted(rejected)
     expected = tiny.embed(np.stack([accepted[key] for key in sorted(accepted)]))
@@ -119,37 +123,37 @@ def _check(
         assert np.abs(vector_matrix(rows[f"layer_{layer:02d}"]) - x).max() <= 1e-5
 
 
-def test_objects(store: ObjectStore, bench: Workbench, tiny: Encoder) -> None:
+def test_objects(store: ObjectStore, context: StageContext, tiny: Encoder) -> None:
     accepted = ACCEPTED | CONTROL
     for key, (content, _) in (accepted | REJECTED).items():
         store.put(key, content)
     store.put("notes.txt", b"no image, and not of the set")
-    found = _embed(bench, tiny, store.uri)
-    assert found.forward_images == len(accepted)
-    _check(bench, found.table, tiny, {key: pixels for key, (_, pixels) in accepted.items()}, set(REJECTED))
-    for reject in found.table.rejects:
+    embedded = _embed(context, tiny, store.uri)
+    assert embedded.forward_images == len(accepted)
+    _check(context, embedded.table, tiny, {key: pixels for key, (_, pixels) in accepted.items()}, set(REJECTED))
+    for reject in embedded.table.rejects:
         assert REJECTED[reject["key"]][1] in reject["reason"].lower()
     with pytest.raises(InputError, match="7 of 16 images could not be read") as caught:
-        check_rejects(found.table, "release", most=0.05)
+        check_rejects(embedded.table, "release", most=0.05)
     assert "animated.gif: a GIF" in caught.value.found
 
-    assert _embed(bench, tiny, store.uri) == embed_stage.Embedded(found.table, 0)
-    for key in REJECTED:  # mended, as the message asks for
+    assert _embed(context, tiny, store.uri) == embed_stage.Embedded(embedded.table, 0)
+    for key in REJECTED:  # fixed, as the message asks
         store.put(key, png(PHOTO)) if key.endswith(".png") else store.delete(key)
-    mended = _embed(bench, tiny, store.uri)
+    fixed = _embed(context, tiny, store.uri)
     names = {key for key in REJECTED if key.endswith(".png")}
-    assert mended.forward_images == len(names)
+    assert fixed.forward_images == len(names)
     pixels = {key: pixels for key, (_, pixels) in accepted.items()} | dict.fromkeys(names, PHOTO)
-    _check(bench, mended.table, tiny, pixels, set())
+    _check(context, fixed.table, tiny, pixels, set())
 
 
-def test_members_of_a_tar_shard(store: ObjectStore, bench: Workbench, tiny: Encoder) -> None:
+def test_members_of_a_tar_shard(store: ObjectStore, context: StageContext, tiny: Encoder) -> None:
     members = {key: content for key, (content, _) in (ACCEPTED | REJECTED).items()}
     store.put("odd.tar", tar(*members.items()))
-    found = _embed(bench, tiny, f"{store.uri}/odd.tar")
+    embedded = _embed(context, tiny, f"{store.uri}/odd.tar")
     accepted = {f"odd.tar/{key}": pixels for key, (_, pixels) in ACCEPTED.items()}
-    _check(bench, found.table, tiny, accepted, {f"odd.tar/{key}" for key in REJECTED})
-    for reject in found.table.rejects:
+    _check(context, embedded.table, tiny, accepted, {f"odd.tar/{key}" for key in REJECTED})
+    for reject in embedded.table.rejects:
         assert REJECTED[reject["key"].removeprefix("odd.tar/")][1] in reject["reason"].lower()
 
 
@@ -172,5 +176,5 @@ def test_a_tar_shard_that_climbs_out_is_refused(store: ObjectStore, name: str | 
     with pytest.raises(InputError, match=r"slip\.tar: ") as caught:
         list_images(f"{store.uri}/set")
     assert found in caught.value.found
-    assert "write the shard anew" in caught.value.remedy
+    assert "rewrite the shard" in caught.value.remedy
     assert {info.key for info in store.list()} == before

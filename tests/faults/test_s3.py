@@ -1,4 +1,4 @@
-"""S3 that is busy, silent, slow or cuts off: a run goes on, or says why it cannot and is finished by the next one."""
+"""S3 that is busy, silent, slow or cuts off: a run goes on, or fails with the reason and the next run completes it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ DATA = np.random.default_rng(0).bytes(200_000)
 @pytest.fixture
 def store(proxy: FaultyProxy, s3_prefix: str) -> S3Store:
     """An empty store behind the proxy."""
-    found = open_store(s3_prefix)
-    assert isinstance(found, S3Store)
-    return found
+    opened = open_store(s3_prefix)
+    assert isinstance(opened, S3Store)
+    return opened
 
 
 def _check(store: S3Store, table: EmbeddingTable) -> None:

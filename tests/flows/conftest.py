@@ -18,8 +18,10 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
+from actors.ray_cluster.local import Cluster
 from flows.demo.data import split_digits, write_png_set
 from flows.runtime.runtime import Runtime, running
+from flows.runtime.settings import MachineSettings
 from flows.spec.spec import AuditSpec, load_spec
 from storage.objects.embedded_s3 import EmbeddedS3
 from storage.objects.open import open_store
@@ -28,20 +30,30 @@ LAB = "s3://test/lab"
 TRAIN, HELD_OUT, UNSEEN, COPIES = 160, 140, 100, 80
 
 
+class SharedCluster(Cluster):
+    """A Ray that outlives the commands that use it."""
+
+    def close(self) -> None:
+        """Keep it for the next command."""
+
+
 @pytest.fixture(scope="session")
-def session_runtime(s3: EmbeddedS3) -> Iterator[Runtime]:
-    """One Prefect server and one Ray for all flow tests; Ray starts after the AWS variables are set."""
+def services(s3: EmbeddedS3) -> Iterator[None]:
+    """One Prefect server and one Ray for all runtimes; Ray starts after the AWS variables are set."""
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120), running() as runtime:
-        yield runtime
+    cluster = SharedCluster(MachineSettings().cluster_settings())
+    with prefect_test_harness(server_startup_timeout=120), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flows.runtime.runtime.Cluster", lambda _settings: cluster)
+        yield
+    Cluster.close(cluster)
 
 
 @pytest.fixture
-def runtime(session_runtime: Runtime) -> Runtime:
-    """The session's runtime as a fresh command finds it: nothing listed, nothing built, nothing counted."""
-    session_runtime.forget()
-    return session_runtime
+def runtime(services: None) -> Iterator[Runtime]:
+    """The runtime of a fresh command."""
+    with running() as fresh:
+        yield fresh
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from flows.attribute import attribute_images
-from flows.audit import audit_release, known_reference
+from flows.audit import audit_release, built_reference
 from flows.cli.main import run
 from flows.demo.data import split_digits, write_png_set
 from flows.enrol import enrol_releases
 from flows.results.profile_rows import enrolled_runs, packed, unpacked
-from flows.runtime.runtime import Runtime
+from flows.runtime.runtime import Runtime, running
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.stress import stress_attribution
 from storage.errors import InputError
@@ -32,27 +32,27 @@ def inverted(s3_prefix: str) -> str:
 
 
 def test_enrolment_stores_profiles_without_an_audit(runtime: Runtime, spec: AuditSpec) -> None:
-    copies, unseen = enrol_releases(spec, spec.releases)
+    copies, unseen = enrol_releases(runtime, spec, spec.releases)
     assert (copies.release, copies.images, copies.parts) == ("copies@1", COPIES, 3)
     assert (unseen.release, unseen.images, unseen.parts) == ("unseen@2", UNSEEN, 4)
     store = open_store(spec.store)
     assert read_result(store, "audits").num_rows == 0
-    runtime.forget()
-    assert enrol_releases(spec, spec.releases) == [copies, unseen]
-    assert runtime.forward_images == 0
+    with running() as again:
+        assert enrol_releases(again, spec, spec.releases) == [copies, unseen]
+    assert again.forward_images == 0
 
 
 def test_an_audit_and_an_enrolment_store_the_same_profile(runtime: Runtime, spec: AuditSpec) -> None:
-    (enrolled,) = enrol_releases(spec, [spec.release("copies")])
-    outcome = audit_release(spec, spec.release("copies"))
+    (enrolled,) = enrol_releases(runtime, spec, [spec.release("copies")])
+    outcome = audit_release(runtime, spec, spec.release("copies"))
     assert outcome.audit["profile_id"] == enrolled.profile_id
-    assert len(enrolled_runs(open_store(spec.store), spec, known_reference(spec))) == 1
+    assert len(enrolled_runs(open_store(spec.store), spec, built_reference(runtime, spec))) == 1
 
 
 def test_a_profile_comes_back_as_it_was(runtime: Runtime, spec: AuditSpec) -> None:
-    enrol_releases(spec, spec.releases)
+    enrol_releases(runtime, spec, spec.releases)
     store = open_store(spec.store)
-    copies, unseen = enrolled_runs(store, spec, known_reference(spec))
+    copies, unseen = enrolled_runs(store, spec, built_reference(runtime, spec))
     assert (copies.run.maker, unseen.run.maker) == ("copies@1", "unseen@2")
     assert [part.images for part in copies.run.parts] == [27, 27, 26]
     rows = read_result(store, "profiles", copies.profile_id).to_pylist()
@@ -65,33 +65,33 @@ def test_a_profile_comes_back_as_it_was(runtime: Runtime, spec: AuditSpec) -> No
 def test_several_runs_of_one_release(runtime: Runtime, spec: AuditSpec, lab: str) -> None:
     more = ReleaseSpec(name="copies", version="1", run="2", images=f"{lab}/fresh/")
     assert more.label == "copies@1#2"
-    enrol_releases(spec, [*spec.releases, more])
-    found = attribute_images(spec, f"{lab}/copies/")
+    enrol_releases(runtime, spec, [*spec.releases, more])
+    found = attribute_images(runtime, spec, f"{lab}/copies/")
     assert found.runs_compared
     assert found.enrolled_as == ["copies@1"]
     assert [one.maker for one in found.answer.candidates] == ["copies@1", "unseen@2"]
     assert found.trials == 2 + 4  # two runs of copies, four parts of unseen
     later = ReleaseSpec(name="copies", version="1", run="2", images=f"{lab}/copies/")
-    enrol_releases(spec, [later])  # the run's newest images count
-    runs = enrolled_runs(open_store(spec.store), spec, known_reference(spec))
+    enrol_releases(runtime, spec, [later])  # the run's newest images count
+    runs = enrolled_runs(open_store(spec.store), spec, built_reference(runtime, spec))
     assert [(one.run.maker, one.run.name, one.run.whole.images) for one in runs] == [
         ("copies@1", "1", COPIES), ("copies@1", "2", COPIES), ("unseen@2", "1", UNSEEN),
     ]  # fmt: skip
 
 
 def test_a_maker_that_is_not_enrolled_is_refused(runtime: Runtime, spec: AuditSpec, inverted: str) -> None:
-    enrol_releases(spec, spec.releases)
-    sure = attribute_images(spec, inverted, reject=0.2)
+    enrol_releases(runtime, spec, spec.releases)
+    sure = attribute_images(runtime, spec, inverted, reject=0.2)
     assert sure.answer.verdict == "unknown"
     assert max(one.p_value for one in sure.answer.candidates) == pytest.approx(1 / 8)
-    cautious = attribute_images(spec, inverted)
+    cautious = attribute_images(runtime, spec, inverted)
     assert cautious.answer.verdict == "undecided"
     assert "20 are needed" in cautious.answer.sentence
 
 
 def test_the_baselines_stand_beside_the_answer(runtime: Runtime, spec: AuditSpec, lab: str) -> None:
-    enrol_releases(spec, spec.releases)
-    found = attribute_images(spec, f"{lab}/fresh/")
+    enrol_releases(runtime, spec, spec.releases)
+    found = attribute_images(runtime, spec, f"{lab}/fresh/")
     simpler = found.baselines
     for scores in (simpler.published_similarity, simpler.frechet, simpler.mean_distance, simpler.probe_log_p):
         assert set(scores) == {"copies@1", "unseen@2"}
@@ -102,27 +102,27 @@ def test_the_baselines_stand_beside_the_answer(runtime: Runtime, spec: AuditSpec
 
 
 def test_a_probe_without_its_images_is_left_out(runtime: Runtime, spec: AuditSpec, lab: str) -> None:
-    enrol_releases(spec, spec.releases)
+    enrol_releases(runtime, spec, spec.releases)
     store = open_store(spec.store)
-    table = enrolled_runs(store, spec, known_reference(spec))[1].table[0]
+    table = enrolled_runs(store, spec, built_reference(runtime, spec))[1].table[0]
     store.delete(f"tables/{table}.json")
-    found = attribute_images(spec, f"{lab}/fresh/")
+    found = attribute_images(runtime, spec, f"{lab}/fresh/")
     assert (found.baselines.probe_log_p, found.baselines.probe_missing) == ({}, ["unseen@2"])
     assert found.answer.candidates[0].maker == "copies@1"
 
 
 def test_stress_says_what_breaks_the_answer(runtime: Runtime, spec: AuditSpec, lab: str) -> None:
-    enrol_releases(spec, spec.releases)
-    found = stress_attribution(spec, f"{lab}/fresh/")
+    enrol_releases(runtime, spec, spec.releases)
+    found = stress_attribution(runtime, spec, f"{lab}/fresh/")
     assert list(found.perturbed) == ["jpeg 90", "jpeg 75", "resize", "crop", "noise"]
     broken = [name for name in found.perturbed if not found.same(name)]
     assert all(name in found.sentence for name in broken or found.perturbed)
     assert all(one.answer.candidates[0].t2 != found.plain.answer.candidates[0].t2 for one in found.perturbed.values())
     rows = read_result(open_store(spec.store), "attributions").to_pylist()
     assert {row["perturbation"] for row in rows} == {"", *found.perturbed}
-    runtime.forget()
-    assert stress_attribution(spec, f"{lab}/fresh/").to_json() == found.to_json()
-    assert runtime.forward_images == 0
+    with running() as again:
+        assert stress_attribution(again, spec, f"{lab}/fresh/").to_json() == found.to_json()
+    assert again.forward_images == 0
 
 
 def test_the_commands(
@@ -152,7 +152,7 @@ def test_the_commands(
 
 
 def test_profiles_under_another_scoring_are_named(runtime: Runtime, spec: AuditSpec, lab: str) -> None:
-    enrol_releases(spec, spec.releases)
+    enrol_releases(runtime, spec, spec.releases)
     other = spec.model_copy(update={"scoring": spec.scoring.model_copy(update={"seed": 7})})
     with pytest.raises(InputError, match="its 2 profiles were made with another scoring"):
-        attribute_images(other, f"{lab}/fresh/")
+        attribute_images(runtime, other, f"{lab}/fresh/")

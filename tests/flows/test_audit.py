@@ -15,7 +15,7 @@ from flows.attribute import attribute_images
 from flows.audit import audit, audit_release, build_reference
 from flows.demo.data import png_bytes, split_digits
 from flows.results.outcome import COPYING, INCONCLUSIVE, INVALID, NO_COPYING
-from flows.runtime.runtime import Runtime
+from flows.runtime.runtime import Runtime, running
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from storage.errors import InputError
 from storage.objects.open import open_store
@@ -24,7 +24,7 @@ from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, UNSEEN
 
 
 def test_copies_are_flagged_and_unseen_images_are_not(runtime: Runtime, spec: AuditSpec) -> None:
-    copies, unseen = audit(spec).outcomes
+    copies, unseen = audit(runtime, spec).outcomes
     assert (copies.verdict, unseen.verdict) == (COPYING, NO_COPYING)
     assert copies.audit["copy_rate"] > 0.9
     assert all(row["a_hat"] < 0.1 for row in copies.informative)
@@ -33,7 +33,7 @@ def test_copies_are_flagged_and_unseen_images_are_not(runtime: Runtime, spec: Au
 
 
 def test_every_result_table_is_written(runtime: Runtime, spec: AuditSpec) -> None:
-    outcome = audit_release(spec, spec.release("copies"))
+    outcome = audit_release(runtime, spec, spec.release("copies"))
     store = open_store(spec.store)
     scores = read_result(store, "scores", outcome.audit_id)
     assert scores["layer"].to_pylist() == list(range(7))
@@ -52,7 +52,7 @@ def test_every_result_table_is_written(runtime: Runtime, spec: AuditSpec) -> Non
 
 
 def test_evidence_names_the_copied_images(runtime: Runtime, spec: AuditSpec) -> None:
-    outcome = audit_release(spec, spec.release("copies"))
+    outcome = audit_release(runtime, spec, spec.release("copies"))
     evidence = read_result(open_store(spec.store), "evidence", outcome.audit_id).to_pylist()
     assert len(evidence) == 7 * 20
     for pair in evidence:
@@ -63,25 +63,25 @@ def test_evidence_names_the_copied_images(runtime: Runtime, spec: AuditSpec) -> 
 
 
 def test_a_repeated_audit_runs_no_forward_pass(runtime: Runtime, spec: AuditSpec) -> None:
-    first = audit(spec).outcomes
-    runtime.forget()
-    second = audit(spec).outcomes
-    assert runtime.forward_images == 0
+    first = audit(runtime, spec).outcomes
+    with running() as again:
+        second = audit(again, spec).outcomes
+    assert again.forward_images == 0
     assert [outcome.audit for outcome in second] == [outcome.audit for outcome in first]
 
 
 def test_a_second_release_embeds_only_its_own_images(runtime: Runtime, spec: AuditSpec) -> None:
-    audit_release(spec, spec.release("copies"))
+    audit_release(runtime, spec, spec.release("copies"))
     runtime.forward_images = 0
-    audit_release(spec, spec.release("unseen"))
+    audit_release(runtime, spec, spec.release("unseen"))
     assert runtime.forward_images == UNSEEN
 
 
 def test_another_gate_is_another_audit_without_a_forward_pass(runtime: Runtime, spec: AuditSpec) -> None:
-    strict = audit_release(spec, spec.release("copies"))
+    strict = audit_release(runtime, spec, spec.release("copies"))
     runtime.forward_images = 0
     gate = spec.gate.model_copy(update={"max_copy_rate": 0.999})
-    loose = audit_release(spec.model_copy(update={"gate": gate}), spec.release("copies"))
+    loose = audit_release(runtime, spec.model_copy(update={"gate": gate}), spec.release("copies"))
     assert runtime.forward_images == 0
     assert (strict.verdict, loose.verdict) == (COPYING, INCONCLUSIVE)
     assert strict.audit_id != loose.audit_id
@@ -90,7 +90,7 @@ def test_another_gate_is_another_audit_without_a_forward_pass(runtime: Runtime, 
 @pytest.mark.parametrize("preset", ["paper", "meehan"])
 def test_published_presets_see_the_copies(runtime: Runtime, spec: AuditSpec, preset: str) -> None:
     chosen = spec.model_copy(update={"scoring": spec.scoring.model_copy(update={"preset": preset})})
-    copies, unseen = audit(chosen).outcomes
+    copies, unseen = audit(runtime, chosen).outcomes
     assert all(row["c_t"] < -5 for row in copies.informative)
     assert all(abs(row["c_t"]) < 3 for row in unseen.informative)
 
@@ -102,7 +102,7 @@ def test_an_unreadable_image_becomes_a_reject(runtime: Runtime, spec: AuditSpec,
     images.put("broken.png", b"\x89PNG\r\n\x1a\n not a picture")
     images.put("empty.png", b"")
     release = ReleaseSpec(name="mixed", images=f"{images.uri}/")
-    outcome = audit_release(spec, release)
+    outcome = audit_release(runtime, spec, release)
     rejects = read_result(open_store(spec.store), "rejects", outcome.audit_id).to_pylist()
     assert {row["key"] for row in rejects} == {"broken.png", "empty.png"}
     assert all(row["role"] == "release" and row["reason"] for row in rejects)
@@ -110,23 +110,23 @@ def test_an_unreadable_image_becomes_a_reject(runtime: Runtime, spec: AuditSpec,
 
     strict = spec.model_copy(update={"gate": spec.gate.model_copy(update={"max_rejected": 0.01})})
     with pytest.raises(InputError, match="2 of 42 images could not be read"):
-        audit_release(strict, release)
+        audit_release(runtime, strict, release)
 
 
 def test_one_bad_release_does_not_stop_the_others(runtime: Runtime, spec: AuditSpec, s3_prefix: str) -> None:
     gone = ReleaseSpec(name="gone", images=f"{s3_prefix}/nowhere/")
-    report = audit(spec, [gone, spec.release("copies")])
+    report = audit(runtime, spec, [gone, spec.release("copies")])
     assert [outcome.label for outcome in report.outcomes] == ["copies@1"]
     assert "no image here" in report.failures["gone@1"].found
     with pytest.raises(InputError, match="no image here"):
-        audit(spec, [gone])
+        audit(runtime, spec, [gone])
 
 
 def test_fresh_copies_are_attributed_to_the_memorizer(runtime: Runtime, spec: AuditSpec, lab: str) -> None:
     with pytest.raises(InputError, match="no profile to compare with"):
-        attribute_images(spec, f"{lab}/fresh/")
-    audit(spec)
-    found = attribute_images(spec, f"{lab}/fresh/")
+        attribute_images(runtime, spec, f"{lab}/fresh/")
+    audit(runtime, spec)
+    found = attribute_images(runtime, spec, f"{lab}/fresh/")
     assert found.images == TRAIN - COPIES
     copies, unseen = found.answer.candidates
     assert (copies.maker, unseen.maker) == ("copies@1", "unseen@2")
@@ -139,15 +139,15 @@ def test_fresh_copies_are_attributed_to_the_memorizer(runtime: Runtime, spec: Au
 
 
 def test_profiles_of_another_encoder_are_not_compared(runtime: Runtime, spec: AuditSpec, lab: str) -> None:
-    audit(spec)
+    audit(runtime, spec)
     other = spec.model_copy(update={"encoder": spec.encoder.model_copy(update={"layers": [0, 3]})})
     with pytest.raises(InputError, match="2 profiles were made with another encoder"):
-        attribute_images(other, f"{lab}/fresh/")
+        attribute_images(runtime, other, f"{lab}/fresh/")
 
 
 def test_a_layer_without_information_says_so(runtime: Runtime, spec: AuditSpec) -> None:
     cls = spec.model_copy(update={"encoder": spec.encoder.model_copy(update={"pooling": "cls", "layers": [0, 6]})})
-    outcome = audit_release(cls, spec.release("copies"))
+    outcome = audit_release(runtime, cls, spec.release("copies"))
     first, last = outcome.scores
     assert not first["informative"]
     assert first["a_hat"] is None
@@ -156,14 +156,14 @@ def test_a_layer_without_information_says_so(runtime: Runtime, spec: AuditSpec) 
 
 
 def test_a_reference_that_is_built_is_found(runtime: Runtime, spec: AuditSpec) -> None:
-    first = build_reference(spec)
+    first = build_reference(runtime, spec)
     assert runtime.forward_images == TRAIN + HELD_OUT
-    assert build_reference(spec) == first
+    assert build_reference(runtime, spec) == first
     assert runtime.forward_images == TRAIN + HELD_OUT
 
 
 def test_every_check_is_a_named_row(runtime: Runtime, spec: AuditSpec) -> None:
-    outcome = audit_release(spec, spec.release("copies"))
+    outcome = audit_release(runtime, spec, spec.release("copies"))
     assert {check["name"]: check["passed"] for check in outcome.checks} == {
         "random halves of held-out": True,
         "order of held-out": True,
@@ -180,7 +180,7 @@ def test_every_check_is_a_named_row(runtime: Runtime, spec: AuditSpec) -> None:
 
 
 def test_the_fit_verdict_stands_beside_the_copying_verdict(runtime: Runtime, spec: AuditSpec) -> None:
-    copies, unseen = audit(spec).outcomes
+    copies, unseen = audit(runtime, spec).outcomes
     assert copies.audit["fit_verdict"] == "closer than unseen"
     assert copies.audit["fit_p"] < 0.01
     assert unseen.audit["fit_verdict"] == "no difference seen"
@@ -198,8 +198,8 @@ def test_contaminated_held_out_images_are_left_out(runtime: Runtime, spec: Audit
             dirty.put(f"{source}-{i:03d}.png", open_store(lab).get(f"{source}/{i:05d}.png"))
     reference = spec.reference.model_copy(update={"held_out": f"{dirty.uri}/"})
     store = {"store": f"{s3_prefix}/audits-dirty"}
-    outcome = audit_release(spec.model_copy(update={"reference": reference, **store}), spec.release("copies"))
-    clean = audit_release(spec, spec.release("copies"))
+    outcome = audit_release(runtime, spec.model_copy(update={"reference": reference, **store}), spec.release("copies"))
+    clean = audit_release(runtime, spec, spec.release("copies"))
     assert (outcome.audit["contaminated"], outcome.audit["held_out_images"]) == (10, HELD_OUT)
     for name in ("a_hat", "copy_rate", "c_t", "n"):
         assert [row[name] for row in outcome.scores] == [row[name] for row in clean.scores]
@@ -215,13 +215,13 @@ def test_a_mixed_release_is_invalid_until_it_is_harmonised(
             # a fifth of the images, which a glance at 16 files lets pass
             mixed.put(f"{i:03d}.png", png) if i % 5 else mixed.put(f"{i:03d}.jpg", jpeg_bytes(image, 95, "4:4:4"))
     release = ReleaseSpec(name="mixed", images=f"{mixed.uri}/")
-    outcome = audit_release(spec, release)
+    outcome = audit_release(runtime, spec, release)
     assert outcome.verdict == INVALID
     assert "release: codec" in outcome.audit["invalid_reason"]
     assert "--harmonise" in outcome.audit["invalid_reason"]
 
     encoder = spec.encoder.model_copy(update={"harmonise": "jpeg:75"})
-    harmonised = audit_release(spec.model_copy(update={"encoder": encoder}), release)
+    harmonised = audit_release(runtime, spec.model_copy(update={"encoder": encoder}), release)
     assert harmonised.verdict == NO_COPYING
     assert harmonised.audit["encoder_digest"] != outcome.audit["encoder_digest"]
     assert json.loads(harmonised.audit["settings"])["encoder"]["harmonise"] == "jpeg:75"
@@ -229,7 +229,7 @@ def test_a_mixed_release_is_invalid_until_it_is_harmonised(
 
 def test_too_few_images_make_a_clean_verdict_inconclusive(runtime: Runtime, spec: AuditSpec) -> None:
     gate = spec.gate.model_copy(update={"detectable_copy_rate": 0.02})
-    outcome = audit_release(spec.model_copy(update={"gate": gate}), spec.release("unseen"))
+    outcome = audit_release(runtime, spec.model_copy(update={"gate": gate}), spec.release("unseen"))
     assert outcome.verdict == INCONCLUSIVE
     assert outcome.audit["invalid_reason"].startswith("power: with 100 generated")
 
@@ -237,12 +237,13 @@ def test_too_few_images_make_a_clean_verdict_inconclusive(runtime: Runtime, spec
 def test_no_number_depends_on_batches_or_shards(
     runtime: Runtime, spec: AuditSpec, s3_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = audit_release(spec, spec.release("unseen"))
+    whole = audit_release(runtime, spec, spec.release("unseen"))
     monkeypatch.setattr(embed_stage, "shard_size", lambda images: 33)
-    monkeypatch.setattr(runtime, "settings", runtime.settings.model_copy(update={"batch_size": 7}))
-    runtime.forget()
+    monkeypatch.setenv("LAYERPRINT_BATCH_SIZE", "7")
     other = spec.model_copy(update={"store": f"{s3_prefix}/cut"})
-    cut = audit_release(other, other.release("unseen"))
+    with running() as small:
+        assert small.settings.batch_size == 7
+        cut = audit_release(small, other, other.release("unseen"))
     for before, after in zip(whole.scores, cut.scores, strict=True):
         for name, value in before.items():
             expected = pytest.approx(value, rel=1e-5, abs=1e-7) if isinstance(value, float) else value

@@ -13,8 +13,8 @@ from flows.spec.spec import AuditSpec
 from tests.flows.conftest import Write
 
 
-def test_the_memorizer_lies_closer(runtime: Runtime, spec: AuditSpec) -> None:
-    found = compare(spec, spec.release("copies"), spec.release("unseen"))
+def test_the_memorizer_is_closer(runtime: Runtime, spec: AuditSpec) -> None:
+    found = compare(runtime, spec, spec.release("copies"), spec.release("unseen"))
     first = {row["layer"]: row["a_hat"] for row in found.first.scores}
     second = {row["layer"]: row["a_hat"] for row in found.second.scores}
     assert found.layers == list(range(7))
@@ -22,7 +22,7 @@ def test_the_memorizer_lies_closer(runtime: Runtime, spec: AuditSpec) -> None:
         assert difference == pytest.approx(first[layer] - second[layer])
     assert (found.comparison.high < 0).all()
     assert found.comparison.p_joint < 0.01
-    assert found.sentence.startswith("copies@1 lies closer to the training images")
+    assert found.sentence.startswith("copies@1 is closer")
     assert found.drift.curve_p < 1e-6
     assert found.drift.p < 0.01
     assert found.drift_sentence.startswith("copies@1 and unseen@2 make different images")
@@ -38,5 +38,5 @@ def test_a_release_is_like_itself(runtime: Runtime, write_spec: Write, capsys: p
     assert all(layer["difference"] == 0 for layer in document["layers"])
     assert run(["compare", path, "copies", "unseen"]) == 0
     shown = capsys.readouterr().out
-    assert "copies@1 lies closer" in " ".join(shown.split())
+    assert "copies@1 is closer" in " ".join(shown.split())
     assert run(["compare", path, "copies", "nobody"]) == 2

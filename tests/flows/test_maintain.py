@@ -13,7 +13,7 @@ import pytest
 
 from flows.audit import audit_release
 from flows.maintain import maintain
-from flows.runtime.runtime import Runtime
+from flows.runtime.runtime import Runtime, running
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from storage.objects.open import ObjectStore, open_store
 from storage.vectors.tables import VectorStore
@@ -41,7 +41,7 @@ def audited(
     if audited_once:
         shutil.copytree(audited_once[0], local.store)
         return local
-    audit_release(local, local.release("copies"))
+    audit_release(runtime, local, local.release("copies"))
     audited_once.append(tmp_path_factory.mktemp("audited") / "audits")
     shutil.copytree(local.store, audited_once[0])
     return local
@@ -68,14 +68,16 @@ def some_table(store: ObjectStore) -> tuple[str, pa.Table]:
     return name, vectors.dataset(name, table.version).to_table()
 
 
-def again(runtime: Runtime, spec: AuditSpec) -> list[dict[str, object]]:
+def again(spec: AuditSpec) -> list[dict[str, object]]:
     """The scores of the audit when its results are computed again from what the store holds."""
     store = open_store(spec.store)
     for prefix in ("results/", "nearest/", "influence/", "profiles/"):
         for key in keys(store, prefix):
             store.delete(key)
-    runtime.forget()
-    return audit_release(spec, spec.release("copies")).scores
+    with running() as fresh:
+        scores = audit_release(fresh, spec, spec.release("copies")).scores
+    assert fresh.forward_images == 0
+    return scores
 
 
 def test_what_is_young_stays(audited: AuditSpec) -> None:
@@ -87,7 +89,7 @@ def test_what_is_young_stays(audited: AuditSpec) -> None:
 
 def test_receipts_and_versions_go_and_no_number_changes(runtime: Runtime, audited: AuditSpec) -> None:
     store = open_store(audited.store)
-    before = again(runtime, audited)
+    before = again(audited)
     age(audited.store)
     planned = maintain(audited.store, KEEP_DAYS, dry_run=True)
     everything = keys(store)
@@ -99,8 +101,7 @@ def test_receipts_and_versions_go_and_no_number_changes(runtime: Runtime, audite
     gone = everything - keys(store)
     assert {key.split("/")[0] for key in gone} <= {"receipts", "vectors"}
     assert maintain(audited.store, KEEP_DAYS).sentence == "nothing to remove"
-    assert again(runtime, audited) == before
-    assert runtime.forward_images == 0
+    assert again(audited) == before
 
 
 def test_files_of_workers_that_lost_go_and_those_of_a_running_stage_stay(runtime: Runtime, audited: AuditSpec) -> None:
@@ -121,7 +122,7 @@ def test_files_of_workers_that_lost_go_and_those_of_a_running_stage_stay(runtime
 
 def test_the_version_of_a_marker_stays_whatever_came_after_it(runtime: Runtime, audited: AuditSpec) -> None:
     store, vectors = open_store(audited.store), VectorStore(open_store(audited.store))
-    before = again(runtime, audited)
+    before = again(audited)
     name, rows = some_table(store)
     for _ in range(2):
         lance.write_dataset(rows.slice(0, 1), vectors.table_uri(name), mode="overwrite")
@@ -129,14 +130,14 @@ def test_the_version_of_a_marker_stays_whatever_came_after_it(runtime: Runtime, 
     done = maintain(audited.store, 1e-6)
     assert done.versions == 3 + 1  # the empty first version of every table, and the last but one of this
     assert some_table(store) == (name, rows)
-    assert again(runtime, audited) == before
+    assert again(audited) == before
 
 
 def test_embeddings_that_nothing_refers_to_go(runtime: Runtime, audited: AuditSpec, lab: str) -> None:
     store = open_store(audited.store)
     known = keys(store, "tables/")
     gone = ReleaseSpec(name="gone", images=f"{lab}/fresh/")
-    audit_release(audited, gone)
+    audit_release(runtime, audited, gone)
     (table,) = keys(store, "tables/") - known
     for prefix in ("results/audits/", "results/profiles/"):
         newest = max(keys(store, prefix), key=store.modified)
@@ -148,11 +149,11 @@ def test_embeddings_that_nothing_refers_to_go(runtime: Runtime, audited: AuditSp
     assert done.tables == [name]
     assert keys(store, "tables/") == known
     assert not keys(store, f"vectors/{name}.lance/") | keys(store, f"receipts/{name}/")
-    runtime.forget()
-    assert audit_release(audited, audited.release("copies")).audit["images"] == COPIES
-    assert runtime.forward_images == 0
-    audit_release(audited, gone)
-    assert runtime.forward_images == TRAIN - COPIES
+    with running() as fresh:
+        assert audit_release(fresh, audited, audited.release("copies")).audit["images"] == COPIES
+        assert fresh.forward_images == 0
+        audit_release(fresh, audited, gone)
+        assert fresh.forward_images == TRAIN - COPIES
 
 
 def test_embeddings_that_were_never_finished_go(audited: AuditSpec) -> None:

@@ -74,6 +74,6 @@ def test_a_store_that_refuses_is_asked_once(
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         proxy.rule = no_encoders
         with pytest.raises(StoreError) as refused:
-            build_reference(spec)
+            build_reference(runtime, spec)
         assert not isinstance(refused.value, StoreUnavailableError)
         assert len(proxy.broken) == 1

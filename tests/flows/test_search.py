@@ -9,10 +9,9 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import roc_auc_score
 
 from actors.stages import embed as embed_stage
-from actors.stages.context import layer_key
 from actors.workers.partition import StoredPartition
 from flows.attribute import attribute_images
-from flows.audit import audit, known_reference
+from flows.audit import audit, built_reference
 from flows.inputs import list_set
 from flows.results.audit_rows import judge
 from flows.results.outcome import COPYING, INVALID, NO_COPYING
@@ -22,6 +21,7 @@ from scoring.checks.search_error import Recall, SearchError, search_check
 from scoring.score.cells import merge_small_cells
 from scoring.verdict.copying import CopyingVerdict
 from storage.errors import InputError
+from storage.layout import layer_key
 from storage.objects.open import open_store
 from storage.vectors.tables import VectorStore, layer_column, vector_matrix
 from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, UNSEEN, Write
@@ -35,7 +35,7 @@ def spec(write_spec: Write) -> AuditSpec:
 
 def _exact_a_hat(runtime: Runtime, spec: AuditSpec, label: str, layer: int) -> float:
     """Â of the nearest train images by brute force, and by another library's area under the curve."""
-    reference = known_reference(spec)
+    reference = built_reference(runtime, spec)
     store = open_store(spec.store)
     vectors = VectorStore(store)
     partition = StoredPartition.load(store, layer_key(reference.tables.partition, layer, "npz")).partition
@@ -64,13 +64,13 @@ def _exact_a_hat(runtime: Runtime, spec: AuditSpec, label: str, layer: int) -> f
 def test_it_agrees_with_the_exact_search_within_its_bound(
     runtime: Runtime, spec: AuditSpec, write_spec: Write, lab: str
 ) -> None:
-    copies, unseen = audit(spec).outcomes
+    copies, unseen = audit(runtime, spec).outcomes
     assert (copies.verdict, unseen.verdict) == (COPYING, NO_COPYING)
     for outcome in (copies, unseen):
         assert outcome.audit["search"] == "global"
         check = next(check for check in outcome.checks if check["name"] == "search")
         assert check["passed"]
-        assert "nearest of all train images" in check["sentence"]
+        assert "nearest of all training images" in check["sentence"]
         for row in outcome.scores:
             exact = _exact_a_hat(runtime, spec, outcome.label, row["layer"])
             assert abs(row["a_hat"] - exact) <= row["search_bound"] + 1e-9
@@ -83,8 +83,8 @@ def test_it_agrees_with_the_exact_search_within_its_bound(
     # the same reference under the other quantity is another reference
     in_cell = load_spec(write_spec(store=spec.store, scoring={"cells": 2, "components": 16}))
     with pytest.raises(InputError, match="2 profiles were made with another reference"):
-        attribute_images(in_cell, f"{lab}/fresh/")
-    other = audit(in_cell, [in_cell.release("copies")]).outcomes[0]
+        attribute_images(runtime, in_cell, f"{lab}/fresh/")
+    other = audit(runtime, in_cell, [in_cell.release("copies")]).outcomes[0]
     assert runtime.forward_images == TRAIN + HELD_OUT + COPIES + UNSEEN  # the embeddings serve both
     assert other.audit["search"] == "in_cell"
     assert other.audit["reference_digest"] != copies.audit["reference_digest"]

@@ -40,7 +40,7 @@ def test_a_flow_tries_again(runtime: Runtime, spec: AuditSpec, s3: EmbeddedS3, m
     with FaultyProxy(s3.endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         proxy.rule = first_two
-        reference = build_reference(spec)
+        reference = build_reference(runtime, spec)
         assert len(proxy.broken) == 4
     assert (reference.tables.train.rows, reference.tables.held_out.rows) == (TRAIN, HELD_OUT)
     assert runtime.forward_images == 0  # of the runs that ended: the shards were those of the first ones

@@ -37,10 +37,10 @@ def enrol(
     loaded = load(spec, harmonise)
     chosen = _to_enrol(loaded, release, images, run)
 
-    with working(as_json):
+    with working(as_json) as (_, runtime):
         from flows.enrol import enrol_releases
 
-        enrolled = enrol_releases(loaded, chosen)
+        enrolled = enrol_releases(runtime, loaded, chosen)
     if as_json:
         print_json({"enrolled": [asdict(release) for release in enrolled]})
     else:
@@ -78,15 +78,15 @@ def attribute(
         )
 
     uri = absolute_uri(images, Path.cwd())
-    with working(as_json):
+    with working(as_json) as (_, runtime):
         from flows.attribute import attribute_images
         from flows.stress import stress_attribution
 
         if stress:
-            stressed = stress_attribution(loaded, uri, reject=reject, unknown=unknown)
+            stressed = stress_attribution(runtime, loaded, uri, reject=reject, unknown=unknown)
             attributed, document = stressed.plain, stressed.to_json()
         else:
-            attributed = attribute_images(loaded, uri, reject=reject, unknown=unknown)
+            attributed = attribute_images(runtime, loaded, uri, reject=reject, unknown=unknown)
             document = attributed.to_json()
     if as_json:
         print_json(document)

@@ -51,14 +51,15 @@ def audit(
 
     with working(as_json) as (_, runtime):
         from flows.audit import audit as audit_flow  # takes seconds, so only once the spec is valid
-        from flows.report.figures.gallery import save_curves, save_pairs
+        from flows.report.make import save_curves, save_pairs
         from flows.results.outcome import NO_COPYING
         from storage.objects.open import open_store
 
-        report = audit_flow(loaded, chosen)
+        report = audit_flow(runtime, loaded, chosen)
         store = open_store(loaded.store)
+        releases = {one.label: one for one in chosen}
         pictures = [save_curves(store, report.outcomes)]
-        pictures += [save_pairs(store, loaded, outcome) for outcome in report.outcomes]
+        pictures += [save_pairs(loaded, releases[outcome.label], outcome) for outcome in report.outcomes]
         forward = runtime.forward_images
     if as_json:
         print_json(
@@ -90,7 +91,7 @@ def reference(spec: Spec, harmonise: Harmonise = None, as_json: Json = False) ->
     with working(as_json) as (_, runtime):
         from flows.audit import build_reference
 
-        built = build_reference(loaded)
+        built = build_reference(runtime, loaded)
         forward = runtime.forward_images
     facts = {
         "reference": loaded.reference.name,
@@ -118,10 +119,10 @@ def selfcheck(spec: Spec, harmonise: Harmonise = None, as_json: Json = False) ->
     """
     loaded = load(spec, harmonise)
 
-    with working(as_json):
+    with working(as_json) as (_, runtime):
         from flows.selfcheck import selfcheck as selfcheck_flow
 
-        checked = selfcheck_flow(loaded)
+        checked = selfcheck_flow(runtime, loaded)
     if as_json:
         print_json({**asdict(checked), "passed": checked.passed})
     else:
@@ -141,10 +142,10 @@ def compare(
     loaded = load(spec, harmonise)
     releases = loaded.release(first), loaded.release(second)
 
-    with working(as_json):
+    with working(as_json) as (_, runtime):
         from flows.compare import compare as compare_flow
 
-        compared = compare_flow(loaded, *releases)
+        compared = compare_flow(runtime, loaded, *releases)
     if as_json:
         print_json(compared.to_json())
     else:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from flows.cli.progress import ProgressBoard
 from storage.errors import InputError
 
 if TYPE_CHECKING:
+    from flows.runtime.runtime import Runtime
     from flows.spec.spec import AuditSpec
 
 EXIT_BAD_INPUT = 2
@@ -35,7 +36,7 @@ StoreSpec = Annotated[Path | None, typer.Option(metavar="SPEC", help="Or a spec:
 
 
 @contextmanager
-def working(as_json: bool) -> Iterator[tuple[ProgressBoard, Any]]:
+def working(as_json: bool) -> Iterator[tuple[ProgressBoard, Runtime]]:
     """Provide progress on stderr, a Prefect server, and a runtime that ends with the command.
 
     Import the flows inside the block: the server starts meanwhile. Inside it, what libraries print on stdout (Ray, when
@@ -44,13 +45,17 @@ def working(as_json: bool) -> Iterator[tuple[ProgressBoard, Any]]:
     from flows.orchestration.local_server import prefect_server
 
     with ExitStack() as stack:
-        stack.enter_context(prefect_server())
+        stack.enter_context(prefect_server(meanwhile=_import_flows))
         from flows.runtime.runtime import running
 
         board = stack.enter_context(ProgressBoard(quiet=as_json))
         verbose = os.environ.get("LAYERPRINT_VERBOSE")
         stack.enter_context(redirect_stdout(sys.stderr if verbose else stack.enter_context(open(os.devnull, "w"))))
         yield board, stack.enter_context(running(board.report))
+
+
+def _import_flows() -> None:
+    import flows.audit  # noqa: F401 (takes seconds, as the server's start does)
 
 
 def load(path: Path, harmonise: str | None) -> AuditSpec:

@@ -62,7 +62,7 @@ def demo(
     with working(as_json) as (board, runtime):
         from flows.demo.run import run_demo
 
-        result = run_demo(folder.resolve(), local=local, seed=seed, say=board.say)
+        result = run_demo(runtime, folder.resolve(), local=local, seed=seed, say=board.say)
         forward = runtime.forward_images
     if as_json:
         print_json({**result.to_json(), "forward_images": forward})

@@ -30,10 +30,10 @@ def sweep(
     of a release last, so that a sweep finds it complete.
     """
     with working(as_json) as (_, runtime):
-        from flows.deployments import sweep_releases
-        from flows.sweep import SweepReport
+        from flows.sweep import SweepReport, sweep_releases
 
-        report = cast(SweepReport, sweep_releases(spec, settle))  # a flow that ends with a state returns its data
+        # a flow that ends with a state returns its data
+        report = cast(SweepReport, sweep_releases(runtime, spec, settle))
         forward = runtime.forward_images
     if as_json:
         print_json({**report.to_json(), "forward_images": forward})
@@ -61,10 +61,15 @@ def releases(
     """
     from flows.orchestration.schedules import sweeps
     from flows.registry.registry import registry_of, registry_of_store
-    from flows.spec.live_spec import load_catalogue
+    from flows.runtime.runtime import running
+    from flows.spec.live_spec import load_live_spec
     from storage.objects.open import open_store
 
-    entries = registry_of(load_catalogue(spec)) if spec else registry_of_store(open_store(store_of(store, None)))
+    if spec:
+        with running() as runtime:
+            entries = registry_of(runtime, load_live_spec(spec))
+    else:
+        entries = registry_of_store(open_store(store_of(store, None)))
     coming = sweeps(spec).coming if spec else None
     if as_json:
         print_json({"releases": [entry.to_json() for entry in entries], "next_sweep": coming})

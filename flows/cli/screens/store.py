@@ -51,17 +51,17 @@ def show_registry(entries: Sequence[Entry], next_sweep: str) -> None:
     out = output()
     shown = table("release", "state", "copy rate %|", "audited (UTC)")
     for entry in entries:
-        state, row = entry.standing.state, entry.audit
+        name, row = entry.state.name, entry.audit
         audited = ["", ""] if row is None else [rate_text(row), f"{row['created_at']:%Y-%m-%d %H:%M}"]
-        shown.add_row(safe(entry.label), f"[{STATE_STYLE.get(state, 'default')}]{state}[/]", *audited)
+        shown.add_row(safe(entry.label), f"[{STATE_STYLE.get(name, 'default')}]{name}[/]", *audited)
     if entries:
         print_table(shown)
     else:
         out.print("no releases")
     for entry in entries:
-        if entry.standing.reason and entry.standing.state not in ("current", "flagged"):
-            text = f"{entry.label}: {entry.standing.reason}"
-            print_marked(out, entry.standing.state, STATE_STYLE[entry.standing.state], text)
+        state = entry.state
+        if state.reason and state.name not in ("current", "flagged"):
+            print_marked(out, state.name, STATE_STYLE[state.name], f"{entry.label}: {state.reason}")
     out.print(f"\nnext sweep: {safe(next_sweep)}")
 
 
@@ -73,7 +73,7 @@ def show_sweep(report: SweepReport, forward: int) -> None:
         print_table(outcome_table(report.audited))
     for outcome in report.audited:
         show_verdicts(out, outcome)
-    for label, verdict in report.standing.items():
+    for label, verdict in report.current.items():
         out.print(f"[dim]current[/] {safe(label)}: {verdict_text(verdict)}")
     for label, reason in report.left.items():
         print_marked(out, "left alone", "cyan", f"{label}: {reason}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 from flows.cli.console import json_text
 from flows.cli.sql.table import show_rows
 from flows.cli.sql.values import csv_cell, plain, rows_of, unique
-from flows.text import printable
+from flows.text import terminal_text
 from storage.errors import InputError
 
 if TYPE_CHECKING:  # importing it takes a while for --help
@@ -77,7 +77,7 @@ def _write_parquet(rows: pa.Table, out: Path | None) -> None:
 def _write_text(rows: pa.Table, form: Format, file: TextIO) -> None:
     match form:
         case Format.CSV:
-            clean: Callable[[str], str] = printable if file.isatty() else str
+            clean: Callable[[str], str] = terminal_text if file.isatty() else str
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(clean(csv_cell(name)) for name in rows.column_names)
             writer.writerows([clean(csv_cell(value)) for value in row] for row in rows_of(rows))

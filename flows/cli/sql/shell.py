@@ -17,7 +17,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
 from flows.cli.console import print_error
 from flows.cli.sql.output import Format, write_rows
-from flows.text import printable
+from flows.text import terminal_text
 from storage.errors import InputError, LayerprintError
 from storage.results.sql import SqlSession
 from storage.results.statements import split_statements
@@ -99,7 +99,7 @@ class SqlShell:
                 width = max(len(column) for column, _ in self._views[view])
                 sys.stdout.write("".join(f"{column:{width}}  {kind}\n" for column, kind in self._views[view]))
             case ".schema", view:
-                problem = f"no table {printable(view)!r}" if view else "no table is given"
+                problem = f"no table {terminal_text(view)!r}" if view else "no table is given"
                 raise InputError(f".schema: {problem}", f"use one of {', '.join(self._views)}")
             case _:
                 raise InputError(f"unknown command {line!r}", "use .tables, .schema TABLE, .help or .quit")

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.cli.sql.values import plain, rows_of
-from flows.text import printable
+from flows.text import terminal_text
 
 if TYPE_CHECKING:  # importing it takes a while for --help
     import pyarrow as pa
@@ -33,7 +33,7 @@ def show_rows(rows: pa.Table, file: TextIO) -> None:
     shown = rows.slice(0, MOST_ROWS)
     if list(rows.column_names) == ["explain_key", "explain_value"]:
         for row in rows_of(shown):
-            out.print(printable(row[1]), markup=False, soft_wrap=True)
+            out.print(terminal_text(row[1]), markup=False, soft_wrap=True)
         return
     width = out.width if out.is_terminal else NO_TERMINAL
     fits = table_width(shown) <= width
@@ -95,9 +95,9 @@ def _cell(value: Any, form: str) -> str:
             text = value
         case _:
             text = json.dumps(value, ensure_ascii=False)
-    text = printable(text).replace("\n", "↵")
+    text = terminal_text(text).replace("\n", "↵")
     return text if len(text) <= LONGEST[form] else f"{text[: LONGEST[form]]}…"
 
 
 def _safe(text: str) -> str:
-    return escape(printable(text).replace("\n", "↵"))
+    return escape(terminal_text(text).replace("\n", "↵"))

@@ -1,1 +1,1 @@
-"""The figures of a report: charts and pairs of images."""
+"""Figures of audits: charts and pairs of images."""

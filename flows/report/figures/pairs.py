@@ -1,6 +1,6 @@
-"""The closest pairs as small pictures: drawn anew from the pixels, so that no byte of a stranger's file is passed on.
+"""The closest pairs as small pictures, re-encoded from their pixels, so that no byte of an untrusted file is passed on.
 
-A picture that cannot be had, since its image is gone, was changed or cannot be read, is a sentence instead.
+An image that is missing, has changed or cannot be read is replaced by a sentence.
 """
 
 from __future__ import annotations
@@ -8,17 +8,19 @@ from __future__ import annotations
 import base64
 import io
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageChops
 
 from actors.encoder.decode import UnreadableImageError, decode
-from flows.report.facts import ReleaseFacts, Row
-from storage.digest import short
+from flows.report.facts import Row, decisive_layer
+from flows.results.outcome import AuditOutcome
 from storage.errors import LayerprintError
 from storage.image_sets.manifest import Manifest
 from storage.image_sets.open import list_images, open_reader
+from storage.layout import manifest_key
 from storage.objects.base import ObjectMissingError
 from storage.objects.open import ObjectStore
 
@@ -26,14 +28,17 @@ SIDE = 160
 """Longest side of a picture, in pixels."""
 
 KEPT = 500
-"""Pictures of a set that are kept for other pairs."""
+"""Images of a set kept in memory for other pairs."""
 
 PAIRS, PAIRS_ELSEWHERE = 8, 4
-"""Pairs shown of the layer that decides, and of an early and a late one."""
+"""Pairs shown for the decisive layer, and for an early and a late one."""
+
+ROLES = {"decides": "on which the verdict rests", "early": "early: pixels and texture", "late": "late: meaning"}
+"""Why a layer is shown."""
 
 
 class Picture(NamedTuple):
-    """A picture within the page; `small` ones are enlarged without smoothing."""
+    """An image as a data URI; a `small` one is enlarged without smoothing."""
 
     uri: str
     width: int
@@ -42,7 +47,7 @@ class Picture(NamedTuple):
 
 
 class Elsewhere(NamedTuple):
-    """What another layer says about a generated image; `row` is None when it is not among that layer's closest."""
+    """The nearest training image at another layer; `row` is None if the pair is not among that layer's closest."""
 
     role: str
     layer: int
@@ -52,9 +57,9 @@ class Elsewhere(NamedTuple):
 
 
 class PairView(NamedTuple):
-    """A generated image beside its nearest training image: a row of `evidence` and what it looks like.
+    """A generated image beside its nearest training image: a row of `evidence` and its images.
 
-    `apart` is the mean difference of the pixels, of 255; None where the two cannot be laid over each other.
+    `apart` is the mean difference of pixel values, out of 255; None if the shapes of the two differ.
     """
 
     row: Row
@@ -73,14 +78,19 @@ class PairGroup(NamedTuple):
     layer: int
     pairs: list[PairView]
 
+    @property
+    def heading(self) -> str:
+        """The layer and why it is shown."""
+        return f"Layer {self.layer}, {ROLES[self.role]}"
+
 
 class ImageSet:
     """The images of a set by key, as the audit listed them.
 
     Args:
-        store: The store of the audits, which keeps the lists.
+        store: The store of the audits, which keeps the manifests.
         uri: The set, as the spec names it: rows of the store do not decide what is read.
-        digest: Digest of its list; None or one that is not in the store: it is listed anew.
+        digest: Digest of its manifest; if it is None or not in the store, the set is listed again.
     """
 
     def __init__(self, store: ObjectStore, uri: str, digest: str | None) -> None:
@@ -91,10 +101,10 @@ class ImageSet:
             self._manifest = _stored(store, digest) or list_images(uri)
             self._reader = open_reader(uri, self._manifest.kind)
         except (LayerprintError, OSError) as error:
-            self._manifest = f"{uri} cannot be listed: {_found(error)}"
+            self._manifest = f"{uri} cannot be listed: {_reason(error)}"
 
     def image(self, key: str) -> Image.Image | str:
-        """The image, RGB, at most `SIDE` wide and high; a sentence where there is none."""
+        """The image, RGB, at most `SIDE` wide and high; a sentence if it cannot be read."""
         if key not in self._images:
             if len(self._images) >= KEPT:
                 self._images.clear()
@@ -107,7 +117,7 @@ class ImageSet:
         try:
             image = decode(self._reader.read(self._manifest.find(key))).rgb
         except (LayerprintError, UnreadableImageError, OSError) as error:
-            return _found(error)
+            return _reason(error)
         image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
         return image
 
@@ -116,26 +126,34 @@ def _stored(store: ObjectStore, digest: str | None) -> Manifest | None:
     if not digest:
         return None
     try:
-        return Manifest.from_bytes(store.get(f"manifests/{short(digest)}.parquet"))
+        return Manifest.from_bytes(store.get(manifest_key(digest)))
     except ObjectMissingError:
         return None
 
 
-def _found(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return error.found if isinstance(error, LayerprintError) else str(error)
 
 
-def pair_groups(facts: ReleaseFacts, release: ImageSet, train: ImageSet) -> list[PairGroup]:
-    """The pairs of the layer that decides, then those of an early and a late layer that were not shown yet."""
-    layers = [int(row["layer"]) for row in facts.outcome.informative]
-    if not layers or facts.decisive is None:
+def pair_groups(outcome: AuditOutcome, evidence: Sequence[Row], release: ImageSet, train: ImageSet) -> list[PairGroup]:
+    """The pairs of the decisive layer, then further pairs of an early and a late layer.
+
+    Args:
+        outcome: The audit.
+        evidence: Its closest pairs, by layer and rank.
+        release: The generated images.
+        train: The training images.
+    """
+    layers = [int(row["layer"]) for row in outcome.informative]
+    decisive = decisive_layer(outcome)
+    if decisive is None:
         return []
-    roles = {facts.decisive: "decides"}
+    roles = {decisive: "decides"}
     roles.setdefault(layers[0], "early")
     roles.setdefault(layers[-1], "late")
     ends = {"early": layers[0], "late": layers[-1]}
     by_layer: dict[int, dict[str, Row]] = defaultdict(dict)
-    for row in facts.evidence:
+    for row in evidence:
         by_layer[row["layer"]].setdefault(row["image_key"], row)
     shown: set[str] = set()
     groups = []
@@ -157,12 +175,12 @@ def _pair(
     for role, layer in ends.items():
         other = by_layer[layer].get(row["image_key"])
         same = other is not None and other["train_key"] == row["train_key"]
-        found = train.image(other["train_key"]) if other is not None and not same else None
-        elsewhere.append(Elsewhere(role, layer, other, same, _picture(found)))
+        other_image = train.image(other["train_key"]) if other is not None and not same else None
+        elsewhere.append(Elsewhere(role, layer, other, same, _picture(other_image)))
     missing = " ".join(
-        f"The {what} image is not shown: {found}."
-        for what, found in (("generated", image), ("training", nearest))
-        if isinstance(found, str)
+        f"The {kind} image is not shown: {reason}."
+        for kind, reason in (("generated", image), ("training", nearest))
+        if isinstance(reason, str)
     )
     both = (image, nearest) if isinstance(image, Image.Image) and isinstance(nearest, Image.Image) else None
     difference = _difference(*both) if both else None
@@ -171,7 +189,7 @@ def _pair(
 
 
 def _difference(image: Image.Image, train: Image.Image) -> Image.Image | None:
-    """The absolute difference of two images, black where they agree; None when their shapes differ much."""
+    """The absolute difference of two images, black where they agree; None if their shapes differ by over 2 %."""
     if abs(image.width * train.height - image.height * train.width) > 0.02 * image.width * train.height:
         return None
     return ImageChops.difference(image, train.resize(image.size, Image.Resampling.LANCZOS))

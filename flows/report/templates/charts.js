@@ -1,4 +1,4 @@
-// Brings the drawn charts to life. Expressions are interpreted, not compiled: the page allows no eval.
+// Replaces the drawn charts with interactive ones. Expressions are interpreted, not compiled: the page forbids eval.
 const page = document.getElementById("charts");
 const specs = page ? JSON.parse(page.textContent) : {};
 for (const [name, spec] of Object.entries(specs)) {

@@ -1,4 +1,4 @@
-// Sorting and filtering of the fleet's table; without it the table is complete and in the order of time.
+// Sorts and filters the table of releases; without this script the table is complete, latest audit first.
 {
   const table = document.getElementById("fleet");
   const body = table.tBodies[0];
@@ -20,19 +20,19 @@
     const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
     let count = 0;
     for (const row of rows) {
-      const wanted = (!verdict.value || row.verdict === verdict.value) && words.every((word) => row.text.includes(word));
-      row.element.hidden = !wanted;
-      count += wanted;
+      const matches = (!verdict.value || row.verdict === verdict.value) && words.every((word) => row.text.includes(word));
+      row.element.hidden = !matches;
+      count += matches;
     }
     shown.textContent = `${count} of ${rows.length} releases`;
   };
 
   const sort = (index, down) => {
     const sign = down ? -1 : 1;
-    rows.sort((one, other) => {
-      const a = one.cells[index], b = other.cells[index];
+    rows.sort((left, right) => {
+      const a = left.cells[index], b = right.cells[index];
       if (typeof a === "string") return sign * order(a, b);
-      return Number.isNaN(a) - Number.isNaN(b) || sign * (a - b);  // what is unknown stands last either way
+      return Number.isNaN(a) - Number.isNaN(b) || sign * (a - b);  // unknown values come last either way
     });
     body.append(...rows.map((row) => row.element));
   };
@@ -45,7 +45,7 @@
     head.replaceChildren(button);
     button.addEventListener("click", () => {
       const down = head.getAttribute("aria-sort") === "ascending";
-      heads.forEach((one) => one.removeAttribute("aria-sort"));
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       sort(index, down);
     });

@@ -224,7 +224,7 @@ import io, re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from PIL import Image
-from actors.decode import decode, to_square
+from actors.encoder.decode import decode, to_square
 
 sink = io.BytesIO()
 Image.new("RGBA", (6000, 5000), (200, 10, 10, 200)).save(sink, "PNG")

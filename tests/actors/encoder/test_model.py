@@ -92,12 +92,12 @@ class TestLayers:
         config = replace(config, weights=weights, pooling=pooling)
         images = pictures(3, config.image_size)
         expected = _by_timm(config, images)
-        found = Encoder(config).embed(images)
-        assert list(found) == list(range(len(expected)))
+        embedded = Encoder(config).embed(images)
+        assert list(embedded) == list(range(len(expected)))
         for layer, (prefix, patches) in enumerate(expected):
             pooled = (patches.mean(dim=1) if pooling == "mean" else prefix[:, 0]).numpy()
-            assert found[layer].dtype == np.float32
-            assert np.abs(found[layer] - pooled).max() < 2e-5 * max(1, np.abs(pooled).max())
+            assert embedded[layer].dtype == np.float32
+            assert np.abs(embedded[layer] - pooled).max() < 2e-5 * max(1, np.abs(pooled).max())
 
     def test_layer_0_of_the_class_token_is_constant(self, tiny: Encoder) -> None:
         first = Encoder(replace(TINY, pooling="cls")).embed(pictures(4))[0]
@@ -108,9 +108,9 @@ class TestLayers:
         chosen = Encoder(replace(TINY, layers=(5, 0, 3, 3)))
         assert chosen.layers == (0, 3, 5)
         assert list(chosen.facts.dims) == [0, 3, 5]
-        found, full = chosen.embed(pictures(4)), tiny.embed(pictures(4))
-        assert list(found) == [0, 3, 5]
-        assert all((found[k] == full[k]).all() for k in found)
+        embedded, full = chosen.embed(pictures(4)), tiny.embed(pictures(4))
+        assert list(embedded) == [0, 3, 5]
+        assert all((embedded[k] == full[k]).all() for k in embedded)
 
     @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
     @pytest.mark.parametrize("model", ["strong", "vit_small", "cnn"])
@@ -118,11 +118,11 @@ class TestLayers:
         config = {"strong": replace(TINY, weights=strong), "vit_small": SMALL, "cnn": CNN}[model]
         images = pictures(8, config.image_size)
         full, low = Encoder(config), Encoder(replace(config, precision=precision))
-        expected, found = full.embed(images), low.embed(images)
+        expected, embedded = full.embed(images), low.embed(images)
         unit = BFLOAT16_UNIT if precision == "bfloat16" else BFLOAT16_UNIT / 8
         for layer, x in expected.items():
-            assert found[layer].dtype == np.float32
-            error = np.linalg.norm(found[layer] - x, axis=1) / np.linalg.norm(x, axis=1)
+            assert embedded[layer].dtype == np.float32
+            error = np.linalg.norm(embedded[layer] - x, axis=1) / np.linalg.norm(x, axis=1)
             assert 0 < error.max() < ROUNDINGS * unit, layer
         assert low.facts == replace(full.facts, digest=low.facts.digest, precision=precision)
         assert low.facts.digest != full.facts.digest
@@ -134,9 +134,9 @@ class TestLayers:
         for seed in range(3):  # parts in flight at once must not mix
             shown = pictures(images, config.image_size, seed=seed)
             for layer, expected in Encoder(config).embed(shown).items():
-                found = encoder.embed(shown)[layer]
-                assert found.shape == expected.shape
-                assert np.abs(found - expected).max() < 2e-5 * max(1, np.abs(expected).max())
+                embedded = encoder.embed(shown)[layer]
+                assert embedded.shape == expected.shape
+                assert np.abs(embedded - expected).max() < 2e-5 * max(1, np.abs(expected).max())
 
     def test_precision_leaves_older_digests_alone(self, tiny: Encoder) -> None:
         identity = asdict(tiny.facts)
@@ -158,10 +158,10 @@ class TestLayers:
         x = (x - torch.tensor(data["mean"])[:, None, None]) / torch.tensor(data["std"])[:, None, None]
         with torch.no_grad():
             stages = model.forward_intermediates(x, intermediates_only=True)
-        found = encoder.embed(images)
-        assert [x.shape for x in found.values()] == [(3, stage.shape[1]) for stage in stages]
+        embedded = encoder.embed(images)
+        assert [x.shape for x in embedded.values()] == [(3, stage.shape[1]) for stage in stages]
         for layer, stage in enumerate(stages):
-            assert np.allclose(found[layer], stage.mean(dim=(2, 3)).numpy(), atol=1e-6)
+            assert np.allclose(embedded[layer], stage.mean(dim=(2, 3)).numpy(), atol=1e-6)
         assert encoder.facts.names[1] == "stage 1"
 
     def test_names_and_sizes(self, tiny: Encoder) -> None:

@@ -31,7 +31,7 @@ def test_an_object_is_fetched_once_under_its_content_s_name(s3_prefix: str, cach
     before = path.stat().st_mtime_ns
     assert local_weights(f"{s3_prefix}/deep/vit.safetensors") == str(path)
     assert path.stat().st_mtime_ns == before
-    assert [found for found in cache.rglob("*") if found.is_file()] == [path]
+    assert [file for file in cache.rglob("*") if file.is_file()] == [path]
 
 
 def test_an_object_that_changed_is_not_taken_from_the_cache(s3_prefix: str) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,10 @@ class TestCluster:
         settings = ClusterSettings(embed=PoolSize(1, cpus=0.1), layers=PoolSize(2, cpus=0.2))
         with Cluster(settings) as cluster:
             assert cluster.pool("embed") is cluster.pool("embed")
-            assert (cluster.pool("embed").size, cluster.pool("layers").size) == (settings.embed, settings.layers)
+            assert (cluster.pool("embed").hosts.size, cluster.pool("layers").hosts.size) == (
+                settings.embed,
+                settings.layers,
+            )
             hosts = {process for _, process in run(cluster.pool("layers"), Diary(str(tmp_path)), 20).values()}
         wait_for_end(hosts)
         assert ray.is_initialized()  # it was not started by this cluster
@@ -34,32 +36,24 @@ class TestCluster:
         monkeypatch.setattr("actors.ray_cluster.dispatch.NOTICE_S", 1)
         size = PoolSize(1, cpus=ray.cluster_resources()["CPU"] // 2 + 1)
         with Cluster(ClusterSettings(embed=size, layers=size)) as cluster:
-            worker = Diary(str(tmp_path))
-            first = run(cluster.pool("embed"), worker, 3)
-            then = run(cluster.pool("layers"), worker, 3)
+            diary = Diary(str(tmp_path))
+            first = run(cluster.pool("embed"), diary, 3)
+            then = run(cluster.pool("layers"), diary, 3)
             assert len(first) == len(then) == 3
-            assert len(worker.noted("close")) == 1
-            assert len(run(cluster.pool("embed"), worker, 3)) == 3  # and back
+            wait_for_end({process for _, process in first.values()})
+            assert len(run(cluster.pool("embed"), diary, 3)) == 3  # and back
 
-    def test_workers_have_the_s3_settings(self, cluster: Cluster, s3: Any) -> None:
-        @dataclass(frozen=True)
-        class Environment:
-            def setup(self) -> None:
-                """Nothing to load."""
+    def test_hosts_have_the_s3_settings(self, cluster: Cluster, s3: Any) -> None:
+        def variable(name: str) -> str | None:
+            return os.environ.get(name)
 
-            def process(self, name: str) -> str | None:
-                return os.environ.get(name)
-
-            def close(self) -> None:
-                """Nothing to give back."""
-
-        (found,) = dict(cluster.pool("layers").run(Environment(), ["AWS_ENDPOINT_URL"])).values()
-        assert found == s3.endpoint
+        (endpoint,) = dict(cluster.pool("layers").run(variable, ["AWS_ENDPOINT_URL"])).values()
+        assert endpoint == s3.endpoint
 
     def test_ray_starts_with_the_first_pool_and_ends_with_the_cluster(self, tmp_path: Path) -> None:
         code = f"""
 import ray
-from actors.cluster import Cluster, ClusterSettings, PoolSize
+from actors.ray_cluster.local import Cluster, ClusterSettings, PoolSize
 from tests.actors.diaries import Raises, run
 size = PoolSize(2, cpus=0.5)
 with Cluster(ClusterSettings(embed=size, layers=size)) as cluster:
@@ -67,7 +61,7 @@ with Cluster(ClusterSettings(embed=size, layers=size)) as cluster:
     pool = cluster.pool("layers")
     print(ray.is_initialized(), int(ray.cluster_resources()["CPU"]))
     try:
-        run(pool, Raises({str(tmp_path)!r}, error="InputError", early=True), 9)
+        run(pool, Raises({str(tmp_path)!r}, error="InputError", tasks=tuple(range(9))), 9)
     except Exception as error:
         print(type(error).__name__)
 print(ray.is_initialized())

@@ -17,10 +17,10 @@ import pytest
 import ray
 from ray.job_submission import JobStatus
 
-from actors.ray_cluster.local import PoolSize
+from actors.ray_cluster.hosts import PoolSize
 from actors.ray_job.client import JobCluster
 from actors.ray_job.server import fitted_size
-from actors.ray_job.signed import get_sealed, put_sealed
+from actors.ray_job.signed import get_signed, put_signed
 from storage.errors import InputError, StageError, StoreError
 from storage.objects.open import ObjectStore, open_store
 from tests.paths import ROOT
@@ -35,27 +35,31 @@ def store(s3_prefix: str) -> ObjectStore:
 
 
 @dataclass(frozen=True)
-class Squares:
-    """A worker that squares; it notes each task in the store, and may wait in it, or raise."""
+class Square:
+    """A number to square; its task is noted in the store, may wait, and may raise."""
 
     store: str
+    number: int
     wait_s: float = 0.0
     raises: str = ""
 
-    def setup(self) -> None:
-        """Nothing to load."""
 
-    def process(self, task: int) -> int:
-        open_store(self.store).put(f"seen/{task}-{time.time_ns()}", b"")
-        if self.raises == "InputError" and task == 3:
-            raise InputError("task 3 has no image", "give it one")
-        if self.raises == "ValueError" and task == 3:
-            raise ValueError("three is odd")
-        time.sleep(self.wait_s)
-        return task**2
+def square(task: Square) -> int:
+    open_store(task.store).put(f"seen/{task.number}-{time.time_ns()}", b"")
+    if task.raises == "InputError" and task.number == 3:
+        raise InputError("task 3 has no image", "give it one")
+    if task.raises == "ValueError" and task.number == 3:
+        raise ValueError("three is odd")
+    time.sleep(task.wait_s)
+    return task.number**2
 
-    def close(self) -> None:
-        """Nothing to give back."""
+
+def squares(
+    cluster: JobCluster, pool: str, numbers: int, wait_s: float = 0.0, raises: str = ""
+) -> Iterator[tuple[int, int]]:
+    """Square the numbers below `numbers` in a pool."""
+    tasks = [Square(cluster.store.uri, number, wait_s, raises) for number in range(numbers)]
+    return cluster.pool(pool).run(square, tasks)
 
 
 def _seen(store: ObjectStore) -> list[int]:
@@ -79,19 +83,19 @@ def _end(running: Iterator[Any]) -> None:
 
 def _wait_for(what: Any, seconds: float = 60) -> Any:
     deadline = time.monotonic() + seconds
-    while not (found := what()):
+    while not (result := what()):
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.2)
-    return found
+    return result
 
 
 def test_results_come_once_each_and_nothing_is_left_in_the_store(head: RayHead, store: ObjectStore) -> None:
     with _cluster(head, store) as cluster:
         for name in ("layers", "embed", "layers"):
-            assert dict(cluster.pool(name).run(Squares(store.uri), range(7))) == {i: i**2 for i in range(7)}
-        assert len(head.jobs().going_on()) == 1
+            assert dict(squares(cluster, name, 7)) == {i: i**2 for i in range(7)}
+        assert len(head.jobs().unfinished()) == 1
         assert _seen(store) == sorted([*range(7)] * 3)
-    _wait_for(lambda: not head.jobs().going_on(), 20)
+    _wait_for(lambda: not head.jobs().unfinished(), 20)
     assert list(store.list("jobs/")) == []
 
 
@@ -99,45 +103,42 @@ def test_a_pool_that_rests_makes_room_for_the_other(head: RayHead, store: Object
     everything = PoolSize(0, cpus=1)  # of the cores of the cluster, each of them
     with _cluster(head, store, embed=everything, layers=everything) as cluster:
         for name in ("embed", "layers"):
-            assert dict(cluster.pool(name).run(Squares(store.uri), range(6))) == {i: i**2 for i in range(6)}
+            assert dict(squares(cluster, name, 6)) == {i: i**2 for i in range(6)}
 
 
-def test_an_error_of_the_worker_is_the_error_here_and_the_job_goes_on(head: RayHead, store: ObjectStore) -> None:
+def test_an_error_of_the_function_is_the_error_here_and_the_job_goes_on(head: RayHead, store: ObjectStore) -> None:
     with _cluster(head, store) as cluster:
         with pytest.raises(InputError, match="task 3 has no image") as caught:
-            list(cluster.pool("layers").run(Squares(store.uri, raises="InputError"), range(5)))
+            list(squares(cluster, "layers", 5, raises="InputError"))
         assert caught.value.remedy == "give it one"
         with pytest.raises(StageError, match="three is odd"):
-            list(cluster.pool("layers").run(Squares(store.uri, raises="ValueError"), range(5)))
+            list(squares(cluster, "layers", 5, raises="ValueError"))
 
 
 def test_a_consumer_that_stops_stops_the_job(head: RayHead, store: ObjectStore) -> None:
-    running = JobCluster(head.settings(1), store).pool("layers").run(Squares(store.uri, 2.0), range(30))
+    running = squares(JobCluster(head.settings(1), store), "layers", 30, 2.0)
     next(running)
     began = time.monotonic()
     _end(running)
-    _wait_for(lambda: not head.jobs().going_on())
+    _wait_for(lambda: not head.jobs().unfinished())
     assert time.monotonic() - began < 15
     assert len(_seen(store)) < 10
 
 
 FLOW = """
 import sys
-from actors.job_cluster import JobCluster
-from storage.objects import open_store
-from tests.actors.test_job_cluster import Squares
-from actors.sealed import get_sealed, put_sealed
-from tests.ray_head import RayHead
+from actors.ray_cluster.hosts import PoolSize
+from actors.ray_job.client import JobCluster, JobSettings
+from storage.objects.open import open_store
+from tests.actors.ray_job.test_client import squares
 import json, ray, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process has it switched off
-from actors.cluster import PoolSize
-from actors.job_cluster import JobSettings
 ray.cloudpickle.register_pickle_by_value(sys.modules["tests.actors.ray_job.test_client"])
 address, token, store = sys.argv[1:]
 size = PoolSize(1, cpus=0.5)
 cluster = JobCluster(JobSettings(address, size, size, token=token), open_store(store))
-for found in cluster.pool("layers").run(Squares(store, 1.0), range(8)):
-    print(json.dumps(found), flush=True)
+for result in squares(cluster, "layers", 8, 1.0):
+    print(json.dumps(result), flush=True)
 cluster.close()
 """
 
@@ -155,12 +156,12 @@ def test_a_flow_that_was_lost_attaches_to_its_job(head: RayHead, store: ObjectSt
         assert lost.stdout is not None
         assert json.loads(lost.stdout.readline())[1] in {i**2 for i in range(8)}
         lost.send_signal(signal.SIGKILL)
-    assert len(head.jobs().going_on()) == 1
+    assert len(head.jobs().unfinished()) == 1
     with _flow(head, store) as again:
         assert again.stdout is not None
-        found = dict(json.loads(line) for line in again.stdout)
+        results = dict(json.loads(line) for line in again.stdout)
     assert again.returncode == 0
-    assert found == {i: i**2 for i in range(8)}
+    assert results == {i: i**2 for i in range(8)}
     assert _seen(store) == list(range(8)), "no task ran twice"
 
 
@@ -169,7 +170,7 @@ def test_an_interrupted_flow_stops_its_job_and_the_next_begins_another(head: Ray
         assert first.stdout is not None
         first.stdout.readline()
         first.send_signal(signal.SIGINT)
-    _wait_for(lambda: not head.jobs().going_on(), 15)
+    _wait_for(lambda: not head.jobs().unfinished(), 15)
     with _flow(head, store) as second:
         assert second.stdout is not None
         assert dict(json.loads(line) for line in second.stdout) == {i: i**2 for i in range(8)}
@@ -177,23 +178,23 @@ def test_an_interrupted_flow_stops_its_job_and_the_next_begins_another(head: Ray
 
 def test_two_flows_share_a_job_and_one_that_ends_leaves_it_to_the_other(head: RayHead, store: ObjectStore) -> None:
     with _cluster(head, store) as one, _cluster(head, store) as other:
-        first = one.pool("layers").run(Squares(store.uri, 0.5), range(6))
-        second = other.pool("layers").run(Squares(store.uri, 0.6), range(4))
-        found: dict[int, int] = {}
-        waiting = threading.Thread(target=lambda: found.update(second))
+        first = squares(one, "layers", 6, 0.5)
+        second = squares(other, "layers", 4, 0.6)
+        results: dict[int, int] = {}
+        waiting = threading.Thread(target=lambda: results.update(second))
         next(first)
         waiting.start()
         _wait_for(lambda: len(list(store.list(f"jobs/{one.job().name}/requests/"))) == 2)
         _end(first)
         waiting.join()
-        assert len(head.jobs().going_on()) == 1
-    assert found == {i: i**2 for i in range(4)}
+        assert len(head.jobs().unfinished()) == 1
+    assert results == {i: i**2 for i in range(4)}
 
 
 def test_a_job_that_ray_stops_is_an_error_with_its_name(head: RayHead, store: ObjectStore) -> None:
-    running = JobCluster(head.settings(1), store).pool("layers").run(Squares(store.uri, 2.0), range(30))
+    running = squares(JobCluster(head.settings(1), store), "layers", 30, 2.0)
     next(running)
-    (job,) = head.jobs().going_on()
+    (job,) = head.jobs().unfinished()
     head.jobs().stop(job)
     with pytest.raises(StageError, match=rf"{job} ended as STOPPED after \d+ of 30 tasks"):
         list(running)
@@ -205,10 +206,10 @@ def test_a_job_says_whose_it_is_and_takes_no_result_that_it_did_not_write(head: 
             return os.abort, ()
 
     cluster = JobCluster(replace(head.settings(1), labels={"flow_run": "f-1"}), store)
-    running = cluster.pool("layers").run(Squares(store.uri, 3.0), range(3))
+    running = squares(cluster, "layers", 3, 3.0)
     next(running)
-    ((job, told),) = head.jobs().going_on().items()
-    assert told == {"store": store.uri, "flow_run": "f-1"}
+    ((job, labels),) = head.jobs().unfinished().items()
+    assert labels == {"store": store.uri, "flow_run": "f-1"}
     (result,) = _wait_for(lambda: [info.key for info in store.list(f"jobs/{job}/") if info.key.endswith("/000001")])
     store.put(result, ray.cloudpickle.dumps(Bomb()))
     with pytest.raises(StoreError, match="not what was written there"):
@@ -218,13 +219,13 @@ def test_a_job_says_whose_it_is_and_takes_no_result_that_it_did_not_write(head: 
 def test_a_wrong_token_and_a_wrong_address_say_so(
     head: RayHead, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = JobCluster(replace(head.settings(), token="another" * 8), store).pool("layers")
+    wrong = JobCluster(replace(head.settings(), token="another" * 8), store)
     with pytest.raises(InputError, match="refuses the token"):
-        list(wrong.run(Squares(store.uri), [1]))
+        list(squares(wrong, "layers", 1))
     monkeypatch.setattr("actors.ray_job.api.FIRST_CONTACT_S", 0.5)
-    nowhere = JobCluster(replace(head.settings(), address="http://127.0.0.1:9"), store).pool("layers")
+    nowhere = JobCluster(replace(head.settings(), address="http://127.0.0.1:9"), store)
     with pytest.raises(StageError, match="does not answer"):
-        list(nowhere.run(Squares(store.uri), [1]))
+        list(squares(nowhere, "layers", 1))
 
 
 def test_a_cluster_with_another_version_says_so(
@@ -232,18 +233,18 @@ def test_a_cluster_with_another_version_says_so(
 ) -> None:
     monkeypatch.setattr("actors.ray_job.client.version", lambda name: "99.0")
     with pytest.raises(StageError, match=r"the cluster runs layerprint .*, this audit 99\.0"):
-        list(JobCluster(head.settings(), store).pool("layers").run(Squares(store.uri), [1]))
+        list(squares(JobCluster(head.settings(), store), "layers", 1))
 
 
-def test_a_seal_is_of_its_key_and_its_secret(tmp_path: Path) -> None:
+def test_a_signature_is_of_its_key_and_its_secret(tmp_path: Path) -> None:
     folder = open_store(str(tmp_path))
-    put_sealed(folder, "a", 1, "secret")
-    assert get_sealed(folder, "a", "secret") == 1
-    assert not put_sealed(folder, "a", 2, "secret", replace=False)
+    put_signed(folder, "a", 1, "secret")
+    assert get_signed(folder, "a", "secret") == 1
+    assert not put_signed(folder, "a", 2, "secret", replace=False)
     folder.put("b", folder.get("a"))
     for key, secret in (("a", "another"), ("b", "secret")):
         with pytest.raises(StoreError, match="not what was written there"):
-            get_sealed(folder, key, secret)
+            get_signed(folder, key, secret)
 
 
 @pytest.mark.parametrize(
@@ -259,5 +260,5 @@ def test_hosts_are_as_many_as_there_is_room_for(size: PoolSize, resources: dict[
     assert fitted_size(size, resources).hosts == hosts
 
 
-def test_a_pending_state_is_going_on() -> None:
+def test_a_pending_job_is_unfinished() -> None:
     assert {JobStatus.PENDING, JobStatus.RUNNING} == {status for status in JobStatus if not status.is_terminal()}

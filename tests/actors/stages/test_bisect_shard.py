@@ -7,7 +7,6 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +15,13 @@ import ray
 from PIL import Image
 
 from actors.encoder.model import Encoder
+from actors.ray_cluster.hosts import PoolSize
 from actors.ray_cluster.local import Cluster, ClusterSettings
-from actors.ray_cluster.pool import Pool, PoolSize
+from actors.ray_cluster.pool import Pool
 from actors.stages import embed as embed_stage
 from actors.stages.bisect_shard import KILLED, MOST_LOST_AT_FIRST, embed_shards, halves, killers
-from actors.stages.context import Progress, Workbench
-from actors.stages.embed import EmbedSettings
-from actors.workers.embed import Embedder, EmbedShard
+from actors.stages.context import Progress, StageContext
+from actors.workers.embed import EmbedSettings, EmbedShard, embed_shard, load_encoder
 from flows.registry.store_status import store_status
 from storage.errors import StageError
 from storage.image_sets.manifest import Manifest
@@ -37,17 +36,14 @@ SHARD = 8
 SCHEMA = embedding_schema({0: 1})
 
 
-@dataclass(unsafe_hash=True)
-class Crashes(Embedder):
+@dataclass(frozen=True)
+class Crashes:
     """Embeds an image as its row, without an encoder (which takes seconds to start); some rows kill the process."""
 
-    poison: tuple[int, ...] = ()
-    diary: str = ""
+    poison: tuple[int, ...]
+    diary: str
 
-    def setup(self) -> None:
-        """Nothing to load."""
-
-    def process(self, task: EmbedShard) -> Receipt:
+    def embed_shard(self, task: EmbedShard) -> Receipt:
         rows = list(range(task.start, task.stop))
         if set(rows) & set(self.poison):
             (Path(self.diary) / f"{os.getpid()}").touch()
@@ -83,11 +79,12 @@ class Plan:
     diary: str
 
     def embed(self, pool: Pool, poison: set[int]) -> tuple[Crashes, list[EmbedShard]]:
-        """Embed the shards without receipts; returns the worker, and the shards as they were done."""
-        worker = Crashes(TINY, "", poison=tuple(sorted(poison)), diary=self.diary)
-        found = self.vectors.receipts(self.receipts)
-        missing = [shard for shard in self.shards if shard.index not in found]
-        return worker, [shard for shard, _ in embed_shards(pool, worker, missing, self.manifest, self.vectors)]
+        """Embed the shards without receipts; returns the crashes, and the shards in the order of their end."""
+        crashes = Crashes(tuple(sorted(poison)), self.diary)
+        done = self.vectors.receipts(self.receipts)
+        missing = [shard for shard in self.shards if shard.index not in done]
+        embedded = embed_shards(pool, crashes.embed_shard, missing, self.manifest, self.vectors)
+        return crashes, [shard for shard, _ in embedded]
 
     def commit(self) -> EmbeddingTable:
         return self.vectors.commit("t", SCHEMA, list(self.vectors.receipts(self.receipts).values()))
@@ -103,7 +100,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     for i in range(4 * SHARD - 1):
         images.put(f"{i:02d}.png", b"x")
     manifest = list_images(images.uri)
-    receipts, shards = embed_stage.plan_shards(store, manifest, "t")
+    receipts, shards = embed_stage.plan_shards(store, manifest, "t", TINY, "", EmbedSettings())
     vectors = VectorStore(store)
     vectors.create("t", SCHEMA)
     (tmp_path / "diary").mkdir()
@@ -126,7 +123,7 @@ class TestHalves:
 
 class TestKillers:
     def test_only_they_are_left_out(self, plan: Plan, pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
-        worker, done = plan.embed(pool, {14})
+        crashes, done = plan.embed(pool, {14})
         assert sorted(shard.index for shard in done) == [0, 1, 2, 3]
         assert done[-1].index == 1  # the others do not wait for it
         table = plan.commit()
@@ -135,8 +132,8 @@ class TestKillers:
         assert table.rejects == [{"key": "14.png", "reason": reason}]
         assert table.codecs == {"PNG": 30}
         assert killers(table) == ["14.png"]
-        # Three of the shard, one of each part of 4 and 2 images, three of the image; one may be told of a neighbour.
-        assert worker.deaths in (3 + 1 + 1 + 3, 3 + 1 + 1 + 3 + 1)
+        # Three of the shard, one of each part of 4 and 2 images, three of the image; perhaps one blamed on a neighbour.
+        assert crashes.deaths in (3 + 1 + 1 + 3, 3 + 1 + 1 + 3 + 1)
         assert f"14.png is left out: it {reason}" in caplog.text
 
     def test_when_all_die_it_is_the_machine(self, plan: Plan, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,34 +153,25 @@ class TestKillers:
         assert sorted(plan.vectors.receipts(plan.receipts)) == [1, 2, 3]
 
 
-@dataclass(unsafe_hash=True)
-class Cramped(Embedder):
-    """An embedder whose process may take only so many bytes more than it has after its setup."""
-
-    room: int = 0
-
-    def setup(self) -> None:
-        super().setup()
+def cramped(task: EmbedShard) -> Receipt:
+    """Embed in a process that may take only 200 MiB more than it has once its encoder is loaded."""
+    load_encoder(task.config, task.settings.device, task.settings.threads)
+    if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (taken + self.room, resource.RLIM_INFINITY))
-
-
-def _cramped(*arguments: Any) -> Cramped:
-    made = Cramped(*arguments)
-    made.room = 200 * 2**20
-    return made
+        resource.setrlimit(resource.RLIMIT_AS, (taken + 200 * 2**20, resource.RLIM_INFINITY))
+    return embed_shard(task)
 
 
 class TestOutOfMemory:
     def test_an_image_that_takes_all_memory(
         self, tmp_path: Path, local_ray: None, tiny: Encoder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The stage, then `status`; each death costs a start of torch, so one is made to be enough."""
-        monkeypatch.setattr("actors.ray_cluster.dispatch.DEATHS", 1)
-        monkeypatch.setattr("actors.stages.bisect_shard.DEATHS", 1)
+        """The stage, then `status`; each failure costs a start of torch, so one is made enough."""
+        monkeypatch.setattr("actors.ray_cluster.dispatch.MAX_FAILURES", 1)
+        monkeypatch.setattr("actors.stages.bisect_shard.MAX_FAILURES", 1)
         monkeypatch.setattr("actors.ray_cluster.dispatch.BACK_OFF_S", 0.02)
         monkeypatch.setattr(embed_stage, "shard_size", lambda images: 2)
-        monkeypatch.setattr(embed_stage, "Embedder", _cramped)
+        monkeypatch.setattr(embed_stage, "embed_shard", cramped)
         images = open_store(str(tmp_path / "images"))
         for i, image in enumerate(pictures(5)):
             images.put(f"{i}.png", png(image))
@@ -194,9 +182,9 @@ class TestOutOfMemory:
         reports: list[Progress] = []
         size = PoolSize(1, cpus=0.1)
         with Cluster(ClusterSettings(embed=size, layers=size)) as cluster:
-            bench = Workbench(store, cluster, reports.append)
+            context = StageContext(store, cluster, reports.append)
             settings = EmbedSettings(threads=1, readers=1, batch_size=2)
-            table, forward = embed_stage.embed(bench, TINY, tiny.facts, manifest, settings, "x")
+            table, forward = embed_stage.embed(context, TINY, tiny.facts, manifest, settings, "x")
         assert (table.rows, forward) == (4, 4)
         (reject,) = table.rejects
         assert reject["key"] == "3.png"

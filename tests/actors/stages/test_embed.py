@@ -20,14 +20,14 @@ from actors.stages import (
     score as score_stage,
     search as search_stage,
 )
-from actors.stages.context import Progress, Workbench, layer_key
-from actors.stages.embed import EmbedSettings
+from actors.stages.context import Progress, StageContext
 from actors.stages.reference import PartitionSettings, ReferenceTables
 from actors.stages.score import Scored
-from actors.workers.embed import Embedder
+from actors.workers.embed import EmbedSettings, embed_shard
 from storage.errors import InputError
 from storage.image_sets.manifest import Manifest
 from storage.image_sets.open import list_images
+from storage.layout import layer_key
 from storage.objects.open import ObjectInfo, ObjectStore, open_store
 from storage.vectors.tables import EmbeddingTable, VectorStore, embedding_schema, vector_matrix
 from tests.actors.conftest import TINY, pictures, png
@@ -40,7 +40,7 @@ COPIES = 40
 
 
 class NoCluster(Cluster):
-    """For what must not need one."""
+    """A cluster for runs that must not need one."""
 
     def __init__(self) -> None:
         """Nothing is connected to."""
@@ -51,7 +51,7 @@ class NoCluster(Cluster):
 
 @dataclass(frozen=True)
 class Walked:
-    """The way of one audit, and what it reported."""
+    """The stages of one audit before the score."""
 
     facts: EncoderFacts
     embedded: dict[str, embed_stage.Embedded]
@@ -59,32 +59,35 @@ class Walked:
     nearest: str
 
 
-def _bench(store: ObjectStore, cluster: Cluster) -> tuple[Workbench, list[Progress]]:
+def _context(store: ObjectStore, cluster: Cluster) -> tuple[StageContext, list[Progress]]:
     reports: list[Progress] = []
-    return Workbench(store, cluster, reports.append), reports
+    return StageContext(store, cluster, reports.append), reports
 
 
-def _walk(bench: Workbench, manifests: dict[str, Manifest], config: EncoderConfig = TINY) -> Walked:
+def _walk(context: StageContext, manifests: dict[str, Manifest], config: EncoderConfig = TINY) -> Walked:
     """All stages before the score."""
-    facts = embed_stage.resolve_encoder(bench, config)
+    facts = embed_stage.resolve_encoder(context, config)
     layers = list(facts.dims)
     embedded = {
-        name: embed_stage.embed(bench, config, facts, manifest, SETTINGS, name) for name, manifest in manifests.items()
+        name: embed_stage.embed(context, config, facts, manifest, SETTINGS, name)
+        for name, manifest in manifests.items()
     }
     sets = embedded["train"].table, embedded["held_out"].table
-    reference = reference_stage.finish_reference(bench, sets, layers, PARTITION, "euclidean")
+    reference = reference_stage.finish_reference(context, sets, layers, PARTITION, "euclidean")
     release = embedded["release"].table
-    nearest = search_stage.search(bench, release, layers, reference.partition, "euclidean", reference.search, "release")
+    nearest = search_stage.search(
+        context, release, layers, reference.partition, "euclidean", reference.search, "release"
+    )
     return Walked(facts, embedded, reference, nearest)
 
 
-def _score(bench: Workbench, path: Walked) -> Scored:
-    return score_stage.score(bench, path.reference, path.embedded["release"].table, path.nearest, "release")
+def _score(context: StageContext, path: Walked) -> Scored:
+    return score_stage.score(context, path.reference, path.embedded["release"].table, path.nearest, "release")
 
 
 @pytest.fixture(scope="module")
 def small_shards() -> Iterator[None]:
-    """25 images a shard."""
+    """25 images per shard."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embed_stage, "shard_size", lambda images: 25)
         yield
@@ -92,9 +95,9 @@ def small_shards() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def manifests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifest]:
-    """Three folders of pictures; the first images of the release are train images."""
+    """Three folders of pictures; the first images of the release are training images."""
     folder = tmp_path_factory.mktemp("images")
-    found = {}
+    listed = {}
     for seed, (name, n) in enumerate(SIZES.items()):
         images = pictures(n, seed=seed)
         if name == "release":
@@ -104,13 +107,13 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifest]:
             store.put(f"{i:03d}.png", png(image))
         if name == "held_out":
             store.put("broken.png", b"no image")
-        found[name] = list_images(store.uri)
-    return found
+        listed[name] = list_images(store.uri)
+    return listed
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> ObjectStore:
-    """The store of the audit that all tests look at."""
+    """The store of the audit that all tests share."""
     return open_store(str(tmp_path_factory.mktemp("store")))
 
 
@@ -126,9 +129,9 @@ class Audit:
 @pytest.fixture(scope="module")
 def audit(store: ObjectStore, cluster: Cluster, manifests: dict[str, Manifest], small_shards: None) -> Audit:
     """One audit from images to scores."""
-    bench, reports = _bench(store, cluster)
-    path = _walk(bench, manifests)
-    return Audit(path, _score(bench, path), reports)
+    context, reports = _context(store, cluster)
+    path = _walk(context, manifests)
+    return Audit(path, _score(context, path), reports)
 
 
 class TestFirstRun:
@@ -153,8 +156,8 @@ class TestFirstRun:
         assert list(audit.scored.layers) == list(range(7))
         for result in audit.scored.layers.values():
             assert (result.score.n, result.score.m) == (SIZES["held_out"], SIZES["release"])
-            assert result.score.a_high is not None
-            assert result.score.a_high < 0.5
+            assert result.score.effect is not None
+            assert result.score.effect.high < 0.5
             assert all(pair.image_row == pair.train_row < COPIES for pair in result.pairs)
             assert len(result.pairs) == 20
         assert audit.scored.informative == list(range(7))
@@ -178,15 +181,15 @@ class TestFirstRun:
 
 
 def _content(store: ObjectStore) -> list[ObjectInfo]:
-    """What a store holds, but for the notes of when a set was used last."""
+    """The content of a store, without the notes of when a set was last used."""
     return sorted(info for info in store.list() if not info.key.startswith("sets/"))
 
 
 class TestSecondRun:
     def test_it_does_nothing(self, audit: Audit, store: ObjectStore, manifests: dict[str, Manifest]) -> None:
         before = _content(store)
-        bench, reports = _bench(store, NoCluster())
-        path = _walk(bench, manifests)
+        context, reports = _context(store, NoCluster())
+        path = _walk(context, manifests)
         assert [embedded.forward_images for embedded in path.embedded.values()] == [0, 0, 0]
         assert [embedded.table for embedded in path.embedded.values()] == [
             embedded.table for embedded in audit.path.embedded.values()
@@ -197,7 +200,7 @@ class TestSecondRun:
         assert len(reports) == 6
 
     def test_scoring_again_gives_the_same(self, audit: Audit, store: ObjectStore, cluster: Cluster) -> None:
-        again = _score(_bench(store, cluster)[0], audit.path)
+        again = _score(_context(store, cluster)[0], audit.path)
         assert again.layers == audit.scored.layers
         assert again.joined is not None
         assert audit.scored.joined is not None
@@ -207,10 +210,10 @@ class TestSecondRun:
         lost = layer_key(audit.path.nearest, 3, "parquet")
         before = store.get(lost)
         store.delete(lost)
-        bench, reports = _bench(store, cluster)
+        context, reports = _context(store, cluster)
         table = audit.path.embedded["release"].table
         partition = audit.path.reference.partition
-        prefix = search_stage.search(bench, table, list(range(7)), partition, "euclidean", "in_cell", "release")
+        prefix = search_stage.search(context, table, list(range(7)), partition, "euclidean", "in_cell", "release")
         assert prefix == audit.path.nearest
         assert store.get(lost) == before
         assert [(report.done, report.skipped) for report in reports] == [(6, 6), (7, 6)]
@@ -238,15 +241,12 @@ class TestInterrupted:
     @staticmethod
     def _embed(store: ObjectStore, manifest: Manifest, tiny: Encoder, shards: set[int]) -> None:
         table = embed_stage.table_name(tiny.facts, manifest)
-        _, planned = embed_stage.plan_shards(store, manifest, table)
+        _, planned = embed_stage.plan_shards(store, manifest, table, TINY, tiny.facts.digest, SETTINGS)
         store.put_if_absent(planned[0].manifest_key, manifest.to_bytes())
         VectorStore(store).create(table, embedding_schema(tiny.facts.dims))
-        worker = Embedder(TINY, tiny.facts.digest, batch_size=16)
-        worker.setup()
         for shard in planned:
             if shard.index in shards:
-                worker.process(shard)
-        worker.close()
+                embed_shard(shard)
 
     def _check(self, store: ObjectStore, table: EmbeddingTable, tiny: Encoder) -> None:
         rows = VectorStore(store).dataset(table.name, table.version).to_table()
@@ -258,8 +258,8 @@ class TestInterrupted:
     ) -> None:
         manifest = list_images(str(tmp_path / "images"))
         before = {info.key: info.etag for info in begun.list("receipts/")}
-        bench, reports = _bench(begun, cluster)
-        table, forward = embed_stage.embed(bench, TINY, tiny.facts, manifest, SETTINGS, "x")
+        context, reports = _context(begun, cluster)
+        table, forward = embed_stage.embed(context, TINY, tiny.facts, manifest, SETTINGS, "x")
         assert forward == 105 - 50
         assert (reports[0].done, reports[0].skipped) == (50, 50)
         assert (reports[-1].done, reports[-1].skipped) == (105, 50)
@@ -272,14 +272,14 @@ class TestInterrupted:
     def test_with_all_receipts_it_only_commits(self, begun: ObjectStore, tiny: Encoder, tmp_path: Path) -> None:
         manifest = list_images(str(tmp_path / "images"))
         self._embed(begun, manifest, tiny, {1, 3, 4})
-        bench, _ = _bench(begun, NoCluster())
-        table, forward = embed_stage.embed(bench, TINY, tiny.facts, manifest, SETTINGS, "x")
+        context, _ = _context(begun, NoCluster())
+        table, forward = embed_stage.embed(context, TINY, tiny.facts, manifest, SETTINGS, "x")
         assert forward == 0
         self._check(begun, table, tiny)
 
 
 class TestChangedSet:
-    """What one change of a set costs; the set lies on S3, the etags are its server's."""
+    """The cost of one change of a set on S3, with the etags of its server."""
 
     def _rows(
         self, store: ObjectStore, embedded: embed_stage.Embedded, tiny: Encoder, images: dict[str, bytes]
@@ -298,7 +298,7 @@ class TestChangedSet:
         self, s3_prefix: str, tmp_path: Path, cluster: Cluster, tiny: Encoder, small_shards: None
     ) -> None:
         store, place = open_store(str(tmp_path / "store")), open_store(s3_prefix)
-        bench, reports = _bench(store, cluster)
+        context, reports = _context(store, cluster)
         images = {f"{i:03d}.png": png(image) for i, image in enumerate(pictures(60))} | {"007b.png": b"broken"}
         other = png(pictures(1, seed=9)[0])
         changes: list[tuple[dict[str, bytes | None], int]] = [
@@ -317,11 +317,11 @@ class TestChangedSet:
                 else:
                     place.put(key, data)
                     images[key] = data
-            found = embed_stage.embed(bench, TINY, tiny.facts, list_images(s3_prefix), SETTINGS, "x")
-            assert found.forward_images == expected
-            assert len(found.table.rejects) == (images["007b.png"] == b"broken")
-            assert found.table.sizes == {"32×32": found.table.rows}
-            self._rows(store, found, tiny, images)
+            embedded = embed_stage.embed(context, TINY, tiny.facts, list_images(s3_prefix), SETTINGS, "x")
+            assert embedded.forward_images == expected
+            assert len(embedded.table.rejects) == (images["007b.png"] == b"broken")
+            assert embedded.table.sizes == {"32×32": embedded.table.rows}
+            self._rows(store, embedded, tiny, images)
             assert reports[-1].done == len(images)
 
     def test_an_interrupted_change_goes_on(
@@ -331,20 +331,20 @@ class TestChangedSet:
         images = {f"{i:03d}.png": png(image) for i, image in enumerate(pictures(60))}
         for key, data in images.items():
             place.put(key, data)
-        bench, _ = _bench(store, cluster)
-        embed_stage.embed(bench, TINY, tiny.facts, list_images(place.uri), SETTINGS, "x")
+        context, _ = _context(store, cluster)
+        embed_stage.embed(context, TINY, tiny.facts, list_images(place.uri), SETTINGS, "x")
         for key in ("005.png", "050.png"):
             images[key] = png(pictures(1, seed=5)[0])
             place.put(key, images[key])
         manifest = list_images(place.uri)
         TestInterrupted._embed(store, manifest, tiny, {0})  # one shard, without a look at the earlier table
-        found = embed_stage.embed(bench, TINY, tiny.facts, manifest, SETTINGS, "x")
-        assert found.forward_images == 1
-        self._rows(store, found, tiny, images)
+        embedded = embed_stage.embed(context, TINY, tiny.facts, manifest, SETTINGS, "x")
+        assert embedded.forward_images == 1
+        self._rows(store, embedded, tiny, images)
 
 
 class TestForms:
-    def test_the_rows_of_an_image_do_not_depend_on_where_it_lies(
+    def test_the_rows_of_an_image_do_not_depend_on_its_container(
         self, s3_prefix: str, tmp_path: Path, cluster: Cluster, tiny: Encoder, small_shards: None
     ) -> None:
         place, store = open_store(s3_prefix), open_store(str(tmp_path / "store"))
@@ -355,26 +355,26 @@ class TestForms:
             part = dict(list(images.items())[shard * 40 : shard * 40 + 40])
             place.put(f"tar/{shard}.tar", tar(*part.items()))
             place.put(f"parquet/{shard}.parquet", parquet(hugging_face(list(part.values()))))
-        bench, _ = _bench(store, cluster)
-        found = {}
+        context, _ = _context(store, cluster)
+        tables = {}
         for form in ("objects", "tar", "parquet#image"):
             manifest = list_images(place.child_uri(form))
-            embedded = embed_stage.embed(bench, TINY, tiny.facts, manifest, SETTINGS, form)
+            embedded = embed_stage.embed(context, TINY, tiny.facts, manifest, SETTINGS, form)
             assert embedded.forward_images == 60
             assert [reject["reason"] for reject in embedded.table.rejects] == ["not a png, jpg, webp or bmp file"]
             rows = VectorStore(store).dataset(embedded.table.name, embedded.table.version).to_table()
-            found[form] = rows.drop_columns(["key"])
+            tables[form] = rows.drop_columns(["key"])
             assert rows["key"].to_pylist() == manifest.table["key"].to_pylist()[:60]
-        assert found["objects"] == found["tar"] == found["parquet#image"]
+        assert tables["objects"] == tables["tar"] == tables["parquet#image"]
 
 
 class TestConstantLayers:
     def test_the_class_token_s_layer_0_is_left_out(
         self, store: ObjectStore, cluster: Cluster, manifests: dict[str, Manifest], small_shards: None
     ) -> None:
-        bench, _ = _bench(store, cluster)
-        path = _walk(bench, manifests, replace(TINY, pooling="cls", layers=(0, 4)))
-        scored = _score(bench, path)
+        context, _ = _context(store, cluster)
+        path = _walk(context, manifests, replace(TINY, pooling="cls", layers=(0, 4)))
+        scored = _score(context, path)
         assert [result.score.informative for result in scored.layers.values()] == [False, True]
         assert scored.informative == [4]
         assert scored.joined is not None
@@ -383,22 +383,22 @@ class TestConstantLayers:
     def test_no_informative_layer_gives_no_profile(
         self, store: ObjectStore, cluster: Cluster, manifests: dict[str, Manifest], small_shards: None
     ) -> None:
-        bench, _ = _bench(store, cluster)
-        scored = _score(bench, _walk(bench, manifests, replace(TINY, pooling="cls", layers=(0,))))
+        context, _ = _context(store, cluster)
+        scored = _score(context, _walk(context, manifests, replace(TINY, pooling="cls", layers=(0,))))
         assert (scored.informative, scored.joined) == ([], None)
         assert not scored.layers[0].score.informative
 
 
 class TestBadInput:
     def test_an_encoder_that_cannot_be_made(self, store: ObjectStore, cluster: Cluster) -> None:
-        bench, _ = _bench(store, cluster)
+        context, _ = _context(store, cluster)
         with pytest.raises(InputError, match=r"encoder\.layers"):
-            embed_stage.resolve_encoder(bench, replace(TINY, layers=(99,)))
+            embed_stage.resolve_encoder(context, replace(TINY, layers=(99,)))
         with pytest.raises(InputError, match="there is no file"):
-            embed_stage.resolve_encoder(_bench(store, NoCluster())[0], replace(TINY, weights="gone.pth"))
+            embed_stage.resolve_encoder(_context(store, NoCluster())[0], replace(TINY, weights="gone.pth"))
 
     def test_more_cells_than_different_train_images(self, audit: Audit, store: ObjectStore, cluster: Cluster) -> None:
-        bench, _ = _bench(store, cluster)
+        context, _ = _context(store, cluster)
         table = audit.path.embedded["train"].table
         with pytest.raises(InputError, match=r"reference\.train, layer 2: .*121 cells"):
-            reference_stage.fit_partitions(bench, table, [2], replace(PARTITION, cells=121))
+            reference_stage.fit_partitions(context, table, [2], replace(PARTITION, cells=121))

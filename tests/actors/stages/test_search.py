@@ -9,10 +9,11 @@ import pytest
 
 from actors.ray_cluster.local import Cluster
 from actors.stages import reference as reference_stage, search as search_stage
-from actors.stages.context import Progress, Workbench, keys_under, layer_key
+from actors.stages.context import Progress, StageContext
 from actors.stages.reference import PartitionSettings, settled_search
 from actors.workers.nearest_table import read_nearest, search_facts, write_nearest
 from scoring.nearest import search_plan
+from storage.layout import keys_under, layer_key
 from storage.objects.open import ObjectStore, open_store
 from storage.vectors.tables import EmbeddingTable
 from tests.actors.conftest import embedding_table
@@ -39,10 +40,10 @@ def tables(store: ObjectStore) -> dict[str, EmbeddingTable]:
 
 def _search(store: ObjectStore, cluster: Cluster, tables: dict[str, EmbeddingTable]) -> tuple[str, list[Progress]]:
     reports: list[Progress] = []
-    bench = Workbench(store, cluster, reports.append)
+    context = StageContext(store, cluster, reports.append)
     settings = PartitionSettings(6, 3, 0, "global")
-    partition = reference_stage.fit_partitions(bench, tables["train"], LAYERS, settings)
-    prefix = search_stage.search(bench, tables["release"], LAYERS, partition, "euclidean", "global", "release")
+    partition = reference_stage.fit_partitions(context, tables["train"], LAYERS, settings)
+    prefix = search_stage.search(context, tables["release"], LAYERS, partition, "euclidean", "global", "release")
     return prefix, [report for report in reports if not report.stage.startswith("partition")]
 
 

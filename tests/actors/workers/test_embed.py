@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from PIL import Image
 from actors.encoder.config import EncoderFacts
 from actors.encoder.decode import decode, to_square
 from actors.encoder.model import Encoder
-from actors.workers.embed import Embedder, EmbedShard, EncoderResolver
+from actors.workers.embed import EmbedSettings, EmbedShard, describe_encoder, embed_shard, load_encoder
 from storage.digest import short
 from storage.errors import StageError, StoreError
 from storage.image_sets.manifest import Manifest
@@ -23,6 +23,7 @@ from storage.image_sets.open import list_images
 from storage.objects.open import ObjectStore, open_store
 from storage.vectors.tables import Receipt, VectorStore, embedding_schema, vector_matrix
 from tests.actors.conftest import TINY, pictures, png
+from tests.processes import wait_until
 
 
 def _jpeg(seed: int, width: int, height: int) -> bytes:
@@ -37,8 +38,6 @@ IMAGES = {f"{i:02d}.png": png(picture) for i, picture in enumerate(pictures(20, 
 }
 BROKEN = {"03b.png": b"", "17b.jpg": b"no image", "j/2b.jpg": IMAGES["j/2.jpg"][:300], "zz.webp": b"RIFF"}
 
-Worker = Callable[..., Embedder]
-
 
 @pytest.fixture
 def store(tmp_path: Path) -> ObjectStore:
@@ -49,52 +48,48 @@ def store(tmp_path: Path) -> ObjectStore:
 @pytest.fixture
 def images(tmp_path: Path) -> ObjectStore:
     """A folder of readable and broken files."""
-    found = open_store(str(tmp_path / "images"))
+    folder = open_store(str(tmp_path / "images"))
     for key, content in (IMAGES | BROKEN).items():
-        found.put(key, content)
-    return found
-
-
-@pytest.fixture
-def worker(tiny: Encoder) -> Iterator[Worker]:
-    """Makes embedders that are set up."""
-    made: list[Embedder] = []
-
-    def make(**settings: Any) -> Embedder:
-        made.append(Embedder(TINY, tiny.facts.digest, **settings))
-        made[-1].setup()
-        return made[-1]
-
-    yield make
-    for embedder in made:
-        embedder.close()
+        folder.put(key, content)
+    return folder
 
 
 def _embed(
-    store: ObjectStore, manifest: Manifest, embedder: Embedder, shard_size: int, facts: EncoderFacts
+    store: ObjectStore, manifest: Manifest, shard_size: int, facts: EncoderFacts, **settings: Any
 ) -> tuple[list[Receipt], pa.Table]:
     """Embed all shards into a new table; the receipts, and the rows in the order of their numbers."""
-    name = f"t{shard_size}-{embedder.batch_size}-{short(manifest.digest)}"
+    name = f"t{shard_size}-{settings.get('batch_size')}-{short(manifest.digest)}"
     key = f"manifests/{short(manifest.digest)}.parquet"
     store.put_if_absent(key, manifest.to_bytes())
     vectors = VectorStore(store)
     vectors.create(name, embedding_schema(facts.dims))
     receipts = [
-        embedder.process(
-            EmbedShard(store.uri, name, f"receipts/{name}", key, manifest.uri, manifest.kind, index, start, stop)
+        embed_shard(
+            EmbedShard(
+                store=store.uri,
+                table=name,
+                receipts=f"receipts/{name}",
+                manifest_key=key,
+                set_uri=manifest.uri,
+                kind=manifest.kind,
+                index=shard.index,
+                start=shard.start,
+                stop=shard.stop,
+                config=TINY,
+                encoder_digest=facts.digest,
+                settings=EmbedSettings(**settings),
+            )
         )
-        for index, start, stop in ((s.index, s.start, s.stop) for s in manifest.shards(shard_size))
+        for shard in manifest.shards(shard_size)
     ]
     assert vectors.receipts(f"receipts/{name}") == {receipt.shard: receipt for receipt in receipts}
     table = vectors.commit(name, embedding_schema(facts.dims), receipts)
     return receipts, vectors.dataset(name, table.version).to_table().sort_by("row")
 
 
-def test_rows_are_the_readable_images_in_order(
-    store: ObjectStore, images: ObjectStore, worker: Worker, tiny: Encoder
-) -> None:
+def test_rows_are_the_readable_images_in_order(store: ObjectStore, images: ObjectStore, tiny: Encoder) -> None:
     manifest = list_images(images.uri)
-    receipts, rows = _embed(store, manifest, worker(batch_size=4), 10, tiny.facts)
+    receipts, rows = _embed(store, manifest, 10, tiny.facts, batch_size=4)
     listed = sorted(IMAGES | BROKEN)
     assert rows["key"].to_pylist() == sorted(IMAGES)
     assert rows["row"].to_pylist() == [listed.index(key) for key in sorted(IMAGES)]
@@ -110,10 +105,8 @@ def test_rows_are_the_readable_images_in_order(
     assert sum(receipt.codecs.get("PNG", 0) for receipt in receipts) == 20
 
 
-def test_embeddings_are_those_of_the_encoder(
-    store: ObjectStore, images: ObjectStore, worker: Worker, tiny: Encoder
-) -> None:
-    _, rows = _embed(store, list_images(images.uri), worker(batch_size=4), 10, tiny.facts)
+def test_embeddings_are_those_of_the_encoder(store: ObjectStore, images: ObjectStore, tiny: Encoder) -> None:
+    _, rows = _embed(store, list_images(images.uri), 10, tiny.facts, batch_size=4)
     squares = [to_square(decode(IMAGES[key]).rgb, 32, Image.Resampling.BICUBIC) for key in rows["key"].to_pylist()]
     expected = tiny.embed(np.stack(squares))
     for layer in range(7):
@@ -121,9 +114,9 @@ def test_embeddings_are_those_of_the_encoder(
 
 
 def test_unreadable_images_are_recorded_with_their_reason(
-    store: ObjectStore, images: ObjectStore, worker: Worker, tiny: Encoder
+    store: ObjectStore, images: ObjectStore, tiny: Encoder
 ) -> None:
-    receipts, rows = _embed(store, list_images(images.uri), worker(batch_size=4), 7, tiny.facts)
+    receipts, rows = _embed(store, list_images(images.uri), 7, tiny.facts, batch_size=4)
     rejects = {reject["key"]: reject["reason"] for receipt in receipts for reject in receipt.rejects}
     assert sorted(rejects) == sorted(BROKEN)
     assert "0 bytes" in rejects["03b.png"]
@@ -132,21 +125,19 @@ def test_unreadable_images_are_recorded_with_their_reason(
     assert rows.num_rows + len(rejects) == len(IMAGES | BROKEN)
 
 
-def test_a_shard_of_broken_images_alone(store: ObjectStore, images: ObjectStore, worker: Worker, tiny: Encoder) -> None:
+def test_a_shard_of_broken_images_alone(store: ObjectStore, images: ObjectStore, tiny: Encoder) -> None:
     for key in IMAGES:
         images.delete(key)
-    (receipt,), rows = _embed(store, list_images(images.uri), worker(), 10, tiny.facts)
+    (receipt,), rows = _embed(store, list_images(images.uri), 10, tiny.facts)
     assert (receipt.rows, receipt.fragments, len(receipt.rejects)) == (0, [], len(BROKEN))
     assert rows.num_rows == 0
 
 
-def test_embeddings_do_not_depend_on_shards_and_batches(
-    store: ObjectStore, images: ObjectStore, worker: Worker, tiny: Encoder
-) -> None:
+def test_embeddings_do_not_depend_on_shards_and_batches(store: ObjectStore, images: ObjectStore, tiny: Encoder) -> None:
     manifest = list_images(images.uri)
-    _, expected = _embed(store, manifest, worker(), 100, tiny.facts)
+    _, expected = _embed(store, manifest, 100, tiny.facts)
     for shard_size, batch_size, readers in ((1, 8, 1), (7, 1, 3), (8, 3, 8), (29, 4, 2)):
-        _, rows = _embed(store, manifest, worker(batch_size=batch_size, readers=readers), shard_size, tiny.facts)
+        _, rows = _embed(store, manifest, shard_size, tiny.facts, batch_size=batch_size, readers=readers)
         assert rows.select(["row", "key", "sha256"]) == expected.select(["row", "key", "sha256"])
         for layer in range(7):
             name = f"layer_{layer:02d}"
@@ -154,12 +145,10 @@ def test_embeddings_do_not_depend_on_shards_and_batches(
 
 
 @pytest.mark.parametrize("shape", [(12, 20, 20), (12, 20, 24, 3)], ids=["grey", "colour"])
-def test_an_array_set(
-    store: ObjectStore, tmp_path: Path, worker: Worker, tiny: Encoder, shape: tuple[int, ...]
-) -> None:
+def test_an_array_set(store: ObjectStore, tmp_path: Path, tiny: Encoder, shape: tuple[int, ...]) -> None:
     array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     np.savez(tmp_path / "set.npz", test=array, other=array[:3])
-    _, rows = _embed(store, list_images(f"{tmp_path}/set.npz#test"), worker(batch_size=5), 7, tiny.facts)
+    _, rows = _embed(store, list_images(f"{tmp_path}/set.npz#test"), 7, tiny.facts, batch_size=5)
     assert rows["key"].to_pylist() == [f"test/{i:08d}" for i in range(12)]
     assert rows["sha256"].to_pylist() == [hashlib.sha256(image).hexdigest() for image in array]
     assert set(rows["codec"].to_pylist()) == {"array"}
@@ -169,63 +158,48 @@ def test_an_array_set(
 
 
 class TestChangedAfterListing:
-    def test_a_deleted_object_becomes_a_reject(
-        self, store: ObjectStore, images: ObjectStore, worker: Worker, tiny: Encoder
-    ) -> None:
+    def test_a_deleted_object_becomes_a_reject(self, store: ObjectStore, images: ObjectStore, tiny: Encoder) -> None:
         manifest = list_images(images.uri)
         images.delete("05.png")
-        receipts, rows = _embed(store, manifest, worker(batch_size=4), 10, tiny.facts)
+        receipts, rows = _embed(store, manifest, 10, tiny.facts, batch_size=4)
         rejects = {reject["key"]: reject["reason"] for receipt in receipts for reject in receipt.rejects}
         assert rejects["05.png"] == "listed, but gone when it was read"
         assert rows["key"].to_pylist() == sorted(set(IMAGES) - {"05.png"})
 
-    def test_a_changed_object_becomes_a_reject(
-        self, store: ObjectStore, images: ObjectStore, worker: Worker, tiny: Encoder
-    ) -> None:
+    def test_a_changed_object_becomes_a_reject(self, store: ObjectStore, images: ObjectStore, tiny: Encoder) -> None:
         manifest = list_images(images.uri)
         images.put("05.png", IMAGES["06.png"])
-        receipts, rows = _embed(store, manifest, worker(batch_size=4), 10, tiny.facts)
+        receipts, rows = _embed(store, manifest, 10, tiny.facts, batch_size=4)
         rejects = {reject["key"]: reject["reason"] for receipt in receipts for reject in receipt.rejects}
         assert rejects["05.png"] == "listed, but changed when it was read"
         assert rows["key"].to_pylist() == sorted(set(IMAGES) - {"05.png"})
 
-    def test_a_rewritten_array_is_read_anew(
-        self, store: ObjectStore, tmp_path: Path, worker: Worker, tiny: Encoder
-    ) -> None:
-        embedder = worker()
-        for seed in (0, 1):  # the same worker, the same URI
+    def test_a_rewritten_array_is_read_anew(self, store: ObjectStore, tmp_path: Path, tiny: Encoder) -> None:
+        for seed in (0, 1):  # the same process, the same URI
             array = pictures(4, 32, seed)
             np.savez(tmp_path / "set.npz", test=array)
-            receipts, rows = _embed(store, list_images(f"{tmp_path}/set.npz#test"), embedder, 4, tiny.facts)
+            receipts, rows = _embed(store, list_images(f"{tmp_path}/set.npz#test"), 4, tiny.facts)
             assert receipts[0].rejects == []
             assert np.abs(vector_matrix(rows["layer_06"]) - tiny.embed(array)[6]).max() <= 1e-5
 
-    def test_objects_of_s3_are_read_too(
-        self, store: ObjectStore, s3_prefix: str, worker: Worker, tiny: Encoder
-    ) -> None:
+    def test_objects_of_s3_are_read_too(self, store: ObjectStore, s3_prefix: str, tiny: Encoder) -> None:
         images = open_store(s3_prefix)
         for key in ("00.png", "01.png", "02.png", "03b.png"):
             images.put(key, (IMAGES | BROKEN)[key])
         manifest = list_images(s3_prefix)
         images.delete("01.png")
-        receipts, rows = _embed(store, manifest, worker(), 10, tiny.facts)
+        receipts, rows = _embed(store, manifest, 10, tiny.facts)
         assert rows["key"].to_pylist() == ["00.png", "02.png"]
         assert [reject["key"] for reject in receipts[0].rejects] == ["01.png", "03b.png"]
 
 
 class TestFailures:
-    def test_another_digest_than_planned(self) -> None:
-        embedder = Embedder(TINY, "f" * 64)
+    def test_another_digest_than_planned(self, store: ObjectStore, images: ObjectStore, tiny: Encoder) -> None:
         with pytest.raises(StageError, match="the audit was planned with ffffffff"):
-            embedder.setup()
-        embedder.close()
-
-    def test_a_worker_that_was_not_set_up(self, store: ObjectStore, images: ObjectStore, tiny: Encoder) -> None:
-        with pytest.raises(StageError, match="not set up"):
-            _embed(store, list_images(images.uri), Embedder(TINY, tiny.facts.digest), 10, tiny.facts)
+            _embed(store, list_images(images.uri), 10, replace(tiny.facts, digest="f" * 64))
 
     def test_embeddings_that_are_not_finite(
-        self, store: ObjectStore, images: ObjectStore, worker: Worker, tiny: Encoder, monkeypatch: pytest.MonkeyPatch
+        self, store: ObjectStore, images: ObjectStore, tiny: Encoder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def overflowing(self: Encoder, batch: Any) -> Any:
             x = Encoder_embed(self, batch)
@@ -235,10 +209,10 @@ class TestFailures:
         Encoder_embed = Encoder.embed
         monkeypatch.setattr(Encoder, "embed", overflowing)
         with pytest.raises(StageError, match=r"layer_04 of image 02\.png is not finite"):
-            _embed(store, list_images(images.uri), worker(batch_size=3), 10, tiny.facts)
+            _embed(store, list_images(images.uri), 10, tiny.facts, batch_size=3)
 
     def test_a_store_that_fails_is_no_reject(
-        self, store: ObjectStore, images: ObjectStore, worker: Worker, tiny: Encoder, monkeypatch: pytest.MonkeyPatch
+        self, store: ObjectStore, images: ObjectStore, tiny: Encoder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def failing(self: object, image: object) -> bytes:
             raise StoreError("the disk is gone", "mount it")
@@ -246,17 +220,22 @@ class TestFailures:
         manifest = list_images(images.uri)
         monkeypatch.setattr("storage.image_sets.open.ObjectReader.read", failing)
         with pytest.raises(StoreError, match="the disk is gone"):
-            _embed(store, manifest, worker(), 10, tiny.facts)
+            _embed(store, manifest, 10, tiny.facts)
         assert list(store.list("receipts/")) == []
 
 
-def test_equal_settings_are_one_worker(tiny: Encoder, worker: Worker) -> None:
-    ready = worker()
-    again = Embedder(TINY, tiny.facts.digest)
-    assert (ready == again, hash(ready) == hash(again)) == (True, True)
-    assert ready != Embedder(TINY, tiny.facts.digest, batch_size=33)
-    assert ready != Embedder(replace(TINY, pooling="cls"), tiny.facts.digest)
+def test_a_process_keeps_the_last_encoder() -> None:
+    encoder = load_encoder(TINY, "cpu", 1)
+    assert load_encoder(replace(TINY), "cpu", 1) is encoder
+    other = load_encoder(replace(TINY, pooling="cls"), "cpu", 1)
+    assert other is not encoder
+    assert load_encoder.cache_info().currsize == 1
 
 
-def test_the_resolver_says_what_the_encoder_is(tiny: Encoder) -> None:
-    assert EncoderFacts.from_json(EncoderResolver().process(TINY)) == tiny.facts
+def test_no_reader_thread_outlives_its_shard(store: ObjectStore, images: ObjectStore, tiny: Encoder) -> None:
+    _embed(store, list_images(images.uri), 10, tiny.facts, readers=3)
+    wait_until(lambda: not any(thread.name.startswith("reader") for thread in threading.enumerate()), 5, "their end")
+
+
+def test_an_encoder_is_described_as_it_is(tiny: Encoder) -> None:
+    assert EncoderFacts.from_json(describe_encoder(TINY)) == tiny.facts

@@ -14,7 +14,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from actors.workers import partition
-from actors.workers.partition import FitLayer, Partitioner, StoredPartition
+from actors.workers.partition import FitLayer, StoredPartition, fit_layer
 from storage.errors import InputError
 from storage.objects.open import ObjectStore, open_store
 from storage.vectors.tables import EmbeddingTable, VectorStore, vector_matrix
@@ -52,7 +52,7 @@ def _task(store: ObjectStore, train: EmbeddingTable, key: str, layer: int = 1, *
 
 
 def test_it_is_scikit_learn_s_pca_and_k_means(store: ObjectStore, train: EmbeddingTable) -> None:
-    assert Partitioner().process(_task(store, train, "p/1.npz"))
+    assert fit_layer(_task(store, train, "p/1.npz"))
     stored = StoredPartition.load(store, "p/1.npz")
     partition = stored.partition
     pca = PCA(6, svd_solver="full").fit(_train().astype(np.float64))
@@ -66,7 +66,7 @@ def test_it_is_scikit_learn_s_pca_and_k_means(store: ObjectStore, train: Embeddi
 
 
 def test_the_projected_train_images_are_indexed(store: ObjectStore, train: EmbeddingTable) -> None:
-    Partitioner().process(_task(store, train, "p/index.npz"))
+    fit_layer(_task(store, train, "p/index.npz"))
     stored = StoredPartition.load(store, "p/index.npz")
     vectors = VectorStore(store)
     table = vectors.dataset(stored.index_table, stored.index_version).to_table().sort_by("row")
@@ -78,9 +78,9 @@ def test_the_projected_train_images_are_indexed(store: ObjectStore, train: Embed
 
 def test_what_is_there_is_left_alone(store: ObjectStore, train: EmbeddingTable) -> None:
     task = _task(store, train, "p/once.npz")
-    assert Partitioner().process(task)
+    assert fit_layer(task)
     before, tables = store.get(task.key), _tables(store)
-    assert not Partitioner().process(replace(task, seed=9))
+    assert not fit_layer(replace(task, seed=9))
     assert store.get(task.key) == before
     assert _tables(store) == tables
 
@@ -95,7 +95,7 @@ def test_two_workers_at_one_layer(store: ObjectStore, train: EmbeddingTable, mon
 
     monkeypatch.setattr(partition, "write_indexed", at_once)
     with ThreadPoolExecutor(2) as workers:
-        published = list(workers.map(lambda _: Partitioner().process(task), range(2)))
+        published = list(workers.map(lambda _: fit_layer(task), range(2)))
     assert sorted(published) == [False, True]
     stored = StoredPartition.load(store, task.key)
     assert VectorStore(store).open(stored.index_table, stored.index_version).count_rows() == N
@@ -103,7 +103,7 @@ def test_two_workers_at_one_layer(store: ObjectStore, train: EmbeddingTable, mon
 
 
 def test_a_constant_layer_has_no_index(store: ObjectStore, train: EmbeddingTable) -> None:
-    assert Partitioner().process(_task(store, train, "p/0.npz", layer=0, index_table="constant"))
+    assert fit_layer(_task(store, train, "p/0.npz", layer=0, index_table="constant"))
     stored = StoredPartition.load(store, "p/0.npz")
     assert not stored.partition.informative
     assert stored.index_version == 0
@@ -112,10 +112,10 @@ def test_a_constant_layer_has_no_index(store: ObjectStore, train: EmbeddingTable
 
 def test_fewer_distinct_images_than_cells(store: ObjectStore, train: EmbeddingTable) -> None:
     with pytest.raises(InputError, match=r"reference\.train, layer 2: .*5") as raised:
-        Partitioner().process(_task(store, train, "p/2.npz", layer=2))
+        fit_layer(_task(store, train, "p/2.npz", layer=2))
     assert "scoring.cells" in raised.value.remedy
     assert not store.exists("p/2.npz")
-    assert Partitioner().process(_task(store, train, "p/2.npz", layer=2, cells=4))
+    assert fit_layer(_task(store, train, "p/2.npz", layer=2, cells=4))
 
 
 @pytest.mark.parametrize(("n", "message"), [(0, "no readable image"), (1, "at least 2"), (4, "5 cells")])
@@ -123,7 +123,7 @@ def test_too_few_images(tmp_path: Path, n: int, message: str) -> None:
     store = open_store(str(tmp_path))
     table = embedding_table(store, "few", {1: _train()[:n]})
     with pytest.raises(InputError, match=message):
-        Partitioner().process(_task(store, table, "p.npz"))
+        fit_layer(_task(store, table, "p.npz"))
 
 
 def test_k_means_sees_a_sample_that_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

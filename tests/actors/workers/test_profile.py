@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from actors.workers.nearest_table import NearestTable
-from actors.workers.profile import JoinProfile, LayerProfile, LayerProfiler, ProfileJoiner, ProfileLayer, SetProfile
-from actors.workers.search import Searcher, SearchLayer
+from actors.workers.profile import JoinProfile, LayerProfile, ProfileLayer, SetProfile, join_profile, profile_layer
+from actors.workers.search import SearchLayer, search_layer
 from scoring.partition.fit import Moments, Partition, fit_partition
 from tests.actors.conftest import Lab
 
@@ -22,7 +22,7 @@ def _make(lab: Lab, layer: int) -> str:
     for name in ("held_out", "release"):
         table, keys[name] = lab.tables[name], f"profiler/{name}-{layer}.parquet"
         key = lab.partition_key(layer)
-        Searcher().process(SearchLayer(lab.store.uri, table.name, table.version, layer, key, "euclidean", keys[name]))
+        search_layer(SearchLayer(lab.store.uri, table.name, table.version, layer, key, "euclidean", keys[name]))
     release, key = lab.tables["release"], f"profiler/layer-{layer}.npz"
     task = ProfileLayer(
         store=lab.store.uri,
@@ -36,17 +36,17 @@ def _make(lab: Lab, layer: int) -> str:
         seed=0,
         key=key,
     )
-    LayerProfiler().process(task)
-    assert not LayerProfiler().process(task)  # it is there
+    profile_layer(task)
+    assert not profile_layer(task)  # it is there
     return key
 
 
 @pytest.fixture
 def joined(lab: Lab) -> SetProfile:
     keys = tuple(_make(lab, layer) for layer in LAYERS)
-    found = ProfileJoiner().process(JoinProfile(lab.store.uri, LAYERS, keys))
-    assert found is not None
-    return found
+    profile = join_profile(JoinProfile(lab.store.uri, LAYERS, keys))
+    assert profile is not None
+    return profile
 
 
 def _partition(lab: Lab, layer: int) -> Partition:
@@ -103,4 +103,4 @@ def test_held_out_images_add_to_the_uncertainty(joined: SetProfile) -> None:
 def test_no_informative_layer_gives_no_profile(lab: Lab) -> None:
     key = _make(lab, 0)
     assert len(LayerProfile.load(lab.store, key).count) == 0
-    assert ProfileJoiner().process(JoinProfile(lab.store.uri, (0,), (key,))) is None
+    assert join_profile(JoinProfile(lab.store.uri, (0,), (key,))) is None

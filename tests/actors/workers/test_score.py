@@ -7,14 +7,22 @@ import numpy as np
 import pytest
 
 from actors.workers.nearest_table import NearestTable
-from actors.workers.release_tests import PERMUTATION_PARTS, PERMUTATIONS, FitLastLayer, Joiner, PermuteLayers, joined
-from actors.workers.score import LayerResult, ScoreLayer, Scorer, layer_result
-from actors.workers.search import Metric, Searcher, SearchLayer
-from scoring.nearest.abs_cosine import in_cell_nearest
+from actors.workers.release_tests import (
+    PERMUTATION_PARTS,
+    PERMUTATIONS,
+    FitLastLayer,
+    PermuteLayers,
+    joined,
+    run_release_test,
+)
+from actors.workers.score import LayerResult, ScoreLayer, layer_result, score_layer_of_release
+from actors.workers.search import Metric, SearchLayer, search_layer
+from scoring.nearest.in_memory import in_cell_nearest
 from scoring.partition.fit import fit_partition
 from scoring.partition.moments import Moments
 from scoring.presets import PRESETS
-from scoring.score.layer_score import LayerScore, ScoredLayer, score_layer, uninformative_layer
+from scoring.score.conformal import conformal_p
+from scoring.score.layer_score import LayerScore, ScoredLayer, score_layer
 from storage.vectors.tables import VectorStore, vector_matrix
 from tests.actors.conftest import Lab
 from tests.scoring import oracle
@@ -29,7 +37,7 @@ def _score(lab: Lab, layer: int, metric: Metric) -> LayerResult:
     for name in ("held_out", "release"):
         table = lab.tables[name]
         keys[name] = f"scorer/{name}-{layer}-{metric}.parquet"
-        Searcher().process(
+        search_layer(
             SearchLayer(lab.store.uri, table.name, table.version, layer, lab.partition_key(layer), metric, keys[name])
         )
     sizes = [len(lab.arrays[name][layer]) for name in ("held_out", "release")]
@@ -43,7 +51,7 @@ def _score(lab: Lab, layer: int, metric: Metric) -> LayerResult:
         _influence(layer, metric),
         *sizes,
     )
-    return Scorer().process(task)
+    return score_layer_of_release(task)
 
 
 def _influence(layer: int, metric: Metric) -> str:
@@ -60,14 +68,14 @@ def _plain(lab: Lab, layer: int, metric: Metric) -> ScoredLayer:
     return score_layer(layer, p, cells[1], q, cells[2], partition.centroids)
 
 
-def _close(found: LayerScore, expected: LayerScore) -> bool:
+def _close(result: LayerScore, expected: LayerScore) -> bool:
     def numbers(score: LayerScore) -> dict[str, Any]:
         fields = asdict(score)
-        for name in ("copy", "copy_001"):
+        for name in ("effect", "copy", "copy_001"):
             fields |= {f"{name}.{key}": value for key, value in (fields.pop(name) or {}).items()}
         return fields
 
-    return numbers(found) == pytest.approx(numbers(expected), rel=1e-9, abs=1e-9)
+    return numbers(result) == pytest.approx(numbers(expected), rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize("layer", [1, 2])
@@ -75,11 +83,11 @@ def _close(found: LayerScore, expected: LayerScore) -> bool:
 def test_through_files_it_is_the_plain_computation(lab: Lab, layer: int, metric: Metric) -> None:
     result, expected = _score(lab, layer, metric), _plain(lab, layer, metric)
     assert _close(result.score, expected.score)
-    assert result.score.a_hat is not None
-    assert result.score.a_hat < 0.45  # the release has copies
+    assert result.score.effect is not None
+    assert result.score.effect.a_hat < 0.45  # the release has copies
     with np.load(f"{lab.store.uri}/{_influence(layer, metric)}") as influence:
-        assert np.allclose(influence["held_out"], expected.influence_p, atol=1e-12)
-        assert np.allclose(influence["release"], expected.influence_q, atol=1e-12)
+        assert np.allclose(influence["held_out"], expected.influence.p, atol=1e-12)
+        assert np.allclose(influence["release"], expected.influence.q, atol=1e-12)
 
 
 @pytest.mark.parametrize("layer", [1, 2])
@@ -100,19 +108,21 @@ def test_a_constant_layer_says_nothing(lab: Lab) -> None:
     result = _score(lab, 0, "euclidean")
     assert result.pairs == []
     assert (result.score.informative, result.score.n, result.score.m) == (False, 120, 110)
-    assert result.score.a_hat is result.score.c_t is None
+    assert (result.score.effect, result.score.c_t) == (None, None)
     assert not lab.store.exists(_influence(0, "euclidean"))
 
 
 def test_pairs_are_the_closest_first(lab: Lab) -> None:
     result = _score(lab, 1, "euclidean")
-    found = NearestTable.load(lab.store, "scorer/release-1-euclidean.parquet")
+    table = NearestTable.load(lab.store, "scorer/release-1-euclidean.parquet")
     assert [pair.rank for pair in result.pairs] == list(range(1, 21))
-    assert [pair.distance for pair in result.pairs] == sorted(found.distance)[:20]
+    assert [pair.distance for pair in result.pairs] == sorted(table.distance)[:20]
     assert [pair.image_row for pair in result.pairs[:5]] == [0, 1, 2, 3, 4]  # copies, in the order of the manifest
     assert all(pair.train_row == pair.image_row for pair in result.pairs)
     assert result.pairs[0].p_value == pytest.approx(1 / 121)  # no held-out image is as close
-    assert all(pair.p_value == _plain(lab, 1, "euclidean").conformal_p[pair.image_row] for pair in result.pairs)
+    unseen = NearestTable.load(lab.store, "scorer/held_out-1-euclidean.parquet").distance
+    expected = conformal_p(unseen, table.distance)[np.argsort(table.row)]
+    assert all(pair.p_value == expected[pair.image_row] for pair in result.pairs)
 
 
 def test_equal_distances_are_in_the_order_of_the_manifest() -> None:
@@ -120,7 +130,7 @@ def test_equal_distances_are_in_the_order_of_the_manifest() -> None:
     table = NearestTable(
         row, np.zeros(4, np.int32), np.array([0.5, 0.5, 0.1, 0.5]), row * 10, nothing, nothing, nothing, nothing
     )
-    pairs = layer_result(uninformative_layer(0, 4, 4), table, table, np.arange(1, 5) / 10).pairs
+    pairs = layer_result(LayerScore(0, 4, 4), table, table, np.arange(1, 5) / 10).pairs
     assert [(pair.rank, pair.image_row, pair.train_row, pair.p_value) for pair in pairs] == [
         (1, 9, 90, 0.3), (2, 1, 10, 0.4), (3, 3, 30, 0.2), (4, 7, 70, 0.1),
     ]  # fmt: skip
@@ -150,9 +160,9 @@ def test_layers_are_tested_together(lab: Lab) -> None:
     tables = tuple((lab.tables[name].name, lab.tables[name].version) for name in ("train", "held_out", "release"))
     last = FitLastLayer(lab.store.uri, 2, NOTHING_CONTAMINATED, lab.partition_key(2), tables, seed=0)
     tasks: list[PermuteLayers | FitLastLayer] = [*permutations, last]
-    permutation, frechet = joined([Joiner().process(task) for task in tasks])
+    permutation, frechet = joined([run_release_test(task) for task in tasks])
     assert permutation.permutations == PERMUTATIONS
-    z_s = [scored.score.z_s for scored in expected]
+    z_s = [scored.score.effect.z_s for scored in expected if scored.score.effect]
     assert permutation.z == pytest.approx(np.array(z_s))
     assert (permutation.p_adjusted < 0.01).all()
     assert frechet.low <= max(0.0, frechet.distance) <= frechet.high

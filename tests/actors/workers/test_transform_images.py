@@ -8,8 +8,8 @@ from PIL import Image
 
 from actors.encoder.decode import decode
 from actors.ray_cluster.local import Cluster
-from actors.stages.context import Progress, Workbench
-from actors.stages.transform_images import perturb
+from actors.stages.context import Progress, StageContext
+from actors.stages.transform_images import transform_images
 from actors.workers.transform_images import CHANGES, CROP, NOISE, PERTURBATIONS
 from storage.image_sets.open import list_images, open_reader
 from storage.objects.open import ObjectStore, open_store
@@ -86,16 +86,16 @@ def test_a_set_is_changed_once_in_order(tmp_path: object, cluster: Cluster, s3_p
     images.put("broken.png", b"no picture")
     store: ObjectStore = open_store(f"{s3_prefix}/audits")
     reports: list[Progress] = []
-    bench = Workbench(store, cluster, reports.append)
+    context = StageContext(store, cluster, reports.append)
     listed = list_images(f"{images.uri}/")
-    uri = perturb(bench, listed, "noise", "release")
-    found = list_images(uri)
-    assert len(found) == 5
-    reader, before = open_reader(found.uri, found.kind), open_reader(listed.uri, listed.kind)
+    uri = transform_images(context, listed, "noise", "release")
+    changed_set = list_images(uri)
+    assert len(changed_set) == 5
+    reader, before = open_reader(changed_set.uri, changed_set.kind), open_reader(listed.uri, listed.kind)
     readable = [image for image in listed.images() if image.key != "broken.png"]
-    for original, changed in zip(readable, found.images(), strict=True):
+    for original, changed in zip(readable, changed_set.images(), strict=True):
         assert reader.read(changed) == CHANGES["noise"](decode(before.read(original)))
     reports.clear()
-    assert perturb(bench, listed, "noise", "release") == uri
+    assert transform_images(context, listed, "noise", "release") == uri
     assert not reports
-    assert perturb(bench, listed, "noise", "release", rows=[0, 2]) != uri
+    assert transform_images(context, listed, "noise", "release", rows=[0, 2]) != uri

@@ -36,7 +36,6 @@ def test_an_audit_from_spec_to_sql(runtime: Runtime, write_spec: Write, capsys: 
     assert f"{TRAIN + HELD_OUT + COPIES + UNSEEN} images" in shown.out
     assert f"embed copies@1: {COPIES} images" in shown.err
 
-    runtime.forget()
     repeated = as_json(capsys, "audit", path, "--release", "copies")
     assert repeated["forward_images"] == 0
     (audit,) = repeated["audits"]

@@ -8,14 +8,12 @@ import pytest
 import yaml
 
 from flows.cli.main import run
-from flows.runtime.runtime import Runtime
 
 
 @pytest.fixture(scope="session")
-def workplace(lab: str, session_runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workplace(lab: str, services: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the pages speak of: spec.yaml with the release glow@80, audited, and the store ./audits."""
     folder = tmp_path_factory.mktemp("workplace")
-    session_runtime.forget()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert run(["init", "spec.yaml"]) == 0

@@ -26,13 +26,13 @@ from actors.ray_job.client import JobCluster
 from flows.audit import audit
 from flows.orchestration.ray_jobs import job_settings, reap_jobs
 from flows.results.identity import scoring_digest
-from flows.runtime.runtime import Runtime
+from flows.runtime.runtime import Runtime, running
 from flows.spec.cluster import ClusterSpec
 from flows.spec.spec import load_spec
 from storage.errors import InputError
 from storage.objects.open import ObjectStore, open_store
 from storage.results.tables import read_result
-from tests.actors.ray_job.test_client import Squares
+from tests.actors.ray_job.test_client import squares
 from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, Write
 from tests.ray_head import TOKEN, RayHead
 
@@ -56,15 +56,15 @@ def test_jobs_give_what_a_ray_of_our_own_gives(
     runtime: Runtime, write_spec: Write, head: RayHead, lab: str, s3_prefix: str
 ) -> None:
     spec = load_spec(_one(write_spec, head, lab))
-    (there,) = audit(spec).outcomes
+    (there,) = audit(runtime, spec).outcomes
     assert runtime.forward_images == TRAIN + HELD_OUT + COPIES
-    assert len(head.jobs().going_on()) == 1, "the whole audit is one job"
+    assert len(head.jobs().unfinished()) == 1, "the whole audit is one job"
     runtime.close()
-    _wait_for(lambda: not head.jobs().going_on(), 15)
+    _wait_for(lambda: not head.jobs().unfinished(), 15)
     assert list(open_store(spec.store).list("jobs/")) == []
-    runtime.forget()
     local = spec.model_copy(update={"cluster": None, "store": f"{s3_prefix}/local"})
-    (here,) = audit(local).outcomes
+    with running() as fresh:
+        (here,) = audit(fresh, local).outcomes
     assert there.audit_id == here.audit_id, "the cluster is no part of an audit's identity"
     assert there.audit["spec_digest"] != here.audit["spec_digest"], "the store is part of the spec"
     assert there.scores == here.scores
@@ -123,17 +123,17 @@ def test_a_killed_audit_goes_on_in_its_job_and_a_terminated_one_stops_it(
     store = open_store(load_spec(spec).store)
     lost = Command(spec, tmp_path)
     _wait_for(lambda: list(store.list("jobs/")))
-    (job,) = _wait_for(head.jobs().going_on)
+    (job,) = _wait_for(head.jobs().unfinished)
     lost.process.send_signal(signal.SIGKILL)
     lost.process.communicate()
     stopped = Command(spec, tmp_path)
     _wait_for(lambda: _shards(store))
-    assert list(head.jobs().going_on()) == [job], "the second command works with the job of the first"
+    assert list(head.jobs().unfinished()) == [job], "the second command works with the job of the first"
     stopped.process.send_signal(signal.SIGTERM)
     began = time.monotonic()
     _, told = stopped.process.communicate(timeout=60)
     assert stopped.process.returncode == 130, told
-    _wait_for(lambda: not head.jobs().going_on(), 15)
+    _wait_for(lambda: not head.jobs().unfinished(), 15)
     assert time.monotonic() - began < 15
     found = Command(spec, tmp_path).end()
     assert [row["verdict"] for row in found["audits"]] == ["copying"]
@@ -183,11 +183,11 @@ def test_a_run_that_is_cancelled_through_the_api_stops_its_job(
             _wait_for(deployment).id, parameters={"spec": str(spec), "release": "copies"}
         )
         _wait_for(lambda: _shards(store))
-        ((_, told),) = head.jobs().going_on().items()
+        ((_, told),) = head.jobs().unfinished().items()
         assert told["flow_run"] == str(run.id)
         client.set_flow_run_state(run.id, Cancelling())
         began = time.monotonic()
-        _wait_for(lambda: not head.jobs().going_on(), 20)
+        _wait_for(lambda: not head.jobs().unfinished(), 20)
         assert time.monotonic() - began < 15
         _wait_for(lambda: (state := client.read_flow_run(run.id).state) and state.is_cancelled(), 30)
     assert [row["verdict"] for row in Command(spec, tmp_path).end()["audits"]] == ["copying"]
@@ -210,16 +210,15 @@ def test_jobs_of_flows_that_are_gone_are_stopped(runtime: Runtime, head: RayHead
         settings = [replace(head.settings(1), labels=one) for one in labels]
         stores = [open_store(f"{s3_prefix}/{i}") for i in range(3)]  # a job a store
         running = [
-            JobCluster(one, store).pool("layers").run(Squares(store.uri, 1.0), range(60))
-            for one, store in zip(settings, stores, strict=True)
+            squares(JobCluster(one, store), "layers", 60, 1.0) for one, store in zip(settings, stores, strict=True)
         ]
         for one in running:
             next(one)
         said = reap_jobs(spec, dry_run=True)
-        before = list(head.jobs().going_on())
+        before = list(head.jobs().unfinished())
         assert reap_jobs(spec) == said
-        _wait_for(lambda: len(head.jobs().going_on()) < 3, 15)
-        after = list(head.jobs().going_on())
+        _wait_for(lambda: len(head.jobs().unfinished()) < 3, 15)
+        after = list(head.jobs().unfinished())
         for job in after:
             head.jobs().stop(job)
         return said, before, after

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.orchestration.local_server import OwnServer, prefect_server
+from flows.orchestration.local_server import LocalServer, prefect_server
 from flows.orchestration.settings import configured_url, is_healthy
 from storage.errors import InputError, StageError
 from tests.flows.conftest import Write
@@ -25,7 +25,7 @@ HOLDS = """
 import sys
 from prefect import flow
 from prefect.settings import PREFECT_API_URL
-from flows.own_server import prefect_server
+from flows.orchestration.local_server import prefect_server
 
 @flow
 def adds(a: int, b: int) -> int:
@@ -118,4 +118,4 @@ def test_a_port_that_is_taken_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=f"no Prefect server can be started on port {port}: Address already"):
-            OwnServer(port)
+            LocalServer(port)

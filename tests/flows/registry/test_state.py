@@ -1,4 +1,4 @@
-"""How a release stands: every state, from what the store says."""
+"""Every state of a release, from what the store says."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from actors.encoder.config import EncoderFacts
-from flows.registry.expected_audit import KnownReference, WantedAudit
+from flows.registry.expected_audit import ExpectedAudit, StoredReference
 from flows.registry.failures import Failure
-from flows.registry.state import ReleaseFacts, decide, stale_reason
+from flows.registry.state import ReleaseRecord, release_state, stale_reason
 
 NOW = 1_000_000.0
 FACTS = EncoderFacts("e1", "w", {0: 4}, {0: "x"}, (0.0,), (1.0,), "bicubic", 8, "mean", "m")
 SETTINGS = {"encoder": {"model": "m"}, "reference": {"name": "r"}, "scoring": {"cells": 2}, "gate": {"rate": 0.01}}
-WANTED = WantedAudit("a1", "i1", KnownReference(FACTS, "r1"), SETTINGS)
+EXPECTED = ExpectedAudit("a1", "i1", StoredReference(FACTS, "r1"), SETTINGS)
 
 
 def row(verdict: str = "no copying seen", audit_id: str = "a1", **changes: Any) -> dict[str, Any]:
@@ -34,40 +34,45 @@ def row(verdict: str = "no copying seen", audit_id: str = "a1", **changes: Any) 
 
 
 def failure(own_fault: bool = True, attempts: int = 1, at: float = NOW - 60, saw: str = "s1") -> Failure:
-    return Failure("x@1", "it is broken", "mend it", own_fault, saw, attempts, at)
+    return Failure("x@1", "it is broken", "fix it", own_fault, saw, attempts, at)
 
 
 @pytest.mark.parametrize(
-    ("facts", "state", "reason", "due"),
+    ("record", "name", "reason", "due"),
     [
-        (ReleaseFacts(WANTED), "never audited", "", True),
-        (ReleaseFacts(WANTED, row()), "current", "no copying seen", False),
-        (ReleaseFacts(WANTED, row("inconclusive")), "current", "inconclusive", False),
-        (ReleaseFacts(WANTED, row("copying")), "flagged", "the sentence", False),
-        (ReleaseFacts(WANTED, row("invalid")), "invalid", "the reason", False),
-        (ReleaseFacts(WANTED, row(audit_id="a0", images_digest="i0")), "stale", "images changed", True),
-        (ReleaseFacts(WANTED, row("copying", "a0", images_digest="i0")), "stale", "images changed", True),
-        (ReleaseFacts(WANTED, held_by="by process 1"), "auditing now", "by process 1", False),
-        (ReleaseFacts(WANTED, row("copying"), "by process 1"), "auditing now", "by process 1", False),
-        (ReleaseFacts(unlisted="no image here"), "failed", "no image here", False),
-        (ReleaseFacts(WANTED, failure=failure(), saw="s1"), "failed", "tried again when it has changed", False),
-        (ReleaseFacts(WANTED, failure=failure(), saw="s2"), "never audited", "", True),
-        (ReleaseFacts(WANTED, row(audit_id="a0"), failure=failure(), saw="s1"), "failed", "it is broken", False),
-        (ReleaseFacts(WANTED, row(), failure=failure(), saw="s1"), "current", "", False),
-        (ReleaseFacts(WANTED, failure=failure(own_fault=False), saw="s1"), "failed", "tried again from", False),
-        (ReleaseFacts(WANTED, failure=failure(False, 1, NOW - 901), saw="s1"), "failed", "it is broken", True),
-        (ReleaseFacts(WANTED, failure=failure(False, 2, NOW - 901), saw="s1"), "failed", "it is broken", False),
-        (ReleaseFacts(WANTED, failure=failure(False, 99, NOW - 86401), saw="s1"), "failed", "it is broken", True),
-        (ReleaseFacts(), "never audited", "", False),
-        (ReleaseFacts(found=row("copying")), "flagged", "the sentence", False),
-        (ReleaseFacts(found=row(), failure=failure()), "failed", "it is broken", False),
-        (ReleaseFacts(found=row(), failure=failure(at=NOW - 200)), "current", "", False),
+        (ReleaseRecord(EXPECTED), "never audited", "", True),
+        (ReleaseRecord(EXPECTED, row()), "current", "no copying seen", False),
+        (ReleaseRecord(EXPECTED, row("inconclusive")), "current", "inconclusive", False),
+        (ReleaseRecord(EXPECTED, row("copying")), "flagged", "the sentence", False),
+        (ReleaseRecord(EXPECTED, row("invalid")), "invalid", "the reason", False),
+        (ReleaseRecord(EXPECTED, row(audit_id="a0", images_digest="i0")), "stale", "images changed", True),
+        (ReleaseRecord(EXPECTED, row("copying", "a0", images_digest="i0")), "stale", "images changed", True),
+        (ReleaseRecord(EXPECTED, held_by="by process 1"), "auditing now", "by process 1", False),
+        (ReleaseRecord(EXPECTED, row("copying"), "by process 1"), "auditing now", "by process 1", False),
+        (ReleaseRecord(unlisted="no image here"), "failed", "no image here", False),
+        (ReleaseRecord(EXPECTED, failure=failure(), attempt="s1"), "failed", "tried again when it has changed", False),
+        (ReleaseRecord(EXPECTED, failure=failure(), attempt="s2"), "never audited", "", True),
+        (ReleaseRecord(EXPECTED, row(audit_id="a0"), failure=failure(), attempt="s1"), "failed", "it is broken", False),
+        (ReleaseRecord(EXPECTED, row(), failure=failure(), attempt="s1"), "current", "", False),
+        (ReleaseRecord(EXPECTED, failure=failure(own_fault=False), attempt="s1"), "failed", "tried again from", False),
+        (ReleaseRecord(EXPECTED, failure=failure(False, 1, NOW - 901), attempt="s1"), "failed", "it is broken", True),
+        (ReleaseRecord(EXPECTED, failure=failure(False, 2, NOW - 901), attempt="s1"), "failed", "it is broken", False),
+        (
+            ReleaseRecord(EXPECTED, failure=failure(False, 99, NOW - 86401), attempt="s1"),
+            "failed",
+            "it is broken",
+            True,
+        ),
+        (ReleaseRecord(), "never audited", "", False),
+        (ReleaseRecord(audit=row("copying")), "flagged", "the sentence", False),
+        (ReleaseRecord(audit=row(), failure=failure()), "failed", "it is broken", False),
+        (ReleaseRecord(audit=row(), failure=failure(at=NOW - 200)), "current", "", False),
     ],
 )
-def test_states(facts: ReleaseFacts, state: str, reason: str, due: bool) -> None:
-    found = decide(facts, NOW)
-    assert (found.state, found.due) == (state, due)
-    assert reason in found.reason
+def test_states(record: ReleaseRecord, name: str, reason: str, due: bool) -> None:
+    state = release_state(record, NOW)
+    assert (state.name, state.due) == (name, due)
+    assert reason in state.reason
 
 
 @pytest.mark.parametrize(
@@ -84,11 +89,10 @@ def test_states(facts: ReleaseFacts, state: str, reason: str, due: bool) -> None
     ],
 )
 def test_why_an_audit_is_stale(changes: dict[str, Any], reason: str) -> None:
-    found = stale_reason(row(audit_id="a0", **changes), WANTED)
-    assert found == f"{reason} since 1970-01-12"
+    assert stale_reason(row(audit_id="a0", **changes), EXPECTED) == f"{reason} since 1970-01-12"
 
 
-def test_a_reference_that_is_not_built_yet_is_another_one() -> None:
-    unknown = WANTED._replace(audit_id=None, reference=KnownReference(None, None))
+def test_before_the_reference_is_built_an_audit_is_stale() -> None:
+    unknown = EXPECTED._replace(audit_id=None, reference=StoredReference())
     assert "the reference's images changed" in stale_reason(row(), unknown)
-    assert decide(ReleaseFacts(unknown, row()), NOW)[::2] == ("stale", True)
+    assert release_state(ReleaseRecord(unknown, row()), NOW)[::2] == ("stale", True)

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from flows.attribute import attribute_images
 from flows.audit import audit
 from flows.report.make import Reports, make_reports
-from flows.runtime.runtime import Runtime
+from flows.runtime.runtime import running
 from flows.spec.spec import AuditSpec, load_spec
 from storage.objects.open import open_store
 
@@ -44,10 +44,9 @@ class Reported(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def reported(lab: str, session_runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Reported:
+def reported(lab: str, services: None, tmp_path_factory: pytest.TempPathFactory) -> Reported:
     """Copies (memorized), unseen (clean) with an unreadable image; two sets are attributed."""
     folder = tmp_path_factory.mktemp("reported")
-    session_runtime.forget()
     store, source = open_store("s3://test/reported"), open_store(f"{lab}/unseen")
     for info in source.list():
         store.put(f"unseen/{info.key}", source.get(info.key))
@@ -65,9 +64,10 @@ def reported(lab: str, session_runtime: Runtime, tmp_path_factory: pytest.TempPa
     path = folder / "spec.yaml"
     path.write_text(yaml.safe_dump(spec))
     loaded = load_spec(path)
-    audit(loaded)
-    for images in (f"{lab}/fresh/", f"{lab}/copies/"):
-        attribute_images(loaded, images)
+    with running() as runtime:
+        audit(runtime, loaded)
+        for images in (f"{lab}/fresh/", f"{lab}/copies/"):
+            attribute_images(runtime, loaded, images)
     return Reported(path, loaded, folder / "reports", make_reports(loaded, None, folder / "reports", "html"))
 
 

@@ -47,7 +47,7 @@ def test_the_first_screen_answers(reported: Reported, browser: Browser) -> None:
         answer = tab.locator(".answer")
         text = answer.inner_text()
         assert "copies@1 copies its training images." in text
-        assert re.search(r"Estimated share of copies: (9\d(\.\d)?|100) % \(95 % interval", text)
+        assert re.search(r"Estimated copy rate: (9\d(\.\d)?|100) % \(95 % interval", text)
         assert "What to do" in text
         box = answer.bounding_box()
         assert box is not None

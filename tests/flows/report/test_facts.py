@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from flows.report import words
-from flows.report.facts import ReleaseFacts, StoreFacts, read_store, release_facts
+from flows.report.facts import AuditFacts, StoreFacts, audit_facts, read_store
 from flows.report.figures.pairs import SIDE, ImageSet, PairGroup, Picture, pair_groups
 from flows.report.make import make_reports
 from flows.report.pages import release_page
@@ -25,16 +25,16 @@ from tests.flows.report.conftest import Reported
 from tests.flows.report.synthetic import write_audit
 
 
-def facts_of(reported: Reported, release: str) -> ReleaseFacts:
+def facts_of(reported: Reported, release: str) -> AuditFacts:
     store = open_store(reported.spec.store)
     audit_id = next(one.audit_id for one in reported.made.written if one.release == release)
-    return release_facts(store, read_store(store.uri), audit_id)
+    return audit_facts(store, read_store(store.uri), audit_id)
 
 
-def groups_of(reported: Reported, facts: ReleaseFacts, images: str) -> list[PairGroup]:
+def groups_of(reported: Reported, facts: AuditFacts, images: str) -> list[PairGroup]:
     store = open_store(reported.spec.store)
     release = ImageSet(store, images, facts.audit["images_digest"])
-    return pair_groups(facts, release, ImageSet(store, reported.spec.reference.train, None))
+    return pair_groups(facts.outcome, facts.evidence, release, ImageSet(store, reported.spec.reference.train, None))
 
 
 def test_the_facts_are_those_of_the_store(reported: Reported) -> None:
@@ -149,7 +149,7 @@ def test_only_the_nearest_of_many_curves_are_shown(tmp_path: Path) -> None:
         for name, x in [("mine", 0.0), *((f"far-{i:02d}", 0.2 + i / 10) for i in range(20))]
         for layer in layers
     ]  # fmt: skip
-    facts = release_facts(store, StoreFacts(store.uri, [audit], curves, []), "mine")
+    facts = audit_facts(store, StoreFacts(store.uri, [audit], curves, []), "mine")
     assert (len(facts.others), facts.enrolled) == (8, 20)
     assert [one.label for one in facts.others] == [f"far-{i:02d}@1" for i in range(8)]
     heights = [one.a_hat[0] or 0.0 for one in facts.others]
@@ -159,12 +159,11 @@ def test_only_the_nearest_of_many_curves_are_shown(tmp_path: Path) -> None:
 def test_an_old_audit_without_anything_is_still_a_page(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     write_audit(store, "old", "old", 1, 0.0, profile_id=None, run=None, search=None)
-    facts = release_facts(store, read_store(store.uri), "old")
-    page = release_page(
-        facts, pair_groups(facts, ImageSet(store, "x", None), ImageSet(store, "x", None)), None, fleet=False
-    )
+    facts = audit_facts(store, read_store(store.uri), "old")
+    nowhere = ImageSet(store, "x", None)
+    page = release_page(facts, pair_groups(facts.outcome, facts.evidence, nowhere, nowhere), None, fleet=False)
     for said in ("No validity checks are stored", "No other release is enrolled", "No pairs are stored",
-                 "Nobody asked", "All images of all sets were read"):  # fmt: skip
+                 "Attribution was not run", "All images of all sets were read"):  # fmt: skip
         assert said in page
 
 

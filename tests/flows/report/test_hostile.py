@@ -10,7 +10,7 @@ import pytest
 import yaml
 from playwright.sync_api import Browser
 
-from flows.report.facts import read_store, release_facts
+from flows.report.facts import audit_facts, read_store
 from flows.report.figures.pairs import ImageSet, pair_groups
 from flows.report.modelcard import model_card
 from flows.report.pages import fleet_page, release_page
@@ -43,8 +43,9 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = read_store(store.uri)
     nowhere = ImageSet(store, str(folder / "none"), None)
     for audit in audits:
-        facts = release_facts(store, shared, audit["audit_id"])
-        page = release_page(facts, pair_groups(facts, nowhere, nowhere), read_tail(store, facts), fleet=True)
+        facts = audit_facts(store, shared, audit["audit_id"])
+        groups = pair_groups(facts.outcome, facts.evidence, nowhere, nowhere)
+        page = release_page(facts, groups, read_tail(store, facts), fleet=True)
         (folder / f"{audit['audit_id']}.html").write_text(page, encoding="utf-8")
         (folder / f"{audit['audit_id']}.md").write_text(model_card(facts), encoding="utf-8")
     hrefs = {audit["audit_id"]: f"{audit['audit_id']}.html" for audit in audits}

@@ -9,8 +9,8 @@ from itertools import product
 
 import pytest
 
-from flows.report.figures.charts import library
-from flows.report.pages import _raw, _template, settings_text
+from flows.report.figures.vega import library, template
+from flows.report.pages import raw, settings_text
 from tests.flows.report.conftest import Reported
 
 
@@ -35,12 +35,12 @@ def test_the_library_is_one_script_that_evaluates_nothing() -> None:
 
 @pytest.mark.parametrize("text", ["a</script>b", "a</SCRIPT >", "<!-- x"])
 def test_a_script_that_would_end_itself_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="script that holds"):
-        _raw(text, "script")
+    with pytest.raises(ValueError, match="script contains"):
+        raw(text, "script")
 
 
 def _schemes() -> list[dict[str, str]]:
-    css = _template("style.css")
+    css = template("style.css")
     light, dark = (
         dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6})", block))
         for block in re.findall(r":root \{(.*?)\}", css, re.S)[:2]

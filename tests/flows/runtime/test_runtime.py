@@ -1,9 +1,21 @@
+"""The runtime of a command, and the machine settings that it reads."""
+
 from __future__ import annotations
 
+from pathlib import Path
+from uuid import UUID
+
 import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
 
 from actors.ray_cluster.local import ClusterSettings, PoolSize
+from flows.runtime.runtime import Runtime, running
 from flows.runtime.settings import MachineSettings
+from flows.spec.spec import AuditSpec, load_spec
+from storage.errors import InputError
+from tests.flows.conftest import Write
 
 
 class TestThisMachine:
@@ -46,3 +58,36 @@ class TestRunningCluster:
     def test_no_gpu_for_the_cpu(self) -> None:
         fitted = MachineSettings(ray_address="head:6379", device="cpu").fit({"CPU": 64.0, "GPU": 4.0})
         assert fitted.embed == PoolSize(12, cpus=4)
+
+
+def test_prefect_keeps_nothing_of_a_runtime(runtime: Runtime, write_spec: Write) -> None:
+    """Prefect would write an argument's attributes, such as the token of a cluster, into its database."""
+
+    @flow(validate_parameters=False, persist_result=False)
+    def noop(runtime: Runtime, spec: AuditSpec) -> str:
+        return str(flow_run.id)
+
+    spec = load_spec(write_spec(cluster={"ray": "http://head:8265"}))
+    runtime.context(spec)
+    with get_client(sync_client=True) as client:
+        parameters = client.read_flow_run(UUID(noop(runtime, spec))).parameters
+    assert parameters["runtime"] == "<Runtime>"
+    assert parameters["spec"]["store"] == spec.store
+
+
+def test_a_set_is_listed_once(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    with running() as runtime:
+        first = runtime.listed(str(tmp_path))
+        (tmp_path / "b.png").write_bytes(b"x")
+        assert runtime.listed(str(tmp_path)) is first
+    with running() as another:
+        assert len(another.listed(str(tmp_path))) == 2
+
+
+def test_a_listing_that_fails_is_tried_again(tmp_path: Path) -> None:
+    with running() as runtime:
+        with pytest.raises(InputError):
+            runtime.listed(str(tmp_path))
+        (tmp_path / "a.png").write_bytes(b"x")
+        assert len(runtime.listed(str(tmp_path))) == 1

@@ -98,9 +98,9 @@ def test_all_broken_files_are_named_with_their_fields(store: ObjectStore) -> Non
     error = refused(store.uri)
     assert f"{store.uri}/a/release.yaml:\n  name: missing\n  nam: unknown field (found 'glow')" in error.found
     assert f"{store.uri}/b/release.yaml:\n  family: " in error.found
-    assert f"{store.uri}/c/release.yaml:\n  \\x1b[2Jx: unknown field (found 1)" in error.found
-    assert f"{store.uri}/list/release.yaml: it holds list" in error.found
-    assert f"{store.uri}/empty/release.yaml: it holds NoneType" in error.found
+    assert f"{store.uri}/c/release.yaml:\n  �[2Jx: unknown field (found 1)" in error.found
+    assert f"{store.uri}/list/release.yaml: it contains list" in error.found
+    assert f"{store.uri}/empty/release.yaml: it contains NoneType" in error.found
     assert f"{store.uri}/alias/release.yaml: it has an alias" in error.found
     assert f"{store.uri}/long/release.yaml: more than 64 KiB" in error.found
     for folder in ("yaml", "deep", "object", "date", "number", "binary"):
@@ -113,7 +113,7 @@ def test_two_of_one_name_and_version(store: ObjectStore) -> None:
     for folder in ("a", "b"):
         put(store, folder, name="glow", version="80")
     found = refused(store.uri).found
-    assert found == f"{store.uri}/b/release.yaml: it describes glow@80, as {store.uri}/a/release.yaml does"
+    assert found == f"{store.uri}/b/release.yaml: it describes glow@80, like {store.uri}/a/release.yaml"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_images_elsewhere_are_refused(store: ObjectStore, images: str) -> None:
     error = refused(store.uri)
     assert f"{store.uri}/a/release.yaml:\n  images: " in error.found
     assert "secret" not in error.found
-    assert "the spec's own list" in error.remedy
+    assert "in the spec itself" in error.remedy
 
 
 def test_a_home_folder_is_no_way_out(tmp_path: Path) -> None:

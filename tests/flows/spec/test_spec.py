@@ -64,12 +64,12 @@ def test_relative_paths_start_at_the_spec(tmp_path: Path) -> None:
         (lambda s: s.update(scoring={"preset": "papr"}), "'default', 'meehan' or 'paper' (found 'papr')"),
         (lambda s: s.update(gate={"max_copy_rate": 1.5}), "gate.max_copy_rate"),
         (lambda s: s["encoder"].update(pooling="max"), "encoder.pooling: Input should be 'mean' or 'cls'"),
-        (lambda s: s["encoder"].update(layers=[-1]), "layers are numbers from 0 up"),
+        (lambda s: s["encoder"].update(layers=[-1]), "none below 0"),
         (lambda s: s["encoder"].update(layers=[]), "at least one"),
         (lambda s: s["encoder"].update(image_size=2), "encoder.image_size"),
         (lambda s: s["reference"].update(held_out="train/"), "train and held_out are the same set"),
         (lambda s: s.update(releases=[]), "releases: List should have at least 1 item"),
-        (lambda s: s["releases"].append(s["releases"][0]), "glow@80 stands there twice"),
+        (lambda s: s["releases"].append(s["releases"][0]), "glow@80 is listed twice"),
         (lambda s: s["releases"][0].update(name="a\nb"), "releases.0.name"),
         (lambda s: s["releases"][0].pop("images"), "releases.0.images: missing"),
     ],
@@ -93,7 +93,7 @@ def test_all_wrong_fields_are_named_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("", "holds nothing"), ("- a", "holds list"), ("a: [", "cannot be read")]
+    ("text", "message"), [("", "contains nothing"), ("- a", "contains list"), ("a: [", "cannot be read")]
 )
 def test_a_file_that_is_no_spec(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "spec.yaml"

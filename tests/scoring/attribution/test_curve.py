@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from scoring.attribution.curve import covariance_of, curve_distances, logit_curve
-from scoring.score.effect import effect_size
+from scoring.score.effect import effect_and_influence
 
 Floats = NDArray[np.float64]
 
@@ -22,9 +22,10 @@ def correlated(seed: int, n: int = 400, m: int = 300, layers: int = 4) -> tuple[
 
 def curve_of(p: Floats, q: Floats) -> tuple[Floats, Floats, Floats]:
     one_p, one_q = np.zeros(len(p), int), np.zeros(len(q), int)
-    effects = [effect_size(p[:, i], one_p, q[:, i], one_q) for i in range(p.shape[1])]
-    influence_p = np.stack([effect.influence_p for effect in effects], axis=1)
-    influence_q = np.stack([effect.influence_q for effect in effects], axis=1)
+    scored = [effect_and_influence(p[:, i], one_p, q[:, i], one_q) for i in range(p.shape[1])]
+    effects = [effect for effect, _ in scored]
+    influence_p = np.stack([influence.p for _, influence in scored], axis=1)
+    influence_q = np.stack([influence.q for _, influence in scored], axis=1)
     a_hat = np.array([effect.a_hat for effect in effects])
     x, covariance = logit_curve(a_hat, covariance_of(influence_p, influence_q), min(len(p), len(q)))
     return x, covariance, np.array([effect.se for effect in effects])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scoring.attribution.mean_placement import mean_placement
-from scoring.score.effect import effect_size
+from scoring.score.effect import effect_and_influence
 
 RNG = np.random.default_rng(0)
 P, Q = RNG.normal(size=300).round(1), RNG.normal(-0.3, 1.2, 200).round(1)
@@ -38,10 +38,10 @@ def test_influences_are_what_leaving_one_image_out_changes() -> None:
 
 def test_with_one_group_it_is_a_hat() -> None:
     one_p, one_q = np.zeros(300, int), np.zeros(200, int)
-    found, effect = mean_placement(P, one_p, Q, one_q), effect_size(P, one_p, Q, one_q)
+    found, (effect, influence) = mean_placement(P, one_p, Q, one_q), effect_and_influence(P, one_p, Q, one_q)
     assert found.a_hat == pytest.approx(effect.a_hat)
-    assert found.influence_p == pytest.approx(effect.influence_p)
-    assert found.influence_q == pytest.approx(effect.influence_q)
+    assert found.influence_p == pytest.approx(influence.p)
+    assert found.influence_q == pytest.approx(influence.q)
 
 
 def test_influences_give_the_variance_that_a_bootstrap_sees() -> None:

@@ -6,18 +6,18 @@ from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 
 from scoring.attribution.paired import Comparison, Influenced, compare
-from scoring.score.effect import effect_size
+from scoring.score.effect import effect_and_influence
 
 Floats = NDArray[np.float64]
 
 
 def influenced(p: Floats, q: Floats) -> Influenced:
     cell_p, cell_q = np.arange(len(p)) % 2, np.arange(len(q)) % 2
-    effects = [effect_size(p[:, i], cell_p, q[:, i], cell_q) for i in range(p.shape[1])]
+    layers = [effect_and_influence(p[:, i], cell_p, q[:, i], cell_q) for i in range(p.shape[1])]
     return Influenced(
-        np.array([effect.a_hat for effect in effects]),
-        np.stack([effect.influence_p for effect in effects], axis=1),
-        np.stack([effect.influence_q for effect in effects], axis=1),
+        np.array([effect.a_hat for effect, _ in layers]),
+        np.stack([influence.p for _, influence in layers], axis=1),
+        np.stack([influence.q for _, influence in layers], axis=1),
     )
 
 

@@ -12,7 +12,15 @@ from scipy.spatial.distance import cdist
 from scipy.stats import beta
 from sklearn.metrics import roc_auc_score
 
-from scoring.checks.search_error import FEW_MISSES, LOOSE, Searched, SearchError, recall, search_check, search_error
+from scoring.checks.search_error import (
+    FEW_MISSES,
+    LOOSE,
+    Searched,
+    SearchError,
+    measure_recall,
+    search_check,
+    search_error,
+)
 from scoring.score.effect import effect_size
 
 Floats = NDArray[np.float64]
@@ -101,7 +109,7 @@ def test_neighbours_that_an_index_misses(seed: int, copies: float, probes: int) 
         return found
 
     p, q = search(one.p_x), search(one.q_x)
-    rate = recall(q, one.q[:, 0]).rate
+    rate = measure_recall(q, one.q[:, 0]).rate
     assert rate < 1 or probes > 2
     change, bound = check_world(one, p, q)
     assert change <= bound + 1e-12
@@ -146,7 +154,7 @@ def test_the_formula_for_normal_distances_is_too_small_where_cells_differ() -> N
 @pytest.mark.parametrize(("queries", "misses"), [(1000, 0), (1000, 1), (40, 40), (1, 0), (5000, 17)])
 def test_the_interval_is_that_of_clopper_and_pearson(queries: int, misses: int) -> None:
     exact = np.ones(queries)
-    found = recall(np.where(np.arange(queries) < misses, 1.1, 1.0), exact)
+    found = measure_recall(np.where(np.arange(queries) < misses, 1.1, 1.0), exact)
     hits = queries - misses
     low = beta.ppf(0.025, hits, misses + 1) if hits else 0.0
     high = beta.ppf(0.975, hits + 1, misses) if misses else 1.0
@@ -156,10 +164,10 @@ def test_the_interval_is_that_of_clopper_and_pearson(queries: int, misses: int) 
 
 def test_the_rounding_of_an_index_is_no_miss_and_a_nearer_one_is_an_error() -> None:
     exact = np.array([1.0, 0.0, 3.0])
-    assert recall(exact * (1 + 1e-7), exact).misses == 0
-    assert recall(np.array([1.0, 1e-9, 3.0]), exact).misses == 1  # a copy that was not found
+    assert measure_recall(exact * (1 + 1e-7), exact).misses == 0
+    assert measure_recall(np.array([1.0, 1e-9, 3.0]), exact).misses == 1  # a copy that was not found
     with pytest.raises(ValueError, match="nearer than the nearest"):
-        recall(np.array([0.9, 0.0, 3.0]), exact)
+        measure_recall(np.array([0.9, 0.0, 3.0]), exact)
 
 
 def test_a_set_that_was_sampled_whole_has_no_unknown_misses() -> None:
@@ -203,7 +211,7 @@ def test_dropped_cells_do_not_count() -> None:
     cells = [np.where(cell == 0, -1, cell) for cell in (one.p_cell, one.q_cell)]
     held_out = searched(p, cells[0], one.p, np.ones(len(p), bool))
     release = searched(q, cells[1], one.q, np.ones(len(q), bool))
-    assert recall(q, one.q[:, 0]).misses == (cells[1] < 0).sum()
+    assert measure_recall(q, one.q[:, 0]).misses == (cells[1] < 0).sum()
     kept = search_error(held_out, release, 0.01)
     assert kept.release.misses > FEW_MISSES
     assert kept.bound < 0.3 * kept.release.misses / len(q)
@@ -212,7 +220,10 @@ def test_dropped_cells_do_not_count() -> None:
 
 
 def test_a_loose_bound_fails_the_check_with_a_remedy() -> None:
-    good, bad = recall(np.ones(1000), np.ones(1000)), recall(np.where(np.arange(1000) < 30, 2.0, 1.0), np.ones(1000))
+    good, bad = (
+        measure_recall(np.ones(1000), np.ones(1000)),
+        measure_recall(np.where(np.arange(1000) < 30, 2.0, 1.0), np.ones(1000)),
+    )
     exact = SearchError(good, good, LOOSE * 0.01, 0.01)
     loose = SearchError(good, bad, 0.003, 0.01)
     assert (exact.loose, loose.loose) == (False, True)

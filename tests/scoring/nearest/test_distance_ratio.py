@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import kstest
 from sklearn.neighbors import NearestNeighbors
 
-from scoring.nearest.distance_ratio import NEIGHBOURS, calibrated_ratio, distance_ratio, mean_of_others
+from scoring.nearest.distance_ratio import NEIGHBOURS, distance_ratio, mean_of_others
+from scoring.score.conformal import conformal_p
 
 
 def test_agrees_with_a_search_of_scikit_learn() -> None:
@@ -34,9 +35,10 @@ def test_p_is_uniform_for_unseen_images_and_small_for_near_copies() -> None:
     rng = np.random.default_rng(1)
     train = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(rng.normal(size=(800, 6)))
     unseen = [train.kneighbors(rng.normal(size=(count, 6)))[0] for count in (500, 400)]
-    (held_out, fresh) = ((found[:, 0], mean_of_others(found)) for found in unseen)
-    assert kstest(calibrated_ratio(*held_out, *fresh).p, "uniform").pvalue > 0.01
-    assert calibrated_ratio(*held_out, fresh[0] * 0.01, fresh[1]).p.max() == 1 / 501
+    (held_out, fresh) = ((near[:, 0], mean_of_others(near)) for near in unseen)
+    ratio_p = distance_ratio(*held_out)
+    assert kstest(conformal_p(ratio_p, distance_ratio(*fresh)), "uniform").pvalue > 0.01
+    assert conformal_p(ratio_p, distance_ratio(fresh[0] * 0.01, fresh[1])).max() == 1 / 501
 
 
 def test_impossible_distances_are_named() -> None:

@@ -90,7 +90,7 @@ def test_a_partition_survives_npz() -> None:
 
 
 def test_too_few_vectors_for_the_cells_are_named() -> None:
-    with pytest.raises(ValueError, match="10 cells need at least as many train images, got 4"):
+    with pytest.raises(ValueError, match="10 cells need at least as many training images, got 4"):
         fit_cells(cloud(4, 3), 10, 0)
     with pytest.raises(ValueError, match="fewer than 3 distinct"):
         fit_cells(np.repeat(cloud(2, 3), 20, axis=0), 3, 0)

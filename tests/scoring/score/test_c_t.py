@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scoring.nearest.abs_cosine import in_cell_nearest
+from scoring.nearest.in_memory import in_cell_nearest
 from scoring.partition.fit import Moments, fit_partition
 from scoring.presets import PRESETS
 from scoring.score.c_t import published_ct

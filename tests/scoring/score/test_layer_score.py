@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 
 from scoring.presets import PRESETS
 from scoring.score.c_t import published_ct
-from scoring.score.conformal import conformal_p
 from scoring.score.copy_rate import copy_rate
-from scoring.score.effect import effect_size
-from scoring.score.layer_score import ScoredLayer, score_layer, uninformative_layer
+from scoring.score.effect import effect_and_influence
+from scoring.score.layer_score import LayerScore, ScoredLayer, score_layer
 
 CENTROIDS = np.array([[0.0], [1.0], [5.0], [9.0]], np.float32)
 
@@ -35,33 +34,29 @@ def test_every_number_is_that_of_its_own_module() -> None:
     p, cell_p, q, cell_q = images()
     layer = scored()
     assert layer.groups.tolist() == [0, 0, 1, -1]
-    effect = effect_size(p, layer.groups[cell_p], q, layer.groups[cell_q])
+    effect, influence = effect_and_influence(p, layer.groups[cell_p], q, layer.groups[cell_q])
     score = layer.score
     assert (score.layer, score.informative, score.n, score.m) == (2, True, 1200, 600)
     assert (score.cells, score.cells_kept) == (4, 2)
     assert score.c_t == published_ct(p, cell_p, q, cell_q)
-    assert (score.a_hat, score.delta, score.se) == (effect.a_hat, effect.delta, effect.se)
-    assert (score.a_low, score.a_high, score.z_s) == (effect.low, effect.high, effect.z_s)
-    assert (score.p_value, score.coverage) == (effect.p_two_sided, effect.coverage)
-    assert score.coverage == 1 - np.mean(cell_p == 3)
+    assert score.effect == effect
+    assert effect.coverage == 1 - np.mean(cell_p == 3)
     assert score.copy == copy_rate(p, q, alpha=0.01)
     assert score.copy_001 == copy_rate(p, q, alpha=0.001)
-    np.testing.assert_array_equal(layer.influence_q, effect.influence_q)
-    np.testing.assert_array_equal(layer.conformal_p, conformal_p(p, q))
+    np.testing.assert_array_equal(layer.influence.q, influence.q)
 
 
 def test_planted_copies_are_flagged_and_an_honest_release_is_not() -> None:
     honest, planted = scored().score, scored(60).score
-    assert honest.a_low is not None
-    assert honest.a_high is not None
-    assert honest.a_low < 0.5 < honest.a_high
+    assert honest.effect is not None
+    assert honest.effect.low < 0.5 < honest.effect.high
     assert honest.copy is not None
     assert honest.copy.low == 0.0
     assert planted.copy is not None
     assert planted.copy.low < 0.1 < planted.copy.high
     assert planted.copy.low > 0.05
-    assert planted.a_hat is not None
-    assert planted.a_hat < 0.48
+    assert planted.effect is not None
+    assert planted.effect.a_hat < 0.48
 
 
 def test_score_does_not_depend_on_the_order_of_images() -> None:
@@ -69,17 +64,17 @@ def test_score_does_not_depend_on_the_order_of_images() -> None:
     rng = np.random.default_rng(1)
     i, j = rng.permutation(len(p)), rng.permutation(len(q))
     here, there = scored(10), score_layer(2, p[i], cell_p[i], q[j], cell_q[j], CENTROIDS)
-    for field in dataclasses.fields(here.score):
-        a, b = getattr(here.score, field.name), getattr(there.score, field.name)
-        assert a == (pytest.approx(b, abs=1e-12) if isinstance(b, float) else b), field.name
-    np.testing.assert_array_equal(here.conformal_p[j], there.conformal_p)
+    a, b = (dataclasses.asdict(layer.score) for layer in (here, there))
+    for numbers in (a, b):
+        numbers |= {f"effect.{name}": value for name, value in numbers.pop("effect").items()}
+    for name, value in b.items():
+        assert a[name] == (pytest.approx(value, abs=1e-12) if isinstance(value, float) else value), name
 
 
 def test_an_uninformative_layer_has_no_numbers() -> None:
-    score = uninformative_layer(0, 1200, 600)
-    assert (score.layer, score.informative, score.n, score.m) == (0, False, 1200, 600)
-    empty = [field.name for field in dataclasses.fields(score) if getattr(score, field.name) is None]
-    assert len(empty) == 11
+    score = LayerScore(0, 1200, 600)
+    assert not score.informative
+    assert (score.effect, score.copy, score.copy_001, score.c_t) == (None, None, None, None)
 
 
 def test_too_few_images_and_foreign_cells_are_named() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from scipy.stats import betabinom
 
 from scoring.score.copy_rate import chance_at_least, copy_rate, copy_rate_bounds
-from scoring.score.layer_score import LayerScore, uninformative_layer
+from scoring.score.layer_score import LayerScore
 from scoring.verdict.copying import CopyingVerdict, copying_verdict, smallest_detectable_rate
 
 
@@ -17,7 +17,7 @@ def layer(number: int, below: int, *, n: int = 999, m: int = 500, zeros: int = 0
     p = np.linspace(1.0, 2.0, n)
     p[:zeros] = 0.0
     q = np.repeat([0.5, 3.0], [below, m - below])
-    return dataclasses.replace(uninformative_layer(number, n, m), informative=True, copy=copy_rate(p, q))
+    return LayerScore(number, n, m, copy=copy_rate(p, q))
 
 
 def test_copying_is_called_with_the_numbers_of_its_strongest_layer() -> None:
@@ -35,7 +35,7 @@ def test_the_bound_is_simultaneous_over_the_layers_that_measure() -> None:
     error_of = {k: chance_at_least(k, 500, 10, 999, 0.01) for k in range(10, 60)}
     k = next(k for k, error in error_of.items() if error < 0.05)
     assert error_of[k] > 0.05 / 12
-    silent = uninformative_layer(0, 999, 500)
+    silent = LayerScore(0, 999, 500)
     assert copying_verdict([layer(1, k), silent], 0.01).copying
     assert not copying_verdict([layer(1, k - 1), silent], 0.01).copying
     assert not copying_verdict([layer(number, k if number == 4 else 0) for number in range(12)], 0.01).copying
@@ -51,7 +51,7 @@ def test_no_copying_says_what_could_have_been_seen() -> None:
 
 
 def test_what_cannot_be_measured_is_said() -> None:
-    for scores in ([], [uninformative_layer(0, 999, 500)], [layer(1, 30, n=90)]):
+    for scores in ([], [LayerScore(0, 999, 500)], [layer(1, 30, n=90)]):
         verdict = copying_verdict(scores, 0.01)
         assert (verdict.copying, verdict.layer, verdict.rate) == (False, None, None)
         assert verdict.sentence.startswith("copying cannot be judged: no layer can measure the 1 % tail")
@@ -105,7 +105,7 @@ def test_planted_copies_only_strengthen_the_verdict_and_duplicate_layers_only_we
     planted[:copies] = 0.1
 
     def judged(images: np.ndarray, layers: int) -> CopyingVerdict:
-        score = dataclasses.replace(uninformative_layer(0, 400, 200), informative=True, copy=copy_rate(p, images))
+        score = LayerScore(0, 400, 200, copy=copy_rate(p, images))
         return copying_verdict([dataclasses.replace(score, layer=i) for i in range(layers)], 0.0)
 
     honest, copied, more = judged(q, 1), judged(planted, 1), judged(rng.permutation(planted), 1 + repeated)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scoring.score.frechet import FrechetFit
-from scoring.score.layer_score import LayerScore, score_layer, uninformative_layer
+from scoring.score.layer_score import LayerScore, score_layer
 from scoring.score.permutation import LayerSample, PermutationResult, permutation_p
 from scoring.verdict.fit import fit_verdict
 
@@ -16,7 +16,7 @@ def layers(*shifts: float, n: int = 600, m: int = 300, seed: int = 0) -> tuple[l
     rng = np.random.default_rng(seed)
     cell_p, cell_q = rng.integers(0, 2, n), rng.integers(0, 2, m)
     centroids = np.array([[0.0], [1.0]], np.float32)
-    scores, samples = [uninformative_layer(0, n, m)], []
+    scores, samples = [LayerScore(0, n, m)], []
     for number, shift in enumerate(shifts, start=1):
         p, q = rng.normal(size=n), rng.normal(shift, 1, size=m)
         scored = score_layer(number, p, cell_p, q, cell_q, centroids)
@@ -30,7 +30,7 @@ def layers(*shifts: float, n: int = 600, m: int = 300, seed: int = 0) -> tuple[l
     [
         ((0.0, -0.6, 0.0), "closer than unseen", 2, "closer than unseen in 1 of 3 layers; at layer 2"),
         ((0.7, 0.6, 0.5), "farther than unseen (underfit)", 1, "in 3 of 3 layers"),
-        ((-0.5, 0.0, 0.9), "mixed over layers", 3, "closer to train than unseen images in 1, farther in 3"),
+        ((-0.5, 0.0, 0.9), "mixed over layers", 3, "closer to the training images than unseen ones in 1, farther in 3"),
         ((0.0, 0.0, 0.0), "no difference seen", None, "no difference seen: most at layer"),
     ],
 )
@@ -42,17 +42,19 @@ def test_direction_is_that_of_the_layers_that_differ(
     assert found.verdict == verdict
     assert layer in (None, found.layer)
     assert said in found.sentence
-    score = scores[found.layer or 0]
-    assert (found.a_hat, found.low, found.high) == (score.a_hat, score.a_low, score.a_high)
+    assert found.layer is not None
+    effect = scores[found.layer].effect
+    assert effect is not None
+    assert found.effect == effect
     assert found.p == test.p_adjusted[np.abs(test.z).argmax()]
-    assert f"{found.a_hat:.3f} (95 % interval {found.low:.3f}–{found.high:.3f}; .5 = alike)" in found.sentence
+    assert f"{effect.a_hat:.3f} (95 % interval {effect.low:.3f}–{effect.high:.3f}; 0.5 = alike)" in found.sentence
     assert "over 3 layers" in found.sentence
 
 
 def test_frechet_distance_stands_beside_it() -> None:
     found = fit_verdict(*layers(0.0), FrechetFit(1.234, 1.0, 1.5, 2.0, 0.05))
     assert found.sentence.endswith(
-        "; Fréchet distance to held-out images 1.23 (95 % interval 1–1.5), of train to held-out images 0.05"
+        "; Fréchet distance to held-out images 1.23 (95 % interval 1–1.5), of training to held-out images 0.05"
     )
 
 
@@ -69,7 +71,7 @@ def test_error_is_kept_over_layers() -> None:
 
 
 def test_without_an_informative_layer_nothing_is_judged() -> None:
-    for scores in ([], [uninformative_layer(0, 500, 500)]):
+    for scores in ([], [LayerScore(0, 500, 500)]):
         found = fit_verdict(scores, None)
         assert (found.verdict, found.layer, found.p) == ("cannot be judged", None, None)
         assert found.sentence == "fit cannot be judged: no layer is informative"
@@ -80,4 +82,4 @@ def test_a_test_of_other_layers_is_refused() -> None:
     with pytest.raises(ValueError, match="2 informative layers, but the test is of 0"):
         fit_verdict(scores, None)
     with pytest.raises(ValueError, match="1 informative layers, but the test is of 2"):
-        fit_verdict([*scores[:2], dataclasses.replace(scores[2], informative=False)], test)
+        fit_verdict([*scores[:2], dataclasses.replace(scores[2], effect=None)], test)

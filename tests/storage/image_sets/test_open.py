@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from storage.errors import InputError, StoreError
 from storage.image_sets.image_ref import ImageRef
 from storage.image_sets.manifest import Manifest
-from storage.image_sets.open import list_images, open_reader
+from storage.image_sets.open import fingerprint, list_images, open_reader
 from storage.objects.open import ObjectChangedError, ObjectMissingError, ObjectStore, open_store
 
 IMAGES = {"b.PNG": b"1", "a/c.jpg": b"22", "a/ü d.jpeg": b"333", "e.webp": b"", "z/z/f.BmP": b"55555"}
@@ -201,3 +201,30 @@ class TestArrays:
     def test_a_missing_file_is_named(self, store: ObjectStore) -> None:
         with pytest.raises(ObjectMissingError, match=r"gone\.npz"):
             list_images(store.child_uri("gone.npz") + "#a")
+
+
+class TestFingerprint:
+    def test_it_follows_every_kind_of_set(self, tmp_path: Path) -> None:
+        store = open_store(str(tmp_path))
+        store.put("set/a.png", b"1")
+        store.put("sets.npz", b"1")
+        uris = [f"{tmp_path}/set/", f"{tmp_path}/sets.npz#a", f"{tmp_path}/nowhere"]
+        before = [fingerprint(uri) for uri in uris]
+        assert len(set(before)) == 3
+        store.put("set/b.png", b"1")
+        store.put("sets.npz", b"22")
+        after = [fingerprint(uri) for uri in uris]
+        assert [one == other for one, other in zip(before, after, strict=True)] == [False, False, True]
+
+    def test_it_sees_what_is_no_image(self, store: ObjectStore) -> None:
+        store.put("set/a.png", b"1")
+        listed = list_images(f"{store.uri}/set/")
+        assert listed.fingerprint == fingerprint(f"{store.uri}/set/")
+        store.put("set/release.yaml", b"name: x")
+        assert listed.fingerprint != fingerprint(f"{store.uri}/set/")
+        assert listed == list_images(f"{store.uri}/set/")
+
+    def test_a_listed_array_has_it(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "sets.npz", a=np.zeros((2, 4, 4), np.uint8))
+        uri = f"{tmp_path}/sets.npz#a"
+        assert list_images(uri).fingerprint == fingerprint(uri)

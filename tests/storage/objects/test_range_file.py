@@ -29,7 +29,7 @@ def test_it_reads_as_any_file_does(store: ObjectStore, read_ahead: bool) -> None
         assert ours.tell() == theirs.tell()
     assert ours.seek(5) == theirs.seek(5)
     assert ours.read() == theirs.read()
-    with pytest.raises(ValueError, match="before the file's begin"):
+    with pytest.raises(ValueError, match="before the start of the file"):
         ours.seek(-1)
 
 

@@ -11,8 +11,8 @@ from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 from sklearn.neighbors import NearestNeighbors
 
-from scoring.checks.search_error import recall
-from scoring.nearest.abs_cosine import recompute_euclidean
+from scoring.checks.search_error import measure_recall
+from scoring.nearest.paired_distances import recompute_euclidean
 from scoring.nearest.search_plan import index_centroids
 from storage.errors import StageError
 from storage.objects.open import ObjectStore, open_store
@@ -113,7 +113,9 @@ def test_many_partitions_find_the_nearest_of_all(store: ObjectStore, seed: int) 
     exact = recompute_euclidean(queries, train[expected[:, 0]])
     assert (recompute_euclidean(queries, everywhere.vector) == exact).all()
     misses = [
-        recall(recompute_euclidean(queries, nearest_indexed(index, queries, probes=probes).vector), exact).misses
+        measure_recall(
+            recompute_euclidean(queries, nearest_indexed(index, queries, probes=probes).vector), exact
+        ).misses
         for probes in (1, 4, 16, 54)
     ]
     assert misses == sorted(misses, reverse=True)

@@ -3,8 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scoring.nearest import abs_cosine
-from scoring.nearest.abs_cosine import in_cell_nearest, recompute_euclidean
+from scoring.nearest import in_cell
+from scoring.nearest.abs_cosine import abs_cosine_nearest
+from scoring.nearest.in_cell import TrainBlock
+from scoring.nearest.in_memory import in_cell_nearest
+from scoring.nearest.paired_distances import recompute_euclidean
 from scoring.presets import Metric
 from tests.scoring import oracle
 
@@ -12,11 +15,12 @@ METRICS: list[Metric] = ["euclidean", "abs_cosine"]
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("entries", [2_000_000, 7])
+@pytest.mark.parametrize("entries", [1_000_000, 7])
 def test_agrees_with_plain_loops_in_any_block_size(
     metric: Metric, entries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(abs_cosine, "_ENTRIES", entries)
+    monkeypatch.setattr(in_cell, "_ENTRIES", entries)
+    monkeypatch.setattr(in_cell, "_MEMBERS", entries)
     rng = np.random.default_rng(0)
     queries, train = rng.normal(size=(40, 5)).astype(np.float32), rng.normal(size=(90, 5)).astype(np.float32)
     query_cells, train_cells = rng.integers(0, 4, 40), rng.integers(0, 3, 90)
@@ -28,8 +32,7 @@ def test_agrees_with_plain_loops_in_any_block_size(
             assert (near.distance[i], near.row[i]) == (np.inf, -1)
         else:
             assert train_cells[near.row[i]] == cell
-            found = oracle.distance(x, train[near.row[i]].tolist(), metric)
-            assert found == pytest.approx(expected, rel=1e-12)
+            assert oracle.distance(x, train[near.row[i]].tolist(), metric) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -60,10 +63,41 @@ def test_candidates_that_the_matrix_product_cannot_tell_apart_are_compared_direc
     assert near.row.tolist() == list(range(1, 200, 2))
 
 
+def test_abs_cosine_tells_directions_apart_that_a_product_in_float32_cannot() -> None:
+    """Copies of another length and the opposite sign, beside directions that differ by a millionth."""
+    rng = np.random.default_rng(4)
+    train = np.repeat(rng.normal(size=(100, 16)).astype(np.float32), 2, axis=0)
+    train[1::2, 0] *= np.float32(1 + 1e-6)
+    queries = -2 * train[1::2]
+    near = in_cell_nearest(queries, np.zeros(100, int), train, np.zeros(200, int), "abs_cosine")
+    assert near.row.tolist() == list(range(1, 200, 2))
+    assert (near.distance == 0).all()
+
+
+@pytest.mark.parametrize("size", [1, 7, 300])
+def test_abs_cosine_is_all_pairs_in_blocks_of_any_size(size: int) -> None:
+    rng = np.random.default_rng(5)
+    train, queries = rng.normal(size=(300, 8)).astype(np.float32), rng.normal(size=(80, 8)).astype(np.float32)
+    train_cells, cells, rows = rng.integers(0, 3, 300), rng.integers(0, 3, 80), 10 * np.arange(300)
+    parts = [slice(start, start + size) for start in range(0, 300, size)]
+    near = abs_cosine_nearest(queries, cells, [TrainBlock(rows[p], train[p], train_cells[p]) for p in parts])
+    units = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (queries.astype(float), train.astype(float))]
+    distance = 1 - np.abs(units[0] @ units[1].T)
+    distance[cells[:, None] != train_cells] = np.inf
+    np.testing.assert_allclose(near.distances[:, 0], distance.min(axis=1), atol=1e-15)
+    assert near.rows[:, 0].tolist() == (10 * distance.argmin(axis=1)).tolist()
+
+
 def test_abs_cosine_calls_the_opposite_a_copy_and_a_zero_vector_far() -> None:
     train, cells = np.array([[1, 2], [2, -1]], np.float32), np.zeros(2, int)
     near = in_cell_nearest(np.array([[-1, -2], [0, 0]], np.float32), cells, train, cells, "abs_cosine")
     assert near.distance.tolist() == [0.0, 1.0]
+    for angle in (0.5, 1.5):  # a zero vector in train is not nearer than one at any angle, and is found when alone
+        train = np.array([[0, 0], [np.cos(angle), np.sin(angle)]], np.float32)
+        near = in_cell_nearest(np.array([[1, 0], [1, 0]], np.float32), np.array([0, 1]), train, cells, "abs_cosine")
+        assert near.row.tolist() == [1, -1]
+        assert near.distance[0] == pytest.approx(1 - np.cos(angle))
+    assert in_cell_nearest(train[1:], cells[:1], train[:1], cells[:1], "abs_cosine").distance.tolist() == [1.0]
 
 
 def test_bad_input_is_named() -> None:
