@@ -44,7 +44,7 @@ def print_error(error: LayerprintError, as_json: bool) -> None:
     if as_json:
         print_json({"error": error.found, "remedy": error.remedy, "exit_code": error.exit_code})
         return
-    explain(Console(stderr=True, highlight=False), "error", error.found, error.remedy)
+    explain(Console(stderr=True, highlight=False), "Error:", error.found, error.remedy)
 
 
 def explain(out: Console, what: str, found: str, remedy: str) -> None:

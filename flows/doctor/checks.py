@@ -80,7 +80,8 @@ def isolated(name: str, check: Check) -> Iterator[Finding]:
     try:
         yield from check()
     except (StoreError, InputError) as error:
-        yield Finding(name, "fail", error.found, error.remedy)
+        uri = name.partition(" ")[2]
+        yield Finding(name, "fail", error.found.removeprefix(f"{uri}: "), error.remedy)
     except Exception as error:
         yield Finding(name, "fail", f"the check raised {type(error).__name__}", "report this as a bug")
 
@@ -101,7 +102,7 @@ def check_prefect() -> Iterator[Finding]:
     api = Settings().api
     url = api.url
     if url is None:
-        yield Finding("prefect server", "ok", "PREFECT_API_URL is not set: each command starts a temporary server")
+        yield Finding("prefect server", "ok", "PREFECT_API_URL is not set; each command starts a temporary server")
         return
     remedy = "run prefect server start, or unset PREFECT_API_URL (prefect config unset PREFECT_API_URL)"
     try:

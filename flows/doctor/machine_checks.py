@@ -145,7 +145,7 @@ def check_ray_address() -> Iterator[Finding]:
         found = f"{record} names a cluster that does not answer"
         yield Finding("ray address", "warn", found, f"ray stop; rm {record}")
     else:
-        yield Finding("ray address", "ok", "not set: each command starts a local Ray")
+        yield Finding("ray address", "ok", "not set; each command starts a local Ray")
 
 
 def check_device() -> Iterator[Finding]:
@@ -185,7 +185,7 @@ def check_ray() -> Iterator[Finding]:
     except subprocess.TimeoutExpired:
         yield Finding("ray start", "fail", f"did not start within {RAY_LIMIT_S:.0f} s", remedy)
     except subprocess.CalledProcessError as error:
-        yield Finding("ray start", "fail", f"cannot start: {_last_line(error)}", remedy)
+        yield Finding("ray start", "fail", f"did not start: {_last_line(error)}", remedy)
     else:
         yield Finding("ray start", "ok", f"started in {took} s")
 

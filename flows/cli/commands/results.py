@@ -24,8 +24,9 @@ def status(
     from flows.registry.store_status import store_status
     from flows.spec.spec import load_spec
 
-    held = store_status(store_of(store, spec), load_spec(spec) if spec else None)
+    place = store_of(store, spec)
+    held = store_status(place, load_spec(spec) if spec else None)
     if as_json:
         print_json(held._asdict())
     else:
-        show_status(held)
+        show_status(place, held)

@@ -22,7 +22,12 @@ def sql(
     spec: StoreSpec = None,
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="Default: the ending of --out, else table.", show_default=False),
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="table, csv, json or parquet. Default: the ending of --out, else table.",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the rows of one query to this file.")] = None,
     export: Annotated[

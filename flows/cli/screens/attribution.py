@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flows.cli.console import output, safe
-from flows.cli.screens.parts import table
+from flows.cli.screens.parts import print_table, table
 
 if TYPE_CHECKING:  # importing these would load Ray and Prefect for --help
     from flows.attribute import AttributedImages
@@ -22,7 +22,7 @@ def show_enrolled(enrolled: Sequence[EnrolledRelease]) -> None:
     for release in enrolled:
         cells = (f"{release.images:,}", str(release.parts), str(release.layers))
         shown.add_row(safe(release.release), safe(release.run), *cells)
-    output().print(shown)
+    print_table(shown)
 
 
 def show_attribution(attributed: AttributedImages) -> None:
@@ -38,7 +38,7 @@ def show_attribution(attributed: AttributedImages) -> None:
         numbers = (candidate.posterior, candidate.curve_posterior, candidate.signature_posterior)
         shown.add_row(safe(candidate.maker), *map(probability_text, numbers), f"{candidate.p_value:.2g}")
     shown.add_row("[dim]none of these[/]", probability_text(answer.unknown), "", "", "")
-    out.print(shown)
+    print_table(shown)
     if (more := len(answer.candidates) - MOST_CANDIDATES) > 0:
         out.print(f"[dim]and {more} less probable releases (--json shows all)[/]")
     out.print(f"\n{_baselines(attributed)}\n\n[dim]{_explained(attributed)}[/]")
@@ -57,7 +57,7 @@ def show_stress(stressed: StressedAttribution) -> None:
         shown.add_row(name, answer.verdict, safe(best.maker), *numbers, mark)
     out = output()
     out.print()
-    out.print(shown)
+    print_table(shown)
     out.print(f"\n{safe(stressed.sentence)}")
 
 

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from flows.cli.console import explain, output, safe
-from flows.cli.screens.parts import forward_text, number, passed_text, rate_text, table, verdict_text
+from flows.cli.screens.parts import forward_text, number, passed_text, print_table, rate_text, table, verdict_text
 
 if TYPE_CHECKING:  # importing these would load Ray and Prefect for --help
     from flows.audit import AuditReport
@@ -29,12 +29,12 @@ def show_report(report: AuditReport, forward: int, pictures: Sequence[str]) -> N
     """Print what `layerprint audit` found."""
     out = output()
     out.print()
-    out.print(outcome_table(report.outcomes))
+    print_table(outcome_table(report.outcomes))
     if len(report.outcomes) == 1:
         out.print()
-        out.print(layer_table(report.outcomes[0]))
+        print_table(layer_table(report.outcomes[0]))
         out.print()
-        out.print(check_table(report.outcomes[0]))
+        print_table(check_table(report.outcomes[0]))
     for outcome in report.outcomes:
         show_verdicts(out, outcome)
     for label, error in report.failures.items():
@@ -47,7 +47,7 @@ def show_demo(result: DemoResult, forward: int) -> None:
     """Print what `layerprint demo` found, and what to try next."""
     out = output()
     out.print()
-    out.print(outcome_table(result.outcomes, result.attributed))
+    print_table(outcome_table(result.outcomes, result.attributed))
     _show_end(out, forward, result.pictures)
     out.print("\n[bold]Try next[/]")
     for line in result.next_commands:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from flows.cli.console import output, safe
-from flows.cli.screens.parts import number, passed_text, rate_text, table, verdict_text
+from flows.cli.screens.parts import number, passed_text, print_table, rate_text, table, verdict_text
 
 if TYPE_CHECKING:  # importing these would load Ray and Prefect for --help
     from flows.compare import ReleaseComparison
@@ -22,7 +22,7 @@ def show_selfcheck(selfcheck: SelfCheck) -> None:
         expected = {True: "copying", False: "no copying", None: "either"}[trial.wanted]
         mark = passed_text(trial.passed, "[bold red]wrong[/]")
         shown.add_row(trial.name, f"{trial.images:,}", verdict, expected, mark, rate_text(asdict(trial)))
-    out.print(shown)
+    print_table(shown)
     for trial in selfcheck.trials:
         ends = [trial.a_hats[min(trial.a_hats)], trial.a_hats[max(trial.a_hats)]] if trial.a_hats else [None, None]
         out.print(f"\n[bold]{trial.name}[/] Â first {number(ends[0])}, last {number(ends[1])}; {safe(trial.sentence)}")
@@ -30,7 +30,7 @@ def show_selfcheck(selfcheck: SelfCheck) -> None:
     for size, rate in selfcheck.detectable.items():
         power.add_row(f"{size:,}", "none" if rate is None else f"{100 * rate:.2g} %")
     out.print(f"\nWith all {selfcheck.held_out_images:,} held-out images and {selfcheck.layers} layers:")
-    out.print(power)
+    print_table(power)
     works, fails = "[green]This setup works as expected.[/]", "[bold red]This setup gives wrong verdicts.[/]"
     out.print(f"\n{works if selfcheck.passed else fails}")
 
@@ -47,7 +47,7 @@ def show_comparison(compared: ReleaseComparison) -> None:
         p, drift = f"{result.p_adjusted[i]:.2g}", number(compared.drift.distance[i])
         shown.add_row(str(layer), *ends, difference, interval, p, drift)
     out = output()
-    out.print(shown)
+    print_table(shown)
     for outcome in (compared.first, compared.second):
         out.print(f"{safe(outcome.label)}: {verdict_text(outcome.verdict)}, copy rate {rate_text(outcome.audit)} %")
     out.print(f"\n{safe(compared.sentence)}\n{safe(compared.drift_sentence)}")

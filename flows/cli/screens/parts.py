@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.cells import cell_len
 from rich.table import Table
 
-from flows.cli.console import safe
+from flows.cli.console import output, safe
+
+NARROWEST = 10
+"""Width that a column of text keeps on a narrow terminal, in characters."""
 
 VERDICT_STYLE = {"copying": "bold red", "invalid": "bold yellow", "inconclusive": "yellow", "not judged": "yellow"}
 
@@ -16,8 +20,22 @@ def table(*names: str) -> Table:
     """A plain table; a name that ends with ``|`` is a column of numbers."""
     plain = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
-        plain.add_column(name.removesuffix("|"), justify="right" if name.endswith("|") else "left", overflow="fold")
+        numbers = name.endswith("|")
+        plain.add_column(
+            name.removesuffix("|"), justify="right" if numbers else "left", no_wrap=numbers, overflow="fold"
+        )
     return plain
+
+
+def print_table(shown: Table) -> None:
+    """Print a table. On a narrow terminal text is folded, and numbers stay whole: the table may exceed the width."""
+    widths = [
+        max(cell_len(str(cell)) for cell in (column.header, *column.cells)) if column.no_wrap else NARROWEST
+        for column in shown.columns
+    ]
+    out = output()
+    out.width = max(out.width, sum(widths) + 2 * (len(widths) - 1))
+    out.print(shown)
 
 
 def number(value: float | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flows.cli.console import output, print_marked, safe
 from flows.cli.screens.audits import outcome_table, show_failure, show_verdicts
-from flows.cli.screens.parts import forward_text, rate_text, table, verdict_text
+from flows.cli.screens.parts import forward_text, print_table, rate_text, table, verdict_text
 
 if TYPE_CHECKING:  # importing these would load Ray and Prefect for --help
     from flows.registry.registry import Entry
@@ -25,15 +25,18 @@ STATE_STYLE = {
 }
 
 
-def show_status(status: StoreStatus) -> None:
+def show_status(store: str, status: StoreStatus) -> None:
     """Print what `layerprint status` found."""
     out = output()
     shown = table("release", "verdict", "copy rate %|", "images|", "unreadable|", "audited (UTC)")
     for row in status.releases:
         name, when = safe(f"{row['release']}@{row['version']}"), row["created_at"].strftime("%Y-%m-%d %H:%M")
-        numbers = [rate_text(row), f"{row['images']:,}", str(row["rejected"])]
+        numbers = [rate_text(row), f"{row['images']:,}", f"{row['rejected']:,}"]
         shown.add_row(name, verdict_text(row["verdict"]), *numbers, when)
-    out.print(shown if status.releases else "no finished audit in this store")
+    if status.releases:
+        print_table(shown)
+    else:
+        out.print(f"no finished audit in {safe(store)}", soft_wrap=True)
     for name in status.not_audited:
         print_marked(out, "not audited", "yellow", name)
     for name in status.unfinished:
@@ -51,7 +54,10 @@ def show_registry(entries: Sequence[Entry], next_sweep: str) -> None:
         name, row = entry.state.name, entry.audit
         audited = ["", ""] if row is None else [rate_text(row), f"{row['created_at']:%Y-%m-%d %H:%M}"]
         shown.add_row(safe(entry.label), f"[{STATE_STYLE.get(name, 'default')}]{name}[/]", *audited)
-    out.print(shown if entries else "no releases")
+    if entries:
+        print_table(shown)
+    else:
+        out.print("no releases")
     for entry in entries:
         state = entry.state
         if state.reason and state.name not in ("current", "flagged"):
@@ -64,7 +70,7 @@ def show_sweep(report: SweepReport, forward: int) -> None:
     out = output()
     if report.audited:
         out.print()
-        out.print(outcome_table(report.audited))
+        print_table(outcome_table(report.audited))
     for outcome in report.audited:
         show_verdicts(out, outcome)
     for label, verdict in report.current.items():

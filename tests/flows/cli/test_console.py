@@ -27,16 +27,16 @@ def test_an_error_breaks_between_words(
     console.print_error(ERROR, as_json=False)
     shown = capsys.readouterr().err
     lines = [line.rstrip() for line in shown.splitlines()]
-    assert " ".join(shown.split()) == f"error {ERROR.found} → {ERROR.remedy}"
-    assert sum(line.startswith(("error", "→")) for line in lines) == 2
-    assert all(line.startswith(("error", "→", "  ")) for line in lines)
+    assert " ".join(shown.split()) == f"Error: {ERROR.found} → {ERROR.remedy}"
+    assert sum(line.startswith(("Error: ", "→")) for line in lines) == 2
+    assert all(line.startswith(("Error: ", "→", "  ")) for line in lines)
     assert all(len(line) <= width for line in lines if URI not in line)
     assert sum(URI in line for line in lines) == 2
 
 
 def test_an_error_in_a_file_is_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
     console.print_error(ERROR, as_json=False)
-    assert capsys.readouterr().err.splitlines() == [f"error {ERROR.found}", f"→ {ERROR.remedy}"]
+    assert capsys.readouterr().err.splitlines() == [f"Error: {ERROR.found}", f"→ {ERROR.remedy}"]
 
 
 def test_ignored_files_of_a_set_are_reported_once(

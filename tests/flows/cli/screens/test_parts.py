@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import pytest
+
+from flows.cli.screens.parts import print_table, table
+
+
+@pytest.mark.parametrize("width", [20, 80])
+def test_numbers_stay_whole_on_a_narrow_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    shown = table("release", "copy rate %|", "images|")
+    shown.add_row("a-release-with-a-long-name@1", "5.2 (2.7–8.4)", "1,234,567")
+    print_table(shown)
+    text = capsys.readouterr().out
+    assert "copy rate %" in text
+    assert "5.2 (2.7–8.4)  1,234,567" in text
+    assert text.replace("\n", "").count("-") >= 4
