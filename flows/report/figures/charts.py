@@ -32,7 +32,7 @@ def distance_chart(facts: AuditFacts, histogram: DistanceHistogram) -> Chart:
         "mark": {"type": "bar", "binSpacing": 0.5},
         "encoding": {
             "x": {"field": "from", "bin": {"binned": True}, "type": "quantitative",
-                  "title": "distance to the nearest training image (1 = dashed line)",
+                  "title": "nearest distance (1 = dashed line)",
                   "axis": {"values": [0, 0.5, 1, 1.5, 2, 2.5, 3],
                            "labelExpr": "datum.value == 3 ? '3 and more' : datum.label"}},
             "x2": {"field": "to"},

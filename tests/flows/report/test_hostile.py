@@ -1,4 +1,4 @@
-"""Rows from strangers: what stands in a store is shown as text, and nothing else happens."""
+"""Hostile rows: whatever a store contains is shown as text, and nothing else happens."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ PAGES = (*(f"audit-{i}" for i in range(len(HOSTILE))), "index")
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_no_element_of_a_stranger_comes_to_be(hostile: Path, page: str) -> None:
+def test_hostile_text_creates_no_element(hostile: Path, page: str) -> None:
     html = (hostile / f"{page}.html").read_text(encoding="utf-8")
     found = Elements(html)
     assert found.tags.count("script") == (3 if page == "index" else 2)
