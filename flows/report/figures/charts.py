@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+from flows.report.distances import DistanceHistogram
 from flows.report.facts import AuditFacts, StoreFacts, label_of
 from flows.report.figures.layer_curves import LAYER
 from flows.report.figures.vega import Chart, chart
-from flows.report.tail import DistanceHistogram
 from flows.report.words import colour, percent
 from flows.results.outcome import COPYING, NO_COPYING
 from flows.text import cut

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from flows.report import words
+from flows.report.distances import histogram, read_histogram
 from flows.report.facts import AuditFacts, StoreFacts, audit_facts, read_store
 from flows.report.figures.pairs import SIDE, ImageSet, PairGroup, Picture, pair_groups
 from flows.report.make import make_reports
 from flows.report.pages import release_page
-from flows.report.tail import histogram, read_histogram
 from flows.results.outcome import AuditOutcome
 from storage.errors import InputError
 from storage.objects.open import LocalStore, open_store

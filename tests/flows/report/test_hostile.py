@@ -10,11 +10,11 @@ import pytest
 import yaml
 from playwright.sync_api import Browser
 
+from flows.report.distances import read_histogram
 from flows.report.facts import audit_facts, read_store
 from flows.report.figures.pairs import ImageSet, pair_groups
 from flows.report.modelcard import model_card
 from flows.report.pages import fleet_page, release_page
-from flows.report.tail import read_histogram
 from storage.objects.open import LocalStore
 from tests.flows.report.conftest import keep, opened
 from tests.flows.report.synthetic import HOSTILE, write_hostile
