@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from flows.report.distances import read_histogram
 from flows.report.facts import AuditFacts, Row, audit_facts, label_of, read_evidence, read_store
 from flows.report.figures.layer_curves import curves_picture
 from flows.report.figures.pairs import ImageSet, pair_groups
@@ -14,7 +15,6 @@ from flows.report.figures.pairs_sheet import pairs_picture
 from flows.report.modelcard import model_card
 from flows.report.pages import fleet_page, release_page
 from flows.report.serve import FLEET_FILE
-from flows.report.tail import read_histogram
 from flows.results.audit_result import AuditResult
 from flows.results.made_from import made_from
 from flows.spec.spec import AuditSpec, ReleaseSpec

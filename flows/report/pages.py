@@ -19,12 +19,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flows.report import words
+from flows.report.distances import DistanceHistogram
 from flows.report.facts import AuditFacts, Row, StoreFacts, label_of
 from flows.report.figures.charts import distance_chart, fleet_chart, rates_chart
 from flows.report.figures.layer_curves import curve_chart
 from flows.report.figures.pairs import PairGroup
 from flows.report.figures.vega import Chart, library, template
-from flows.report.tail import DistanceHistogram
 from flows.text import one_line, terminal_text
 
 MOST_SETTINGS = 20_000

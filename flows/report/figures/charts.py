@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+from flows.report.distances import DistanceHistogram
 from flows.report.facts import AuditFacts, StoreFacts, label_of
 from flows.report.figures.layer_curves import LAYER
 from flows.report.figures.vega import Chart, chart
-from flows.report.tail import DistanceHistogram
 from flows.report.words import colour, percent
 from flows.results.audit_result import COPYING, NO_COPYING
 from flows.text import one_line
@@ -32,7 +32,7 @@ def distance_chart(facts: AuditFacts, histogram: DistanceHistogram) -> Chart:
         "mark": {"type": "bar", "binSpacing": 0.5},
         "encoding": {
             "x": {"field": "from", "bin": {"binned": True}, "type": "quantitative",
-                  "title": "distance to the nearest training image (1 = dashed line)",
+                  "title": "nearest distance (1 = dashed line)",
                   "axis": {"values": [0, 0.5, 1, 1.5, 2, 2.5, 3],
                            "labelExpr": "datum.value == 3 ? '3 and more' : datum.label"}},
             "x2": {"field": "to"},

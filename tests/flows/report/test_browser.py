@@ -1,4 +1,4 @@
-"""The reports as their readers have them: in a real browser, light, dark, on a phone, printed, without JavaScript."""
+"""The reports in a real browser: light, dark, on a phone, printed, without JavaScript."""
 
 from __future__ import annotations
 

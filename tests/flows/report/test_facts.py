@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from flows.report import words
+from flows.report.distances import DistanceHistogram, histogram, read_histogram
 from flows.report.facts import AuditFacts, StoreFacts, audit_facts, read_store
 from flows.report.figures.pairs import SIDE, ImageSet, PairGroup, Picture, pair_groups
 from flows.report.make import make_reports
 from flows.report.pages import release_page
-from flows.report.tail import DistanceHistogram, histogram, read_histogram
 from flows.results.audit_result import AuditResult
 from flows.results.made_from import made_from
 from storage.errors import InputError
