@@ -219,7 +219,7 @@ def test_contaminated_held_out_images_are_left_out(runtime: Runtime, spec: Audit
 
 
 def test_a_mixed_release_is_invalid_until_it_is_harmonised(
-    runtime: Runtime, spec: AuditSpec, lab: str, s3_prefix: str
+    runtime: Runtime, new_spec: AuditSpec, lab: str, s3_prefix: str
 ) -> None:
     mixed = open_store(f"{s3_prefix}/mixed")
     for i in range(UNSEEN):
@@ -228,13 +228,13 @@ def test_a_mixed_release_is_invalid_until_it_is_harmonised(
             # a fifth of the images, which a glance at 16 files lets pass
             mixed.put(f"{i:03d}.png", png) if i % 5 else mixed.put(f"{i:03d}.jpg", jpeg_bytes(image, 95, "4:4:4"))
     release = ReleaseSpec(name="mixed", images=f"{mixed.uri}/")
-    outcome = audit_release(runtime, spec, release)
+    outcome = audit_release(runtime, new_spec, release)
     assert outcome.verdict == INVALID
     assert "release: codec" in outcome.audit["invalid_reason"]
     assert "--harmonise" in outcome.audit["invalid_reason"]
 
-    encoder = spec.encoder.model_copy(update={"harmonise": "jpeg:75"})
-    harmonised = audit_release(runtime, spec.model_copy(update={"encoder": encoder}), release)
+    encoder = new_spec.encoder.model_copy(update={"harmonise": "jpeg:75"})
+    harmonised = audit_release(runtime, new_spec.model_copy(update={"encoder": encoder}), release)
     assert harmonised.verdict == NO_COPYING
     assert harmonised.audit["encoder_digest"] != outcome.audit["encoder_digest"]
     assert json.loads(harmonised.audit["settings"])["encoder"]["harmonise"] == "jpeg:75"
