@@ -5,12 +5,10 @@ Exit codes: 0 passed · 1 something broke · 2 bad input or storage · 3 the gat
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
 import traceback
-import warnings
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -19,6 +17,7 @@ from rich.console import Console
 
 from flows.cli import console as screen
 from flows.cli.commands import attribution, audits, machine, report, results, sql, stack, sweeps
+from flows.runtime.libraries import quiet_libraries
 from storage.errors import LayerprintError
 
 EXIT_INTERRUPTED = 130
@@ -52,7 +51,7 @@ def _options(
 ) -> None:
     if verbose:
         os.environ["LAYERPRINT_VERBOSE"] = "1"
-    _quiet_libraries(verbose)
+    quiet_libraries(verbose)
 
 
 for command in (
@@ -76,22 +75,6 @@ for command in (
     app.command()(command)
 app.add_typer(stack.app)
 app.command("open")(report.open_reports)
-
-
-def _quiet_libraries(verbose: bool) -> None:
-    """Users see our lines; the libraries' logs come with --verbose. Nothing is sent to anyone."""
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    for library in ("lance is not fork-safe", "lancedb fork support"):
-        warnings.filterwarnings("ignore", message=library)  # a fork that becomes Ray at once is harmless
-    if not verbose:
-        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
-        os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
-        os.environ.setdefault("PREFECT_INTERNAL_LOGGING_LEVEL", "CRITICAL")
-        logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
-        os.environ.setdefault("RUST_LOG", "error")
 
 
 def run(arguments: list[str]) -> int:

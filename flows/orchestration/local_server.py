@@ -10,6 +10,7 @@ DESCRIPTOR is that of a listening socket; standard input is the pipe.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import IO
 
 from flows.orchestration.settings import _own
@@ -100,12 +102,7 @@ def prefect_server() -> Iterator[None]:
     Raises:
         StageError: it could not be started.
     """
-    from prefect.settings import (
-        PREFECT_API_URL,
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
-        temporary_settings,
-    )
+    from prefect.settings import PREFECT_API_URL
 
     if PREFECT_API_URL.value():
         yield
@@ -115,12 +112,51 @@ def prefect_server() -> Iterator[None]:
     with ExitStack() as stack:
         stack.callback(_own.remove, server.url)
         stack.callback(server.stop)
-        import flows.audit  # noqa: F401 (takes seconds, as the server's start does)
+        stack.enter_context(_used(server))
+        yield
 
-        server.wait(PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value())
-        # Heartbeats tell a server which flow runs have died; this one dies with ours, and each costs half a second.
-        own = {PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-        stack.enter_context(temporary_settings(own))
+
+@contextmanager
+def process_server() -> Iterator[None]:
+    """As `prefect_server`, but our own server stays for later blocks and ends with the process.
+
+    Prefect's background services keep the address of the first server that a process used: a second one fails.
+
+    Raises:
+        StageError: it could not be started.
+    """
+    from prefect.settings import PREFECT_API_URL
+
+    if PREFECT_API_URL.value():
+        yield
+        return
+    with _used(_process_server()):
+        yield
+
+
+@cache
+def _process_server() -> OwnServer:
+    server = OwnServer()
+    _own.append(server.url)
+    atexit.register(server.stop)
+    return server
+
+
+@contextmanager
+def _used(server: OwnServer) -> Iterator[None]:
+    """Within this block Prefect uses this server."""
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+        temporary_settings,
+    )
+
+    import flows.audit  # noqa: F401 (takes seconds, as the server's start does)
+
+    server.wait(PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value())
+    # Heartbeats tell a server which flow runs have died; this one dies with ours, and each costs half a second.
+    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield
 
 

@@ -60,7 +60,7 @@ def save_report(spec: AuditSpec, release: ReleaseSpec, audit_id: str) -> str:
         LayerprintError: there is no such audit, or the store cannot be used.
     """
     store = open_store(spec.store)
-    train = ImageSet(store, spec.reference.train, _train_digest(store))
+    train = ImageSet(store, spec.reference.train, train_digest(store))
     return _publish(store, release_facts(store, read_store(spec.store), audit_id), release, train)
 
 
@@ -89,7 +89,7 @@ def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Forma
             "audit first: layerprint audit SPEC" + (f" --release {release}" if release else ""),
         )
     with_fleet = release is None and kind == "html"
-    train = ImageSet(store, spec.reference.train, _train_digest(store))
+    train = ImageSet(store, spec.reference.train, train_digest(store))
     written = []
     for one in wanted:
         row = audits[one.label]
@@ -121,7 +121,7 @@ def _report_name(row: Row, kind: Format) -> str:
     return f"{file_name(label_of(row))}-{file_name(row['audit_id'])}.{'md' if kind == 'modelcard' else 'html'}"
 
 
-def _train_digest(store: ObjectStore) -> str | None:
+def train_digest(store: ObjectStore) -> str | None:
     """The digest of the train images' list, as the store's first audit saw it."""
     try:
         return str(json.loads(store.get(OWNER_KEY))["contents"]["train"])
