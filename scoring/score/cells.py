@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 MIN_HELD_OUT, MIN_RELEASE = 50, 20
-"""Held-out and generated images that a group needs at least (METHOD §2.5)."""
+"""Held-out and generated images that a group needs at least (docs/method.md: "The partition")."""
 
 ABSENT_SHARE = 0.1
 """A cell is not generated when it got under this share of the images that held-out data would put there."""

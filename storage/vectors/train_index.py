@@ -1,4 +1,4 @@
-"""The projected train images of one layer with their index (METHOD §4).
+"""The projected train images of one layer with their index (docs/method.md: "Search").
 
 With the cells of C_T as partitions, a search with one probe is the exact search in the cell; with many small
 partitions, a few probes find the nearest of all, nearly always.

@@ -25,7 +25,7 @@ HOLDS = """
 import sys
 from prefect import flow
 from prefect.settings import PREFECT_API_URL
-from flows.own_server import prefect_server
+from flows.orchestration.local_server import prefect_server
 
 @flow
 def adds(a: int, b: int) -> int:
