@@ -184,7 +184,7 @@ def finish_reference(
 
 
 def check_reference(bench: Workbench, reference: ReferenceTables) -> list[Check]:
-    """Whether held-out images stand for unseen ones (docs/method.md: "What makes an audit valid"); once per reference."""
+    """The checks of a reference, computed once (docs/method.md: "What makes an audit valid")."""
     key = f"checks/{short(digest(nearest=reference.nearest, seed=reference.seed))}.json"
     if not bench.store.exists(key):
         left_out = _search_left_out(bench, reference) if reference.metric == "euclidean" else None
