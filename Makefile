@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-PACKAGES := actors flows scoring storage
-CODE := $(PACKAGES) tests benchmarks
+PACKAGES := actors flows layerprint scoring storage
+CODE := $(PACKAGES) tests benchmarks examples
 
 # Nothing is reported to anyone, from any target.
 export DO_NOT_TRACK := 1

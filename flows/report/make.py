@@ -60,7 +60,7 @@ def save_report(spec: AuditSpec, release: ReleaseSpec, audit_id: str) -> str:
     """
     store = open_store(spec.store)
     facts = audit_facts(store, read_store(spec.store), audit_id)
-    return _publish(store, facts, release, _train_set(store, spec, facts.audit))
+    return _publish(store, facts, release, training_images(store, spec, facts.audit))
 
 
 def save_curves(store: ObjectStore, outcomes: Sequence[AuditResult]) -> str:
@@ -85,7 +85,7 @@ def save_pairs(spec: AuditSpec, release: ReleaseSpec, outcome: AuditResult) -> s
     key = pairs_key(file_name(outcome.label), outcome.audit_id)
     if not store.exists(key):
         images = ImageSet(store, release.images, outcome.audit["images_digest"])
-        train = _train_set(store, spec, outcome.audit)
+        train = training_images(store, spec, outcome.audit)
         groups = pair_groups(outcome, read_evidence(store, outcome.audit_id), images, train)
         store.put(key, pairs_picture(outcome.label, groups))
     return store.child_uri(key)
@@ -124,7 +124,7 @@ def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Forma
             facts = audit_facts(store, shared, row["audit_id"])
             digest = row["train_digest"]
             if digest not in trains:
-                trains[digest] = _train_set(store, spec, row)
+                trains[digest] = training_images(store, spec, row)
             page = model_card(facts) if kind == "modelcard" else _html(store, facts, one, trains[digest], with_fleet)
             path = _write(folder, _report_name(row, kind), page)
             published = _publish(store, facts, one, trains[digest]) if publish else None
@@ -152,7 +152,7 @@ def _report_name(row: Row, kind: Format) -> str:
     return f"{file_name(label_of(row))}-{file_name(row['audit_id'])}.{'md' if kind == 'modelcard' else 'html'}"
 
 
-def _train_set(store: ObjectStore, spec: AuditSpec, audit: Row) -> ImageSet:
+def training_images(store: ObjectStore, spec: AuditSpec, audit: Row) -> ImageSet:
     """The training images as the audit listed them, else as they are now."""
     sources = made_from(store, audit)
     return ImageSet(store, spec.reference.train, sources.train_digest if sources else None)

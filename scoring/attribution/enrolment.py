@@ -132,7 +132,8 @@ def enrol(runs: Sequence[Run]) -> Enrolment:
         ValueError: No run, or runs that do not fit together.
 
     Source:
-        Guo et al. 2017 (temperature scaling); Bates et al. 2023 (conformal p-values); Platt 1999; METHOD §5.
+        Guo et al. 2017 (temperature scaling); Bates et al. 2023 (conformal p-values); Platt 1999;
+        docs/attribution.md: "The answer".
     """
     if len({_shape(run.whole) for run in runs}) != 1:
         raise ValueError("there must be a run, and all with the same layers and components")

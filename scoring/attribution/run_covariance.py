@@ -58,7 +58,7 @@ def fit_run_covariance(
         None when no release has two runs.
 
     Source:
-        Patterson & Thompson 1971 (restricted likelihood); METHOD §5 (Σ_b).
+        Patterson & Thompson 1971 (restricted likelihood); docs/attribution.md: "The answer" (Σ_b).
 
     >>> rng = np.random.default_rng(0)
     >>> runs = [rng.multivariate_normal(np.zeros(6), depth_covariance(6, 0.5, 0.8, 3.0), 400)]
