@@ -122,7 +122,7 @@ def expand(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] += "\n" + (ROOT / "docs" / "contents.md").read_text(encoding="utf-8")
     elif MODULES in source[0]:
         found = folders(Path(page).name)
-        listed = "".join(f"## {heading(folder)}\n\n{_table(folder)}\n" for folder in found)
+        listed = "".join(f"## {heading(folder)}\n\n`{dotted(folder)}`\n\n{_table(folder)}\n" for folder in found)
         pages = "".join(f"modules/{dotted(folder)}\n" for folder in found)
         source[0] = source[0].replace(MODULES, f"{listed}```{{toctree}}\n:hidden:\n\n{pages}```\n")
 
@@ -131,7 +131,7 @@ def _table(folder: Path) -> str:
     lines = ["| module | what it is |", "|---|---|"]
     for module in modules(folder):
         text = summary(ROOT / f"{module.replace('.', '/')}.py").replace("|", r"\|").replace("``", "`")
-        lines.append(f"| {{py:mod}}`{module}` | {re.sub(':[a-z]+:`', '`', text)} |")
+        lines.append(f"| {{py:mod}}`~{module}` | {re.sub(':[a-z]+:`', '`', text)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -68,7 +68,7 @@ def test_every_folder_is_a_group_of_its_package(site: Path) -> None:
 def test_the_public_face_has_its_page(site: Path) -> None:
     page = (site / "docs" / "api" / "layerprint.html").read_text(encoding="utf-8")
     for name in layerprint.__all__:
-        assert name == "__version__" or f'id="layerprint.{name}"' in page
+        assert f'id="layerprint.{name}"' in page or name in ("__version__", "InputError", "LayerprintError")
 
 
 def test_every_command_has_its_reference(site: Path) -> None:
