@@ -60,9 +60,7 @@ def measure_recall(distance: NDArray[np.float64], exact: NDArray[np.float64]) ->
     (4, 1, 0.75)
     """
     if (distance < exact * (1 - ROUNDING)).any():
-        raise ValueError(
-            "found a training image nearer than the nearest: the exact distances are of other data"
-        )
+        raise ValueError("found a training image nearer than the nearest: the exact distances are of other data")
     queries, misses = len(exact), int(missed(distance, exact).sum())
     if not queries:
         return Recall(0, 0, math.nan, 0.0, 1.0)
@@ -221,7 +219,7 @@ def search_check(errors: Mapping[int, SearchError]) -> Check:
         passed,
         ratio,
         LOOSE,
-        f"nearest of all training images, by index: the least exact layer is {layer}, with {_text(worst.held_out)} "
+        f"nearest of all training images, by index: layer {layer} is the least exact, with {_text(worst.held_out)} "
         f"held-out and {_text(worst.release)} generated images; Â is off by at most {worst.bound:.2g}, {ratio:.2g} of "
         "its standard error",
         "" if passed else "set scoring.search: in_cell, which is exact, for all releases of this reference",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from scoring.nearest.in_cell import InCell, TrainBlock, in_cell_neighbours
 from scoring.nearest.paired_distances import recompute_abs_cosine
@@ -46,7 +46,7 @@ def _unit_block(block: TrainBlock) -> TrainBlock:
     return block._replace(vector=_extended(unit, ~unit.any(axis=1)))
 
 
-def _extended(x: NDArray[np.float64], last: NDArray[np.bool_] | float) -> NDArray[np.float64]:
+def _extended(x: NDArray[np.float64], last: ArrayLike) -> NDArray[np.float64]:
     return np.column_stack([x, np.broadcast_to(last, len(x))])
 
 

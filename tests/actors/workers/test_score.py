@@ -101,7 +101,7 @@ def test_a_constant_layer_says_nothing(lab: Lab) -> None:
     result = _score(lab, 0, "euclidean")
     assert result.pairs == []
     assert (result.score.informative, result.score.n, result.score.m) == (False, 120, 110)
-    assert result.score.effect is result.score.c_t is None
+    assert (result.score.effect, result.score.c_t) == (None, None)
     assert not lab.store.exists(_influence(0, "euclidean"))
 
 
