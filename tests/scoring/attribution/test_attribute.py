@@ -43,8 +43,8 @@ def test_the_answer_is_made_of_distances_as_stated() -> None:
     curve, signature = (part[0] for part in enrolment.distances([profile]))
     names = [maker.name for maker in enrolment.makers]
     fused = enrolment.weights[0] * curve + enrolment.weights[1] * signature
-    assert enrolment.stranger is not None
-    slope, offset = enrolment.stranger
+    assert enrolment.unknown is not None
+    slope, offset = enrolment.unknown
     odds = 0.3 / 0.7 * np.exp(offset) * fused.min() ** slope
     assert found.unknown == pytest.approx(odds / (1 + odds))
     for one in found.candidates:
@@ -178,7 +178,7 @@ def test_too_few_trials_are_said(reject: float) -> None:
         assert found.verdict == "unknown"
     else:
         assert found.verdict == "undecided"
-        said = f"; nothing can be refused at {reject:g} with 8 trial sets, {needed} are needed"
+        said = f"; nothing can be rejected at {reject:g} with 8 trial sets, {needed} are needed"
         assert found.sentence.endswith(said)
 
 
@@ -192,7 +192,7 @@ def test_at_the_level_itself_nothing_is_refused() -> None:
     near = attribute(profile, replace(enrolment, null=np.linspace(0, 1, 19)))
     assert near.candidates[0].p_value == 0.05
     assert near.verdict != "unknown"
-    undecided = attribute(profile, replace(enrolment, null=np.linspace(0, 1, 19), stranger=(0.0, 0.0)))
+    undecided = attribute(profile, replace(enrolment, null=np.linspace(0, 1, 19), unknown=(0.0, 0.0)))
     assert "with 19 trial sets, 20 are needed" in undecided.sentence
     assert attribute(profile, replace(enrolment, null=np.linspace(0, 1, 20))).verdict == "unknown"
     tied = attribute(profile, replace(enrolment, null=np.array([0.0, fused.min(), fused.max() + 1])))
@@ -269,7 +269,7 @@ def test_no_number_of_images_tells_a_maker_from_itself() -> None:
         assert np.mean([power.chance(200) for power in powers]) < 1 / 6
     found = attribute(profile_of(rng.normal(size=(60, 32)), rng), enrolment)
     assert (found.verdict, found.needed) == ("undecided", None)
-    assert "cannot be told from its nearest rival by more images" in found.sentence
+    assert "more images cannot distinguish it from its nearest rival" in found.sentence
 
 
 def test_the_power_is_what_its_formula_says() -> None:

@@ -27,5 +27,5 @@ def test_one_train_vector_leaves_no_second_and_none_no_first() -> None:
     first, second = two_nearest(x, [x[:1]])
     assert (first == 0).all()
     assert np.isinf(second).all()
-    with pytest.raises(ValueError, match="no train vector"):
+    with pytest.raises(ValueError, match="no training vector"):
         two_nearest(x, [])
