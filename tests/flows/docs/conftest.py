@@ -1,4 +1,4 @@
-"""A folder in which the commands of the pages can be typed."""
+"""A folder in which the commands of the pages can be run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flows.cli.main import run
 
 @pytest.fixture(scope="session")
 def workplace(lab: str, services: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the pages speak of: spec.yaml with the release glow@80, audited, and the store ./audits."""
+    """The files that the pages mention: spec.yaml with the audited release glow@80, and the store ./audits."""
     folder = tmp_path_factory.mktemp("workplace")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -1,4 +1,4 @@
-"""The commands that the pages tell people to type."""
+"""The commands of the documentation pages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PAGES = ["README.md", "deploy/README.md", "deploy/RUNBOOK.md"]
 PAGES += sorted(
     f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md") if path.name not in ("commands.md", "contents.md")
 )
-"""All that people read; the two left out are made by the site's build, and its table of contents."""
+"""All pages for readers, without the generated command reference and the table of contents."""
 
 _PROGRAM = re.compile(
     r"(layerprint|make|python|prefect|ray|kubectl|helm|kind|docker|dc|aws|git|cp|alias|source|export|P=)(?= |\$)"
@@ -21,12 +21,12 @@ _INDENTED = re.compile(r"(?:^    .+\n)+", re.MULTILINE)
 
 
 class Command(NamedTuple):
-    """What a page says to type.
+    """A command of a page.
 
     Args:
         page: Path of the page within the repository.
-        text: The command, on one line, without prompt and comment.
-        block: Whether it stands in a block of its own, else within a sentence or a table.
+        text: The command on one line, without prompt and comment.
+        block: Whether it is in a code block, else in a sentence or a table.
     """
 
     page: str
@@ -40,8 +40,8 @@ def text_of(page: str) -> str:
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """The fenced blocks of a page in this language."""
-    return [body for found, body in _FENCED.findall(text_of(page)) if found == language]
+    """The fenced blocks of a page in a language."""
+    return [body for name, body in _FENCED.findall(text_of(page)) if name == language]
 
 
 def commands(page: str) -> list[Command]:

@@ -1,4 +1,4 @@
-"""Every command of README, docs/ and deploy/ is run by a test, or is on the list of those that cannot be."""
+"""Every command of README, docs/ and deploy/ is run by a test, or is listed with the reason why not."""
 
 from __future__ import annotations
 
@@ -54,33 +54,33 @@ ELSEWHERE = [
         r".* python -m benchmarks\.cost_model",
         "tests/benchmarks/test_cost_model.py::test_the_page_shows_the_tables_of_the_model",
     ),
-    (r".* make docs", "tests/flows/docs/test_site.py::test_the_site_loads_nothing_from_elsewhere"),
+    (r".* make docs", "tests/flows/docs/test_site.py::test_the_site_loads_nothing_from_other_hosts"),
 ]
-"""A page and the beginning of a command, as a pattern, and the test that runs it."""
+"""Pattern of a page and the start of a command, and the test that runs it."""
 
 NOT_RUN = [
-    (r"make (setup|test|check|bench|help)", "it is what runs the tests, or takes half an hour; its recipe is expanded"),
-    (r"python -m benchmarks\.", "minutes to hours, some need data sets; module and options are there"),
+    (r"make (setup|test|check|bench|help)", "runs the tests themselves, or takes half an hour; its recipe is expanded"),
+    (r"python -m benchmarks\.", "takes minutes to hours, some need data sets; module and options are checked"),
     (
         r"(kubectl|helm|kind) ",
-        "needs a Kubernetes cluster; the files that it names are there, tests/deploy holds them to schemas",
+        "needs a Kubernetes cluster; tests/deploy checks the files that it names",
     ),
-    (r"(docker|dc|alias) ", "needs a Docker daemon; the files that it names are there, tests/deploy checks them"),
-    (r"(aws|ray) ", "needs an account, or a Ray cluster that runs"),
-    (r"prefect (deployment|flow-run (logs|cancel))", "needs a run, a worker or a schedule; the options are there"),
+    (r"(docker|dc|alias) ", "needs a Docker daemon; tests/deploy checks the files that it names"),
+    (r"(aws|ray) ", "needs an account, or a running Ray cluster"),
+    (r"prefect (deployment|flow-run (logs|cancel))", "needs a run, a worker or a schedule; its options are checked"),
     (r"(git clone|cp|export|source|P=)", "sets up the shell"),
 ]
-"""The beginning of a command, as a pattern, and why no test runs it."""
+"""Pattern of the start of a command, and why no test runs it."""
 
 MEANT = [
-    (r"[\[\]](?=--|$| )", ""),  # options that may be left out
+    (r"[\[\]](?=--|$| )", ""),  # optional options
     (r"s3://…/spec\.yaml|\bSPEC\b", "spec.yaml"),
     (r"s3://…", "./audits"),
     (r"NAME@VERSION", "glow@80"),
     (r"\bNAME\b", "glow"),
     (r"\bA B\b", "glow glow@80"),
 ]
-"""What a reader puts in the place of a placeholder."""
+"""Placeholders, as patterns, and their values."""
 
 ALL = [command for page in PAGES for command in commands(page)]
 
@@ -95,32 +95,36 @@ def elsewhere(command: Command) -> str | None:
     return next((test for pattern, test in ELSEWHERE if re.match(pattern, f"{command.page} {command.text}")), None)
 
 
-DONE = {meant(one.text) for one in ALL if one.block and elsewhere(one)}
-"""What the tests of other pages type: the same command is not run twice."""
+DONE = {meant(command.text) for command in ALL if command.block and elsewhere(command)}
+"""Commands that the tests of other pages run: none is run twice."""
 
 
 def to_run() -> list[str]:
-    """The commands of `layerprint` that only this module runs. Without arguments, in a sentence, it is but its name."""
-    here = [one for one in ALL if one.text.startswith("layerprint ") and not elsewhere(one) and "open" not in one.text]
-    full = [one for one in here if one.block or (one.text.count(" ") > 1 and "…" not in meant(one.text))]
-    return list(dict.fromkeys(text for text in map(meant, (one.text for one in full)) if text not in DONE))
+    """The commands of `layerprint` that only this module runs. In a sentence, one without arguments is just a name."""
+    texts = {
+        meant(command.text): command.block or (command.text.count(" ") > 1 and "…" not in meant(command.text))
+        for command in sorted(ALL, key=lambda command: command.block)
+        if command.text.startswith("layerprint ") and not elsewhere(command) and "open" not in command.text
+    }
+    return [text for text, complete in texts.items() if complete and text not in DONE]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_has_its_test_or_its_reason(page: str) -> None:
     here = {*to_run(), *DONE}
-    for one in commands(page):
-        known = elsewhere(one) or next((why for pattern, why in NOT_RUN if re.match(pattern, one.text)), None)
-        if one.text.startswith("layerprint "):  # at the least its options are looked up, below
-            assert known or not one.block or meant(one.text) in here or " open " in one.text, one
+    for command in commands(page):
+        known = elsewhere(command) or any(re.match(pattern, command.text) for pattern, _ in NOT_RUN)
+        if command.text.startswith("layerprint "):  # its options are checked below in any case
+            assert known or not command.block or meant(command.text) in here or " open " in command.text, command
         else:
-            assert known, one
+            assert known, command
 
 
 @pytest.mark.parametrize("pattern", [pattern for pattern, _ in [*ELSEWHERE, *NOT_RUN]])
 def test_no_entry_is_stale(pattern: str) -> None:
     of_page = pattern in dict(ELSEWHERE)
-    assert any(re.match(pattern, f"{one.page} {one.text}" if of_page else one.text) for one in ALL)
+    texts = (f"{command.page} {command.text}" if of_page else command.text for command in ALL)
+    assert any(re.match(pattern, text) for text in texts)
 
 
 @pytest.mark.parametrize("test", sorted({test for _, test in ELSEWHERE}))
@@ -138,7 +142,9 @@ def test_a_command_runs(
     assert capsys.readouterr().out
 
 
-@pytest.mark.parametrize("text", sorted({meant(one.text) for one in ALL if one.text.startswith("layerprint open ")}))
+@pytest.mark.parametrize(
+    "text", sorted({meant(command.text) for command in ALL if command.text.startswith("layerprint open ")})
+)
 def test_reports_are_served(runtime: Runtime, workplace: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     assert run(["report", "spec.yaml"]) == 0
@@ -154,12 +160,12 @@ def test_reports_are_served(runtime: Runtime, workplace: Path, text: str, monkey
         assert server.wait(timeout=20) == 0
 
 
-@pytest.mark.parametrize("text", sorted({one.text for one in ALL if one.text.startswith("layerprint ")}))
+@pytest.mark.parametrize("text", sorted({command.text for command in ALL if command.text.startswith("layerprint ")}))
 def test_the_options_exist(text: str) -> None:
-    """Of every command, also of those within a sentence, by the parser of the command itself."""
+    """The parser knows the options of every command, in sentences too."""
     words = [word for word in shlex.split(meant(text).partition(" && ")[0].partition(" < ")[0])[1:] if word != "…"]
     command: Any = typer.main.get_command(app)
-    if words[0].startswith("--"):  # of the program itself
+    if words[0].startswith("--"):  # an option of the program
         words = words[:1]
     while words and words[0] in getattr(command, "commands", {}):
         command = command.commands[words.pop(0)]
@@ -167,19 +173,19 @@ def test_the_options_exist(text: str) -> None:
     assert {word for word in words if word.startswith("--")} <= options
 
 
-@pytest.mark.parametrize("text", sorted({one.text for one in ALL if re.match("python -m|make ", one.text)}))
+@pytest.mark.parametrize("text", sorted({command.text for command in ALL if re.match("python -m|make ", command.text)}))
 @pytest.mark.usefixtures("processes")
 def test_modules_options_and_targets_exist(text: str) -> None:
     words = text.split()
     if words[0] == "make":
         subprocess.run(["make", "--dry-run", words[1]], cwd=ROOT, check=True, capture_output=True)
         return
-    found = find_spec(words[2])
-    assert found is not None
-    assert found.origin is not None
-    source = Path(found.origin).read_text(encoding="utf-8")
+    module = find_spec(words[2])
+    assert module is not None
+    assert module.origin is not None
+    source = Path(module.origin).read_text(encoding="utf-8")
     for word in words:
-        if word.startswith("--"):  # of argparse by its name, of Typer by its parameter
+        if word.startswith("--"):  # argparse has its name, Typer a parameter
             assert f'"{word}"' in source or re.search(rf"\b{word[2:]}: ", source), word
 
 
@@ -191,10 +197,10 @@ def help_of_prefect(*path: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "text", sorted({one.text for one in ALL if one.text.startswith("prefect ") and not elsewhere(one)})
+    "text", sorted({command.text for command in ALL if command.text.startswith("prefect ") and not elsewhere(command)})
 )
 @pytest.mark.usefixtures("processes")
-def test_what_prefect_is_asked_for_it_knows(text: str) -> None:
+def test_prefect_knows_the_options(text: str) -> None:
     words = text.split()[1:]
     options = {word for word in words if re.match("--?[a-z]", word)}
     path = [
@@ -204,7 +210,8 @@ def test_what_prefect_is_asked_for_it_knows(text: str) -> None:
     assert all(re.search(rf"(^|[ ,]){option}\b", shown) for option in options)
 
 
-@pytest.mark.parametrize("one", [one for one in ALL if one.block], ids=lambda one: f"{one.page} {one.text[:40]}")
-def test_the_files_that_are_named_exist(one: Command) -> None:
-    for path in re.findall(r"(?<![\w/.])(deploy/[\w./-]+)", one.text):
+@pytest.mark.parametrize("page", PAGES)
+def test_the_named_files_exist(page: str) -> None:
+    texts = "\n".join(command.text for command in commands(page) if command.block)
+    for path in re.findall(r"(?<![\w/.])(deploy/[\w./-]+)", texts):
         assert (ROOT / path).exists() or path == "deploy/.env", path

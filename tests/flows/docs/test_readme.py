@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 def commands(block: int) -> list[list[str]]:
-    """The commands of the README's n-th console block, as a shell would split them."""
+    """The commands of the n-th console block of the README, split as by a shell."""
     text = re.findall(r"```console\n(.*?)```", README, re.DOTALL)[block]
     return [shlex.split(line.removeprefix("$ layerprint ")) for line in text.splitlines()]
 
@@ -33,7 +33,7 @@ def test_every_command_of_the_readme_is_in_a_console_block() -> None:
     assert len(re.findall(r"^\$ layerprint ", README, re.MULTILINE)) == len(commands(0)) + len(commands(1))
 
 
-def test_the_example_spec_is_the_readme_s() -> None:
+def test_the_readme_shows_the_example_spec() -> None:
     assert f"```yaml\n{EXAMPLE}```" in README
 
 
@@ -54,7 +54,7 @@ def test_the_commands_of_an_audit(
     monkeypatch.chdir(tmp_path)
     for command in commands(0):
         assert run(command) == 0, command
-        if command[0] == "init":  # the spec as written, with a model that needs no download
+        if command[0] == "init":  # use a model that needs no download
             spec = yaml.safe_load((tmp_path / "spec.yaml").read_text())
             spec["encoder"] |= {
                 "model": "test_vit",
@@ -80,7 +80,7 @@ def test_the_commands_that_the_demo_suggests(demo: DemoRun, monkeypatch: pytest.
     assert len(demo.first["next_commands"]) == 3
     for line in demo.first["next_commands"]:
         name, *arguments = shlex.split(line)
-        assert Path(name).name in ("layerprint", "cli.py")  # the latter when it is run as a module
+        assert Path(name).name in ("layerprint", "main.py")  # the latter if it is run as a module
         assert run(arguments) == 0, line
 
 
@@ -96,7 +96,7 @@ def test_the_pictures_of_the_readme_exist() -> None:
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
-def test_what_the_pages_name_exists(page: Path) -> None:
+def test_modules_commands_and_files_of_the_pages_exist(page: Path) -> None:
     text, root = page.read_text(encoding="utf-8"), page.parents[1]
     for module in set(re.findall(r"python -m ([a-z_.]+)", text)):
         assert find_spec(module), module

@@ -1,4 +1,4 @@
-"""The documentation as a site."""
+"""The documentation site."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.paths import ROOT
 
 @pytest.fixture(scope="module")
 def site(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, as `make docs` builds it: a warning is an error."""
+    """The site as `make docs` builds it, with warnings as errors."""
     folder = tmp_path_factory.mktemp("site")
     recipe = (ROOT / "Makefile").read_text(encoding="utf-8")
     (line,) = re.findall(r"^\t\$\(BIN\)/sphinx-build (.*) -d site/.doctrees \. site$", recipe, re.MULTILINE)
@@ -27,7 +27,7 @@ def site(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "html"
 
 
-def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
+def test_the_site_loads_nothing_from_other_hosts(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 40
     for page in pages:
@@ -41,7 +41,7 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
         assert not re.search(r"@import|url\([\"']?(https?:)?//", sheet.read_text(encoding="utf-8")), sheet
 
 
-def test_every_public_module_has_its_place(site: Path) -> None:
+def test_every_public_module_is_listed(site: Path) -> None:
     sources = [path for name in ("actors", "flows", "scoring", "storage") for path in (ROOT / name).rglob("*.py")]
     modules = [path.relative_to(ROOT).with_suffix("") for path in sources if path.name != "__init__.py"]
     text = "".join(page.read_text(encoding="utf-8") for page in site.glob("docs/api/modules/*.html"))
@@ -78,7 +78,7 @@ def test_every_command_has_its_reference(site: Path) -> None:
     assert "--harmonise" in text
 
 
-def test_links_between_pages_arrive(site: Path) -> None:
+def test_links_between_pages_work(site: Path) -> None:
     for page in site.rglob("*.html"):
         for link in re.findall(r"<a\b[^>]*?\shref=\"([^\"]*)", page.read_text(encoding="utf-8")):
             place, _, anchor = link.partition("#")

@@ -1,4 +1,4 @@
-"""docs/tutorial.md, done as it stands: its snippet, its spec, its commands; and its output is what one gets."""
+"""docs/tutorial.md: its snippet, spec and commands run, and print the output that it shows."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def test_the_tutorial_is_true(
     Path("make_images.py").write_text(snippet)
     Path("spec.yaml").write_text(spec)
     shown = ""
-    for command in [one.text for one in commands(PAGE) if one.block or "attribute" in one.text]:
+    for command in [command.text for command in commands(PAGE) if command.block or "attribute" in command.text]:
         program, *arguments = shlex.split(command)
         if program == "python":
             subprocess.run([sys.executable, *arguments], check=True)
         elif arguments[0] != "open":  # tests/flows/docs/test_commands.py opens the page
             assert run(arguments) == 0, command
             shown += capsys.readouterr().out
-    found, told = rows(shown), rows("\n".join(blocks(PAGE, "text")))
-    assert set(found) == set(told) == {"mymodel@1", "mymodel@2"}
-    for release, (verdict, numbers) in told.items():
-        assert found[release][0] == verdict
-        assert found[release][1] == pytest.approx(numbers, abs=0.5)
+    actual, documented = rows(shown), rows("\n".join(blocks(PAGE, "text")))
+    assert set(actual) == set(documented) == {"mymodel@1", "mymodel@2"}
+    for release, (verdict, numbers) in documented.items():
+        assert actual[release][0] == verdict
+        assert actual[release][1] == pytest.approx(numbers, abs=0.5)
     assert len(list(tmp_path.glob("audits/pictures/*.png"))) == 4
     assert re.search(r"^0002\.png +0002\.png", shown, re.MULTILINE)
     for line in re.findall(
