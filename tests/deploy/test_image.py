@@ -63,10 +63,10 @@ def test_the_constraints_hold_every_dependency() -> None:
 
 
 def test_all_packages_are_copied_and_the_context_has_what_is_copied() -> None:
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
     sources = [source for line in copied for source in line.split()]
-    assert {package.split(".")[0] for package in packages} <= set(sources)
+    assert {package.rstrip("*") for package in packages} <= set(sources)
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for source in sources:
         assert (ROOT / source).exists(), source

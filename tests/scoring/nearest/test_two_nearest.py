@@ -9,6 +9,7 @@ from scoring.nearest.two_nearest import two_nearest
 
 @pytest.mark.parametrize("size", [1, 7, 75, 150])
 @pytest.mark.parametrize("k", [1, 16, 64])
+@pytest.mark.usefixtures("slow")
 def test_it_is_the_brute_force_whatever_the_blocks(size: int, k: int) -> None:
     rng = np.random.default_rng(k)
     train = rng.normal(30, 1, (100, k)).astype(np.float32)
