@@ -52,8 +52,8 @@ def world(seed: int, copies: float = 0.0, spread: float = 1.0, n: int = 900, m: 
     (train, _), (p, p_cell), (q, q_cell) = draw(2000), draw(n), draw(m, spread)
     copied = int(copies * m)
     q[:copied] = train[:copied] + 0.01 * rng.normal(size=(copied, k))
-    near = [np.sort(cdist(x, train))[:, :6].copy() for x in (p, q)]
-    return World(*near, p_cell, q_cell, train, p, q)
+    near_p, near_q = (np.sort(cdist(x, train))[:, :6].copy() for x in (p, q))
+    return World(near_p, near_q, p_cell, q_cell, train, p, q)
 
 
 def a_hat(p: Floats, p_cell: NDArray[np.int64], q: Floats, q_cell: NDArray[np.int64]) -> float:
