@@ -26,12 +26,15 @@ SERVICES = frozenset({"s3", "local_ray", "head", "services", "browser", "process
 STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"})
 """Audit events by which a process begins."""
 
+LOOKS = ("lscpu", "file")
+"""Programs by which libraries look at the machine."""
+
 _started: list[str] = []
 
 
 def _note_start(event: str, arguments: tuple[object, ...]) -> None:
     ours = threading.current_thread() is threading.main_thread()
-    if event in STARTS and ours and arguments[:1] != ("lscpu",):  # scikit-learn counts the cores with it
+    if event in STARTS and ours and next(iter(arguments), None) not in LOOKS:
         _started.append(f"{event} {arguments[:2]}")
 
 
