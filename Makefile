@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-PACKAGES := actors flows scoring storage
-CODE := $(PACKAGES) tests benchmarks
+PACKAGES := actors flows layerprint scoring storage
+CODE := $(PACKAGES) tests benchmarks examples
 
 # Nothing is reported to anyone, from any target.
 export DO_NOT_TRACK := 1
@@ -12,10 +12,10 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export RAY_USAGE_STATS_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format docs bench stack-up stack-down stack-status constraints clean
+.PHONY: help setup demo test test-fast test-services check format docs bench stack-up stack-down stack-status constraints clean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## Make .venv and install layerprint with its tools
 
@@ -29,7 +29,13 @@ demo: setup ## Tell a memorizing generator from honest ones, on real digits (abo
 	$(BIN)/layerprint demo
 
 test: setup ## Run all tests: real Ray, real S3 server, real Prefect
-	$(BIN)/pytest
+	$(BIN)/pytest --durations=10
+
+test-fast: setup ## Run the tests that need no service, and the doctests (about a minute)
+	$(BIN)/pytest -m "not service and not slow"
+
+test-services: setup ## Run the tests that `make test-fast` leaves out
+	$(BIN)/pytest -m "service or slow" --durations=10 $(TESTS)
 
 check: setup ## Format, lint, types, import arrows
 	$(BIN)/ruff format --check $(CODE)

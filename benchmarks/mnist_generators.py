@@ -22,7 +22,7 @@ from flows.audit import audit
 from flows.cli.progress import ProgressBoard
 from flows.demo.data import split_digits
 from flows.demo.encoder import encoder_spec, train_encoder
-from flows.results.outcome import AuditOutcome
+from flows.results.audit_result import AuditResult
 from flows.runtime.runtime import running
 from flows.spec.spec import AuditSpec
 
@@ -73,7 +73,7 @@ def encoder_part(encoder: str, folder: Path) -> dict[str, Any]:
     return encoder_spec(str(weights))
 
 
-def print_table(title: str, outcomes: list[AuditOutcome], column: str) -> None:
+def print_table(title: str, outcomes: list[AuditResult], column: str) -> None:
     """A Markdown table: generators by layers."""
     layers = [row["layer"] for row in outcomes[0].scores]
     lines = [f"| {title} | " + " | ".join(map(str, layers)) + " |", "|---" * (len(layers) + 1) + "|"]
@@ -83,7 +83,7 @@ def print_table(title: str, outcomes: list[AuditOutcome], column: str) -> None:
     typer.echo("\n" + "\n".join(lines))
 
 
-def print_order(outcomes: list[AuditOutcome]) -> None:
+def print_order(outcomes: list[AuditResult]) -> None:
     """Rank correlation of Â with the latent dimension of the Meehan VAEs, per layer."""
     vaes = {
         int(match[1]): outcome

@@ -19,8 +19,9 @@ from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parents[1]
 API = ROOT / "docs" / "api"
-GROUP = re.compile(r"^## ([^\n]+)\n\n```\{modules\}\n(.*?)```\n", re.MULTILINE | re.DOTALL)
-"""A group of modules in a page of docs/api/: its title and their names."""
+PACKAGES = ("actors", "flows", "scoring", "storage")
+MODULES = "```{modules}\n```\n"
+"""Stands in docs/api/<package>.md for the package's folders and modules."""
 
 project = "layerprint"
 author = "the layerprint authors"
@@ -33,7 +34,7 @@ extensions = [
     "sphinx.ext.napoleon",
 ]
 root_doc = "README"
-include_patterns = ["README.md", "CHANGELOG.md", "docs/**", "deploy/*.md"]
+include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**", "deploy/*.md"]
 exclude_patterns = [".*", "site", "docs/contents.md", "docs/_*"]
 
 # Pages
@@ -74,40 +75,63 @@ def write_commands(app: Sphinx) -> None:
 
 
 def write_modules(app: Sphinx) -> None:
-    """A page for each group of modules that docs/api/ lists, from their docstrings."""
-    for page in API.glob("*.md"):
-        for title, modules in GROUP.findall(page.read_text(encoding="utf-8")):
-            text = f"{title}\n{'=' * len(title)}\n"
-            for module in modules.split():
-                text += f"\n{module}\n{'-' * len(module)}\n\n.. automodule:: {module}\n"
-            place = API / "modules" / f"{page_name(page.stem, title)}.rst"
-            place.parent.mkdir(exist_ok=True)
-            place.write_text(text, encoding="utf-8")
+    """A page for each folder, from the docstrings of its modules."""
+    shutil.rmtree(API / "modules", ignore_errors=True)
+    (API / "modules").mkdir()
+    for folder in (folder for package in PACKAGES for folder in folders(package)):
+        title = heading(folder)
+        text = f"{title}\n{'=' * len(title)}\n"
+        for module in modules(folder):
+            text += f"\n{module}\n{'-' * len(module)}\n\n.. automodule:: {module}\n"
+        (API / "modules" / f"{dotted(folder)}.rst").write_text(text, encoding="utf-8")
 
 
-def page_name(package: str, title: str) -> str:
-    """The name of the page of a group."""
-    return package + re.sub(r"\W+", "-", f" {title.lower()}").rstrip("-")
+def folders(package: str) -> list[Path]:
+    """The folders of a package that hold modules, its own first."""
+    return [path.parent for path in sorted((ROOT / package).rglob("__init__.py")) if modules(path.parent)]
+
+
+def modules(folder: Path) -> list[str]:
+    """The modules of a folder by their full names."""
+    return [f"{dotted(folder)}.{path.stem}" for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]
+
+
+def dotted(path: Path) -> str:
+    """The name of a package.
+
+    >>> dotted(ROOT / "flows" / "cli")
+    'flows.cli'
+    """
+    return ".".join(path.relative_to(ROOT).parts)
+
+
+def heading(folder: Path) -> str:
+    """What a folder is: its docstring up to the first colon or full stop."""
+    return re.split(r"[:.](?:\s|$)", summary(folder / "__init__.py"), maxsplit=1)[0].replace("`", "")
+
+
+def summary(path: Path) -> str:
+    """The first paragraph of a module's docstring, on one line."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or dotted(path.parent)
+    return text.partition("\n\n")[0].replace("\n", " ")
 
 
 def expand(app: Sphinx, page: str, source: list[str]) -> None:
     """The table of contents goes under the README, which is the front page; modules are listed with what they are."""
     if page == root_doc:
         source[0] += "\n" + (ROOT / "docs" / "contents.md").read_text(encoding="utf-8")
-    elif groups := GROUP.findall(source[0]):
-        pages = [page_name(Path(page).name, title) for title, _ in groups]
-        source[0] = GROUP.sub(lambda found: f"## {found[1]}\n\n{_table(found[2].split())}", source[0])
-        source[0] += "\n```{toctree}\n:hidden:\n\n" + "".join(f"modules/{name}\n" for name in pages) + "```\n"
+    elif MODULES in source[0]:
+        found = folders(Path(page).name)
+        listed = "".join(f"## {heading(folder)}\n\n`{dotted(folder)}`\n\n{_table(folder)}\n" for folder in found)
+        pages = "".join(f"modules/{dotted(folder)}\n" for folder in found)
+        source[0] = source[0].replace(MODULES, f"{listed}```{{toctree}}\n:hidden:\n\n{pages}```\n")
 
 
-def _table(modules: list[str]) -> str:
+def _table(folder: Path) -> str:
     lines = ["| module | what it is |", "|---|---|"]
-    for module in modules:
-        text = (
-            ast.get_docstring(ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8"))) or ""
-        )
-        summary = text.partition("\n\n")[0].replace("\n", " ").replace("|", r"\|").replace("``", "`")
-        lines.append(f"| {{py:mod}}`{module}` | {re.sub(':[a-z]+:`', '`', summary)} |")
+    for module in modules(folder):
+        text = summary(ROOT / f"{module.replace('.', '/')}.py").replace("|", r"\|").replace("``", "`")
+        lines.append(f"| {{py:mod}}`~{module}` | {re.sub(':[a-z]+:`', '`', text)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -16,10 +16,10 @@ from prefect import flow
 from actors.stages import embed as embed_stage
 from flows.inputs import check_release, file_facts, open_reference
 from flows.orchestration.events import announce
-from flows.results.audit_rows import FinishedAudit, save_outcome
+from flows.results.audit_result import AuditResult, load_audit_result
+from flows.results.audit_rows import FinishedAudit, save_audit_result
 from flows.results.identity import Reference, audit_identity, reference_key
 from flows.results.input_checks import check_rejects, check_same_files
-from flows.results.outcome import AuditOutcome, load_outcome
 from flows.results.profile_rows import save_profile
 from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec, ReleaseSpec
@@ -50,7 +50,7 @@ def built_reference(runtime: Runtime, spec: AuditSpec) -> Reference:
 
 
 @flow(name="audit_release", persist_result=False, validate_parameters=False)
-def audit_release(runtime: Runtime, spec: AuditSpec, release: ReleaseSpec) -> AuditOutcome:
+def audit_release(runtime: Runtime, spec: AuditSpec, release: ReleaseSpec) -> AuditResult:
     """Audit one release against the spec's reference, and write its results.
 
     Raises:
@@ -61,7 +61,7 @@ def audit_release(runtime: Runtime, spec: AuditSpec, release: ReleaseSpec) -> Au
     manifest = check_release(runtime, spec, release)
     reference = built_reference(runtime, spec)
     audit_id = audit_identity(spec, release, reference, embed_stage.table_name(reference.facts, manifest))
-    earlier = load_outcome(store, audit_id)
+    earlier = load_audit_result(store, audit_id)
     if earlier is not None:
         return earlier
     table = embed_set(runtime, spec, reference.facts, manifest, release.label)
@@ -71,9 +71,21 @@ def audit_release(runtime: Runtime, spec: AuditSpec, release: ReleaseSpec) -> Au
     profile = profile_set(runtime, spec, reference, table, nearest, release.label)
     profile_id = save_profile(store, spec, release, reference, table, profile)
     seconds, forward = time.monotonic() - began, runtime.forward_images - before
-    done = FinishedAudit(spec, release, reference, table, manifest.digest, scored, profile_id, seconds, forward)
-    save_outcome(store, done)
-    outcome = load_outcome(store, audit_id)
+    done = FinishedAudit(
+        spec=spec,
+        release=release,
+        reference=reference,
+        table=table,
+        images_digest=manifest.digest,
+        train_digest=open_reference(runtime, spec).train.digest,
+        nearest=nearest,
+        scored=scored,
+        profile_id=profile_id,
+        seconds=seconds,
+        forward_images=forward,
+    )
+    save_audit_result(store, done)
+    outcome = load_audit_result(store, audit_id)
     if outcome is None:
         raise StageError(f"audit {audit_id} was written but cannot be read back", "run the audit again")
     announce(store, outcome)
@@ -84,7 +96,7 @@ def audit_release(runtime: Runtime, spec: AuditSpec, release: ReleaseSpec) -> Au
 class AuditReport:
     """The result of an `audit`: outcomes in the order of the spec, and why a release could not be audited."""
 
-    outcomes: list[AuditOutcome]
+    outcomes: list[AuditResult]
     failures: dict[str, LayerprintError]
 
 
@@ -98,7 +110,7 @@ def audit(runtime: Runtime, spec: AuditSpec, releases: list[ReleaseSpec] | None 
         LayerprintError: the reference cannot be built, or no release at all can be audited.
     """
     chosen = releases or spec.releases
-    outcomes: list[AuditOutcome] = []
+    outcomes: list[AuditResult] = []
     failures: dict[str, LayerprintError] = {}
     open_reference(runtime, spec)
     for release in chosen:

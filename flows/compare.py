@@ -10,7 +10,7 @@ from prefect import flow
 from actors.stages.score import compare_releases
 from flows.audit import audit_release, built_reference
 from flows.inputs import list_set
-from flows.results.outcome import AuditOutcome
+from flows.results.audit_result import AuditResult
 from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.tasks import embed_set, profile_set, search_set
@@ -25,8 +25,8 @@ LEVEL = 0.05
 class ReleaseComparison:
     """Two audits, the differences of Â (first minus second) in layers informative for both, and their drift."""
 
-    first: AuditOutcome
-    second: AuditOutcome
+    first: AuditResult
+    second: AuditResult
     layers: list[int]
     comparison: Comparison
     drift: Drift

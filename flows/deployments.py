@@ -19,7 +19,7 @@ from flows import attribute as attribution, audit as audits, sweep as sweeps
 from flows.maintain import maintain
 from flows.orchestration.ray_jobs import reap_jobs
 from flows.report.publish import publish
-from flows.results.outcome import NO_COPYING
+from flows.results.audit_result import NO_COPYING
 from flows.runtime.runtime import running
 from flows.spec.live_spec import load_live_spec
 from flows.sweep import SETTLE_S, SweepReport

@@ -28,8 +28,8 @@ from flows.registry.expected_audit import StoredReference, expected_audit
 from flows.registry.failures import attempt_digest, forget_failure, save_failure, work_name
 from flows.registry.registry import Entry, registry_of
 from flows.report.publish import publish
+from flows.results.audit_result import COPYING, NO_COPYING, AuditResult, load_audit_result
 from flows.results.identity import Reference, reference_key
-from flows.results.outcome import COPYING, NO_COPYING, AuditOutcome, load_outcome
 from flows.runtime.runtime import Runtime
 from flows.spec.live_spec import load_live_spec
 from flows.spec.spec import AuditSpec, ReleaseSpec
@@ -56,7 +56,7 @@ class SweepReport:
         unpublished: Pictures and reports of audits that could not be made, and why.
     """
 
-    audited: list[AuditOutcome] = field(default_factory=list)
+    audited: list[AuditResult] = field(default_factory=list)
     failures: dict[str, LayerprintError] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     current: dict[str, str] = field(default_factory=dict)
@@ -159,7 +159,7 @@ def _note(spec: AuditSpec, entries: list[Entry], report: SweepReport) -> None:
             report.left[entry.label] = f"audited now {reason}"
         elif entry.audit is not None:
             report.current[entry.label] = str(entry.audit["verdict"])
-            outcome = load_outcome(store, entry.audit["audit_id"]) if entry.audit["audit_id"] not in done else None
+            outcome = load_audit_result(store, entry.audit["audit_id"]) if entry.audit["audit_id"] not in done else None
             if outcome is not None:
                 announce(store, outcome)
 
@@ -180,7 +180,7 @@ def _audit_claimed(
         with _recorded(runtime, spec, release, report):
             stored = StoredReference(reference.facts, reference.digest)
             audit_id = expected_audit(spec, stored, release, manifest).audit_id
-            earlier = load_outcome(store, audit_id) if audit_id else None
+            earlier = load_audit_result(store, audit_id) if audit_id else None
             if earlier is not None:  # another sweep was faster
                 report.current[release.label] = earlier.verdict
                 return

@@ -1,20 +1,19 @@
 """Every key, prefix and table name of a store.
 
-A store that was written before must be found again: these names never change. A *prefix* has no slash at its end and
-holds one object per layer (`layer_key`); a constant with one is a folder to list. Digests that are part of a name are
-shortened here, so callers give whole ones.
+These names never change, so that existing stores are found again. A *prefix* has no trailing slash and holds one object
+per layer (`layer_key`); the constants are folders to list. Callers pass full digests; names contain short ones.
 
 ::
 
-    layerprint.json                  whose store it is
-    encoders/ manifests/ sets/       what was listed, and with which encoder
-    vectors/ tables/ receipts/       Lance tables, the markers of committed ones, receipts of embedded shards
-    searches/ partitions/ nearest/   a reference, and how near a set comes to it
-    contaminated/ checks/            held-out images that are not used, and whether the others serve
-    influence/ profiles/             scores and profiles of a release, per layer
-    perturbed/ selfcheck/            sets that were made from others
-    results/ reports/ pictures/      what people read
-    claims/ failures/ jobs/ announced/ doctor/   notes of running and finished work
+    layerprint.json                  the reference to which the store belongs
+    encoders/ manifests/ sets/       encoders, listed image sets, the latest table of each set
+    vectors/ tables/ receipts/       Lance tables, markers of committed tables, receipts of embedded shards
+    searches/ partitions/ nearest/   search modes, partitions of training sets, nearest distances of any set
+    contaminated/ checks/            excluded held-out images, checks of a reference
+    influence/ profiles/             influences and profiles of releases
+    perturbed/ selfcheck/            derived image sets and distances
+    results/ reports/ pictures/      Parquet results, pages, figures
+    claims/ failures/ jobs/ announced/ doctor/   notes on running and finished work
 """
 
 from __future__ import annotations
@@ -53,12 +52,12 @@ def layer_key(prefix: str, layer: int, suffix: str) -> str:
 
 
 def keys_under(store: ObjectStore, prefix: str) -> set[str]:
-    """The keys of all objects under a prefix: what need not be made again."""
+    """The keys of all objects under a prefix."""
     return {info.key for info in store.list(prefix + "/")}
 
 
 def name_of(key: str) -> str:
-    """What is named by the key of a JSON document, the folder of a table, or a prefix.
+    """The name in the key of a JSON document, the folder of a table, or a prefix.
 
     >>> name_of("tables/images-ab.json"), name_of("images-ab.lance"), name_of("nearest/ab")
     ('images-ab', 'images-ab', 'ab')
@@ -70,11 +69,7 @@ def name_of(key: str) -> str:
 
 
 def encoder_key(request: str) -> str:
-    """What an encoder is, by the digest of what was asked for.
-
-    >>> encoder_key("0123456789abcdef0123")
-    'encoders/0123456789abcdef.json'
-    """
+    """The facts of an encoder, by the digest of the request."""
     return f"{ENCODERS}{short(request)}.json"
 
 
@@ -88,11 +83,7 @@ def manifest_key(images: str) -> str:
 
 
 def latest_table_key(encoder: str, uri: str) -> str:
-    """Which table is the latest of the image set at a URI under an encoder (its digest).
-
-    >>> latest_table_key("e", "s3://b/train/")
-    'sets/f31ea6a4127c3feb.json'
-    """
+    """The latest table of the image set at a URI under an encoder (its digest)."""
     return f"{SETS}{short(digest(encoder=encoder, uri=uri))}.json"
 
 
@@ -106,29 +97,17 @@ def embedding_table(encoder: str, images: str) -> str:
 
 
 def is_embedding_table(table: str) -> bool:
-    """Whether a table holds the embeddings of an image set.
-
-    >>> is_embedding_table("images-ab"), is_embedding_table("train-ab-layer_03-0a1b2c3d")
-    (True, False)
-    """
+    """Whether a table holds the embeddings of an image set."""
     return table.startswith("images-")
 
 
 def table_folder(table: str) -> str:
-    """Where Lance keeps a table.
-
-    >>> table_folder("images-ab")
-    'vectors/images-ab.lance'
-    """
+    """The folder of a Lance table."""
     return f"{VECTORS}{table}.lance"
 
 
 def marker_key(table: str) -> str:
-    """The marker of a committed table.
-
-    >>> marker_key("images-ab")
-    'tables/images-ab.json'
-    """
+    """The marker of a committed table."""
     return f"{MARKERS}{table}.json"
 
 
@@ -163,16 +142,12 @@ def table_of_receipt(key: str) -> str:
 
 
 def search_mode_key(train: str, components: int, cells: int) -> str:
-    """Which search ``auto`` chose for a train table.
-
-    >>> search_mode_key("images-ab", 64, 50)
-    'searches/a51430cc6019a62f.json'
-    """
+    """The search mode that ``auto`` chose for a training table."""
     return f"searches/{short(digest(train=train, components=components, cells=cells))}.json"
 
 
 def partition_prefix(train: str, *, components: int, cells: int, seed: int, search: str, fit: int) -> str:
-    """The partitions of a train table; ``fit`` is the version of how cells are fitted.
+    """The partitions of a training table; ``fit`` is the version of the fitting of cells.
 
     >>> partition_prefix("images-ab", components=64, cells=50, seed=0, search="in_cell", fit=3)
     'partitions/95f8170bedc4ff8f'
@@ -182,7 +157,7 @@ def partition_prefix(train: str, *, components: int, cells: int, seed: int, sear
 
 
 def index_table(partition: str, layer: int) -> str:
-    """The indexed train table of one layer; every attempt to write it appends a name of its own.
+    """The indexed training table of one layer; each attempt to write it appends a suffix.
 
     >>> index_table("partitions/ab", 3)
     'train-ab-layer_03'
@@ -191,7 +166,7 @@ def index_table(partition: str, layer: int) -> str:
 
 
 def partition_of_index(table: str) -> str | None:
-    """The partition that names an index table; None for any other table.
+    """The partition that refers to an index table; None for other tables.
 
     >>> partition_of_index("train-ab-layer_03-0a1b2c3d"), partition_of_index("images-ab")
     ('partitions/ab/layer_03.npz', None)
@@ -201,7 +176,7 @@ def partition_of_index(table: str) -> str | None:
 
 
 def nearest_prefix(table: str, partition: str, metric: str) -> str:
-    """The nearest distances of a table's images to the train images.
+    """The distances of a table's images to their nearest training images.
 
     >>> nearest_prefix("images-ab", "partitions/ab", "euclidean")
     'nearest/5e0023b461351079'
@@ -210,25 +185,17 @@ def nearest_prefix(table: str, partition: str, metric: str) -> str:
 
 
 def left_out_prefix(train: str, partition: str, left_out: int, seed: int) -> str:
-    """The nearest distances of a sample of train images, each left out of train.
-
-    >>> left_out_prefix("images-ab", "partitions/ab", 2000, 0)
-    'nearest/e9006e67acb5fd84'
-    """
+    """The nearest distances of a sample of training images, each left out of the training set."""
     return f"nearest/{short(digest(train=train, partition=partition, left_out=left_out, seed=seed))}"
 
 
 def samples_prefix(nearest: str) -> str:
-    """The images that were searched exactly, to choose the number of probes.
-
-    >>> samples_prefix("nearest/ab")
-    'nearest/ab/samples'
-    """
+    """The exactly searched samples that decide the number of probes."""
     return f"{nearest}/samples"
 
 
 def block_key(key: str, start: int, stop: int) -> str:
-    """The nearest distances of a block of images of one layer, until they are merged into that layer's object.
+    """The nearest distances of a block of images, before they are merged into their layer's object.
 
     >>> block_key("nearest/ab/layer_03.parquet", 0, 13)
     'nearest/ab/layer_03/000000000-000000013.parquet'
@@ -237,20 +204,12 @@ def block_key(key: str, start: int, stop: int) -> str:
 
 
 def contaminated_key(nearest: str) -> str:
-    """The held-out images that are not used, by the prefix of the nearest distances of all.
-
-    >>> contaminated_key("nearest/ab")
-    'contaminated/ab.json'
-    """
+    """The excluded held-out images, by the prefix of the nearest distances of all."""
     return f"contaminated/{name_of(nearest)}.json"
 
 
 def checks_key(nearest: str, seed: int) -> str:
-    """The checks of a reference, by the prefix of its held-out images' nearest distances.
-
-    >>> checks_key("nearest/ab", 0)
-    'checks/a47d2b1ec544485c.json'
-    """
+    """The checks of a reference, by the prefix of its held-out images' nearest distances."""
     return f"checks/{short(digest(nearest=nearest, seed=seed))}.json"
 
 
@@ -258,49 +217,29 @@ def checks_key(nearest: str, seed: int) -> str:
 
 
 def influence_prefix(held_out: str, release: str, contaminated: str) -> str:
-    """The influences of a scored release: two prefixes of nearest distances, and the key of what is not used.
-
-    >>> influence_prefix("nearest/ab", "nearest/cd", "contaminated/ab.json")
-    'influence/a16176b6e4f581f5'
-    """
+    """The influences of a scored release: two prefixes of nearest distances, and the key of the excluded images."""
     return f"influence/{short(digest(held_out=held_out, release=release, contaminated=contaminated))}"
 
 
 def profile_prefix(held_out: str, release: str, contaminated: str, table: str, version: int, seed: int) -> str:
-    """The profile of a release: as `influence_prefix`, with the version of its table that was read.
-
-    >>> profile_prefix("nearest/ab", "nearest/cd", "contaminated/ab.json", "images-cd", 2, 0)
-    'profiles/3072ccdb2686847a'
-    """
+    """The profile of a release: as `influence_prefix`, with its table and the seed."""
     read = [table, version]
     code = digest(held_out=held_out, release=release, contaminated=contaminated, table=read, seed=seed)
     return f"profiles/{short(code)}"
 
 
 def perturbed_prefix(images: Sequence[str], uri: str, change: str, constants: object) -> str:
-    """A set whose images (their etags) were changed; ``constants`` says how strongly.
-
-    >>> perturbed_prefix(["a", "b"], "s3://b/images/", "crop", {"crop": 0.9})
-    'perturbed/1c076d24aa73f485'
-    """
+    """A set of changed images (by their etags); ``constants`` are the strengths of the changes."""
     return f"perturbed/{short(digest(images=images, uri=uri, change=change, constants=constants))}"
 
 
 def done_key(prefix: str) -> str:
-    """The mark of a set of images that is complete.
-
-    >>> done_key("perturbed/ab")
-    'perturbed/ab.done'
-    """
+    """The marker of a complete set of images."""
     return f"{prefix}.done"
 
 
 def selfcheck_prefix(reference: str, scoring: str) -> str:
-    """The nearest distances of a self-check, by the digests of its reference and its scoring.
-
-    >>> selfcheck_prefix("r", "s")
-    'selfcheck/a2561131fd1410fc'
-    """
+    """The nearest distances of a self-check, by the digests of its reference and its scoring."""
     return f"selfcheck/{short(digest(reference=reference, scoring=scoring))}"
 
 
@@ -308,11 +247,7 @@ def selfcheck_prefix(reference: str, scoring: str) -> str:
 
 
 def results_folder(table: str) -> str:
-    """The files of one results table.
-
-    >>> results_folder("scores")
-    'results/scores/'
-    """
+    """The files of one results table."""
     return f"{RESULTS}{table}/"
 
 
@@ -326,29 +261,17 @@ def result_key(table: str, audit_id: str) -> str:
 
 
 def report_key(audit_id: str) -> str:
-    """The published report of an audit.
-
-    >>> report_key("ab")
-    'reports/ab.html'
-    """
+    """The published report of an audit."""
     return f"reports/{audit_id}.html"
 
 
 def curves_key(audits: Sequence[str]) -> str:
-    """The picture of the curves of some audits.
-
-    >>> curves_key(["ab", "cd"])
-    'pictures/curves-3fd008c8a5b0914f.png'
-    """
+    """The figure with the curves of some audits."""
     return f"{PICTURES}curves-{short(digest(audits=list(audits)))}.png"
 
 
 def pairs_key(label: str, audit_id: str) -> str:
-    """The picture of the closest pairs of an audit; the label must be fit for a file name.
-
-    >>> pairs_key("glow-80", "ab")
-    'pictures/pairs-glow-80-ab.png'
-    """
+    """The figure with the closest pairs of an audit; the label must be a valid file name."""
     return f"{PICTURES}pairs-{label}-{audit_id}.png"
 
 
@@ -356,11 +279,7 @@ def pairs_key(label: str, audit_id: str) -> str:
 
 
 def claim_folder(name: str) -> str:
-    """The generations of a claim.
-
-    >>> claim_folder("work")
-    'claims/work/'
-    """
+    """The generations of a claim."""
     return f"{CLAIMS}{name}/"
 
 
@@ -374,27 +293,15 @@ def claim_key(name: str, generation: int) -> str:
 
 
 def failure_key(work: str) -> str:
-    """Why some work failed.
-
-    >>> failure_key("ab")
-    'failures/ab.json'
-    """
+    """The failure of some work."""
     return f"{FAILURES}{work}.json"
 
 
 def announced_key(audit_id: str) -> str:
-    """The mark of an audit whose events were emitted.
-
-    >>> announced_key("ab")
-    'announced/ab'
-    """
+    """The marker of an audit whose events were emitted."""
     return f"{ANNOUNCED}{audit_id}"
 
 
 def job_folder(job: str) -> str:
-    """What a Ray job and its flow exchange.
-
-    >>> job_folder("layerprint-ab-1")
-    'jobs/layerprint-ab-1'
-    """
+    """The messages between a Ray job and its flow."""
     return f"{JOBS}{job}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from actors.ray_cluster.local import PoolSize
 from actors.ray_job.api import Jobs
 from actors.ray_job.client import JobSettings
 from storage.errors import LayerprintError
+from tests.processes import descendants, kill
 
 TOKEN = "a-token-of-the-tests-" + "0" * 32
 ADDRESS = "127.0.0.2"  # Ray looks for minutes at its own interfaces when told 127.0.0.1
@@ -84,12 +84,8 @@ class RayHead:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.send_signal(signal.SIGTERM)  # `ray start --block` then ends the node's processes
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        kill(descendants(self._process.pid))  # SIGTERM would wait 30 s for jobs to drain
+        self._process.wait()
         self._log.close()
 
 

@@ -185,7 +185,7 @@ def finish_reference(
 
 
 def check_reference(context: StageContext, reference: ReferenceTables) -> list[Check]:
-    """Check that the held-out images are like unseen ones (METHOD §3); computed once per reference."""
+    """The checks of a reference, computed once (docs/method.md: "What makes an audit valid")."""
     key = layout.checks_key(reference.nearest, reference.seed)
     if not context.store.exists(key):
         left_out = _search_left_out(context, reference) if reference.metric == "euclidean" else None

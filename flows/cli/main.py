@@ -5,12 +5,10 @@ Exit codes: 0 passed · 1 unexpected error · 2 bad input or storage · 3 gate f
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
 import traceback
-import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -20,6 +18,7 @@ from rich.console import Console
 
 from flows.cli.commands import attribution, audits, machine, report, results, sql, stack, sweeps
 from flows.cli.console import print_error
+from flows.runtime.libraries import quiet_libraries
 from storage.errors import LayerprintError
 
 EXIT_INTERRUPTED = 130
@@ -55,7 +54,7 @@ def _options(
 ) -> None:
     if verbose:
         os.environ["LAYERPRINT_VERBOSE"] = "1"
-    _quiet_libraries(verbose)
+    quiet_libraries(verbose)
 
 
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
@@ -81,22 +80,6 @@ for panel, commands in _COMMANDS.items():
     for name, command in commands.items():
         app.command(name, rich_help_panel=panel)(command)
 app.add_typer(stack.app, rich_help_panel="Operations")
-
-
-def _quiet_libraries(verbose: bool) -> None:
-    """Hide the logs of libraries unless --verbose is given, and turn their telemetry off."""
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    for library in ("lance is not fork-safe", "lancedb fork support"):
-        warnings.filterwarnings("ignore", message=library)  # harmless: the fork becomes Ray at once
-    if not verbose:
-        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
-        os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
-        os.environ.setdefault("PREFECT_INTERNAL_LOGGING_LEVEL", "CRITICAL")
-        logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
-        os.environ.setdefault("RUST_LOG", "error")
 
 
 def run(arguments: list[str]) -> int:

@@ -23,7 +23,7 @@ from flows.attribute import attribute_images
 from flows.audit import audit
 from flows.demo.data import SCORING, DemoMaterial, build_demo_material, write_png_set
 from flows.report.make import save_curves, save_pairs
-from flows.results.outcome import AuditOutcome
+from flows.results.audit_result import AuditResult
 from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec
 from storage.layout import OWNER_KEY, PICTURES, RESULTS
@@ -44,7 +44,7 @@ class DemoResult:
         next_commands: Commands to try next.
     """
 
-    outcomes: list[AuditOutcome]
+    outcomes: list[AuditResult]
     attributed: list[str]
     pictures: list[str]
     next_commands: list[str]

@@ -24,7 +24,7 @@ from prefect.artifacts import (
 from prefect.context import FlowRunContext, TaskRunContext
 
 from actors.stages.context import Progress
-from flows.results.outcome import AuditOutcome
+from flows.results.audit_result import AuditResult
 from flows.text import artifact_key, markdown
 
 EVERY_S = 2.0
@@ -88,8 +88,8 @@ def progress_text(now: Progress, seconds: float) -> str:
     return ", ".join(parts)
 
 
-def show_outcome(
-    outcome: AuditOutcome, curve: bytes | None, links: dict[str, str], missing: Sequence[str] = ()
+def show_audit_result(
+    outcome: AuditResult, curve: bytes | None, links: dict[str, str], missing: Sequence[str] = ()
 ) -> None:
     """Show an audit in the current flow run: its scores, its curve, and links.
 
@@ -112,7 +112,7 @@ def show_outcome(
             create_link_artifact(uri, link_text=f"{name}: {uri}", key=key, description=text)
 
 
-def score_rows(outcome: AuditOutcome) -> list[dict[str, Any]]:
+def score_rows(outcome: AuditResult) -> list[dict[str, Any]]:
     """The scores of each layer, rounded for a table; a missing number is a dash."""
     names = {"a_hat": "Â", "a_low": "from", "a_high": "to", "p_adjusted": "p", "c_t": "C_T", "copy_rate": "copy rate"}
     return [

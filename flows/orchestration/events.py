@@ -14,7 +14,7 @@ from typing import Any
 from prefect.events import emit_event
 
 from flows.orchestration.settings import configured_url
-from flows.results.outcome import COPYING, INVALID, AuditOutcome
+from flows.results.audit_result import COPYING, INVALID, AuditResult
 from storage.layout import ANNOUNCED, announced_key
 from storage.objects.open import ObjectStore
 from storage.results.tables import result_key
@@ -23,7 +23,7 @@ PREFIX = "layerprint.audit"
 _MOST_TEXT = 500
 
 
-def announce(store: ObjectStore, outcome: AuditOutcome) -> None:
+def announce(store: ObjectStore, outcome: AuditResult) -> None:
     """Emit the events of an audit in the background; a server out of reach stops nothing."""
     if configured_url() is None:
         return
@@ -54,14 +54,14 @@ def kinds(verdict: str) -> list[str]:
     return ["completed", *([special[verdict]] if verdict in special else [])]
 
 
-def release_resource(outcome: AuditOutcome) -> dict[str, str]:
+def release_resource(outcome: AuditResult) -> dict[str, str]:
     """The release as a Prefect resource."""
     audit = outcome.audit
     resource_id = f"layerprint.release.{audit['release']}.{audit['version']}.{audit['run'] or '1'}"
     return {"prefect.resource.id": resource_id[:_MOST_TEXT], "prefect.resource.name": outcome.label[:_MOST_TEXT]}
 
 
-def _related(store: ObjectStore, outcome: AuditOutcome) -> list[dict[str, str]]:
+def _related(store: ObjectStore, outcome: AuditResult) -> list[dict[str, str]]:
     reference = {
         "prefect.resource.id": f"layerprint.reference.{outcome.audit['reference_digest']}",
         "prefect.resource.name": str(outcome.audit["reference"]),
@@ -70,7 +70,7 @@ def _related(store: ObjectStore, outcome: AuditOutcome) -> list[dict[str, str]]:
     return [reference, {"prefect.resource.id": f"layerprint.store.{store.uri}", "prefect.resource.role": "store"}]
 
 
-def _payload(store: ObjectStore, outcome: AuditOutcome) -> dict[str, Any]:
+def _payload(store: ObjectStore, outcome: AuditResult) -> dict[str, Any]:
     audit = outcome.audit
     numbers = ("copy_rate", "copy_rate_low", "copy_rate_high", "images")
     return {

@@ -10,6 +10,7 @@ DESCRIPTOR is the file descriptor of a listening socket; standard input is the p
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import IO
 
 from flows.orchestration.settings import healthy_within, local_urls
@@ -99,12 +101,7 @@ def prefect_server(meanwhile: Callable[[], object] = lambda: None) -> Iterator[N
     Raises:
         StageError: it could not be started.
     """
-    from prefect.settings import (
-        PREFECT_API_URL,
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
-        temporary_settings,
-    )
+    from prefect.settings import PREFECT_API_URL
 
     if PREFECT_API_URL.value():
         meanwhile()
@@ -116,10 +113,55 @@ def prefect_server(meanwhile: Callable[[], object] = lambda: None) -> Iterator[N
         stack.callback(local_urls.remove, server.url)
         stack.callback(server.stop)
         meanwhile()
-        server.wait(PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value())
-        # Heartbeats let a server find flow runs that died; this one ends with ours, and each costs half a second.
-        settings = {PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-        stack.enter_context(temporary_settings(settings))
+        stack.enter_context(_used(server))
+        yield
+
+
+@contextmanager
+def process_server(meanwhile: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """As `prefect_server`, but our own server stays for later blocks and ends with the process.
+
+    Prefect's background services keep the address of the first server that a process used: a second one fails.
+
+    Args:
+        meanwhile: Called while the server starts.
+
+    Raises:
+        StageError: It could not be started.
+    """
+    from prefect.settings import PREFECT_API_URL
+
+    if PREFECT_API_URL.value():
+        meanwhile()
+        yield
+        return
+    server = _process_server()
+    meanwhile()
+    with _used(server):
+        yield
+
+
+@cache
+def _process_server() -> LocalServer:
+    server = LocalServer()
+    local_urls.add(server.url)
+    atexit.register(server.stop)
+    return server
+
+
+@contextmanager
+def _used(server: LocalServer) -> Iterator[None]:
+    """Within this block Prefect uses this server."""
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+        temporary_settings,
+    )
+
+    server.wait(PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value())
+    # Heartbeats let a server find flow runs that died; this one ends with ours, and each costs half a second.
+    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield
 
 

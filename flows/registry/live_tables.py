@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from itertools import product
 from typing import Any
 
-from actors.stages.reference import PartitionSettings, partition_prefix
-from flows.results.identity import reference_digest
-from storage.layout import ENCODERS, OWNER_KEY, SETS, embedding_table
+from flows.results.made_from import owner_contents, tables_of_old_audit
+from storage.layout import ENCODERS, SETS, embedding_table
 from storage.objects.open import ObjectStore
 from storage.results.sql import run_sql
 from storage.vectors.reuse import EarlierTable
-from storage.vectors.tables import VectorStore
 
 _AUDITED = "SELECT DISTINCT encoder_digest, images_digest FROM audits"
 _PROFILED = 'SELECT DISTINCT "table" FROM profiles WHERE "table" IS NOT NULL'
-_REFERENCES = (
-    "SELECT DISTINCT reference_digest, components, cells, seed, coalesce(search, 'in_cell') AS search FROM audits"
-)
+_REFERENCES = "SELECT DISTINCT train_table, held_out_table FROM audits WHERE train_table IS NOT NULL"
+_OLD_REFERENCES = """
+SELECT DISTINCT encoder_digest, reference_digest, components, cells, seed, search FROM audits WHERE train_table IS NULL
+"""
 
 
 def needed_tables(store: ObjectStore, tables: Collection[str], since: float) -> set[str]:
@@ -36,28 +34,20 @@ def needed_tables(store: ObjectStore, tables: Collection[str], since: float) -> 
 
 
 def _of_references(store: ObjectStore, tables: Collection[str]) -> set[str]:
-    """Train and held-out tables of every reference that an audit was made with.
-
-    An audit keeps the digest of its reference only: of all pairs of tables those are meant that give it.
-    """
-    needed: set[str] = set()
-    vectors = VectorStore(store)
-    known = [table for name in tables if (table := vectors.committed(name)) is not None]
-    for row in _rows(store, _REFERENCES):
-        settings = PartitionSettings(row["components"], row["cells"], row["seed"], row["search"])
-        for train, held_out in product(known, known):
-            if reference_digest(partition_prefix(train, settings), held_out.name) == row["reference_digest"]:
-                needed |= {train.name, held_out.name}
+    """Train and held-out tables of every reference that an audit was made with."""
+    needed = {table for row in _rows(store, _REFERENCES) for table in row.values()}
+    owner = owner_contents(store)
+    for row in _rows(store, _OLD_REFERENCES):
+        own = [[embedding_table(row["encoder_digest"], images)] for images in owner.values()]
+        pair = (tables_of_old_audit(row, *own) if own else None) or tables_of_old_audit(row, tables, tables)
+        needed |= set(pair[:2]) if pair else set()
     return needed
 
 
 def _of_owner(store: ObjectStore) -> set[str]:
     """The tables of the store's own reference under every encoder that was ever loaded."""
-    if not store.exists(OWNER_KEY):
-        return set()
-    contents = json.loads(store.get(OWNER_KEY))["contents"]
     encoders = [json.loads(store.get(info.key))["digest"] for info in store.list(ENCODERS)]
-    return {embedding_table(encoder, images) for encoder in encoders for images in contents.values()}
+    return {embedding_table(encoder, images) for encoder in encoders for images in owner_contents(store).values()}
 
 
 def _in_use(store: ObjectStore, since: float) -> set[str]:

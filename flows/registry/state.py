@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from flows.registry.expected_audit import ExpectedAudit
 from flows.registry.failures import Failure
-from flows.results.outcome import COPYING, INVALID
+from flows.results.audit_result import COPYING, INVALID
 
 StateName = Literal["never audited", "current", "stale", "flagged", "invalid", "failed", "auditing now"]
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from flows.results.outcome import AuditOutcome, load_outcome
+from flows.results.audit_result import AuditResult, load_audit_result
 from storage.errors import InputError
 from storage.objects.open import ObjectStore
 from storage.results.sql import connect
@@ -92,7 +92,7 @@ class AuditFacts:
         named: Image sets whose most probable maker is this release.
     """
 
-    outcome: AuditOutcome
+    outcome: AuditResult
     own: LayerCurve
     others: list[LayerCurve]
     enrolled: int
@@ -117,7 +117,7 @@ def label_of(row: Row) -> str:
     >>> label_of({"release": "glow", "version": "80", "run": "2"})
     'glow@80#2'
     """
-    return AuditOutcome(row, [], []).label
+    return AuditResult(row, [], []).label
 
 
 def read_store(uri: str) -> StoreFacts:
@@ -138,7 +138,7 @@ def audit_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> AuditF
         InputError: there is no such audit.
         StoreError: the store cannot be read.
     """
-    outcome = load_outcome(store, audit_id)
+    outcome = load_audit_result(store, audit_id)
     if outcome is None:
         raise InputError(f"no audit {audit_id!r} in {store.uri}", "layerprint status --store STORE lists them")
     own = curve_of(outcome)
@@ -162,13 +162,13 @@ def read_evidence(store: ObjectStore, audit_id: str) -> list[Row]:
     return sorted(rows, key=lambda row: (row["layer"], row["rank"]))
 
 
-def curve_of(outcome: AuditOutcome) -> LayerCurve:
+def curve_of(outcome: AuditResult) -> LayerCurve:
     """The curve of an audited release."""
     columns = ([row[name] for row in outcome.scores] for name in ("layer", "a_hat", "a_low", "a_high"))
     return LayerCurve(outcome.label, *columns)
 
 
-def decisive_layer(outcome: AuditOutcome) -> int | None:
+def decisive_layer(outcome: AuditResult) -> int | None:
     """The layer that the verdict rests on, else the middle informative one; None when there is none."""
     layers = [int(row["layer"]) for row in outcome.informative]
     chosen = outcome.audit["copying_layer"]
@@ -177,7 +177,7 @@ def decisive_layer(outcome: AuditOutcome) -> int | None:
     return layers[len(layers) // 2] if layers else None
 
 
-def _comparable(rows: Sequence[Row], outcome: AuditOutcome) -> list[LayerCurve]:
+def _comparable(rows: Sequence[Row], outcome: AuditResult) -> list[LayerCurve]:
     """The latest curve of every other release enrolled under the audit's reference, encoder and scoring."""
     mine = next((row for row in rows if row["profile_id"] and row["profile_id"] == outcome.audit["profile_id"]), None)
     if mine is None:
@@ -210,7 +210,7 @@ def _nearest(own: LayerCurve, others: Sequence[LayerCurve]) -> list[LayerCurve]:
     return sorted(others, key=gap)[:MOST_CURVES]
 
 
-def _attributions(rows: Sequence[Row], outcome: AuditOutcome) -> tuple[list[list[Row]], list[Row]]:
+def _attributions(rows: Sequence[Row], outcome: AuditResult) -> tuple[list[list[Row]], list[Row]]:
     audit = outcome.audit
     maker = f"{audit['release']}@{audit['version']}"
     sets: dict[str, list[Row]] = defaultdict(list)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from flows.report.distances import read_histogram
 from flows.report.facts import AuditFacts, Row, audit_facts, label_of, read_evidence, read_store
 from flows.report.figures.layer_curves import curves_picture
 from flows.report.figures.pairs import ImageSet, pair_groups
@@ -15,13 +15,13 @@ from flows.report.figures.pairs_sheet import pairs_picture
 from flows.report.modelcard import model_card
 from flows.report.pages import fleet_page, release_page
 from flows.report.serve import FLEET_FILE
-from flows.report.tail import read_tail
-from flows.results.outcome import AuditOutcome
+from flows.results.audit_result import AuditResult
+from flows.results.made_from import made_from
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.text import file_name
 from storage.errors import InputError
-from storage.layout import OWNER_KEY, curves_key, pairs_key, report_key
-from storage.objects.open import ObjectMissingError, ObjectStore, open_store
+from storage.layout import curves_key, pairs_key, report_key
+from storage.objects.open import ObjectStore, open_store
 
 Format = Literal["html", "modelcard"]
 
@@ -59,11 +59,11 @@ def save_report(spec: AuditSpec, release: ReleaseSpec, audit_id: str) -> str:
         LayerprintError: There is no such audit, or the store cannot be used.
     """
     store = open_store(spec.store)
-    train = ImageSet(store, spec.reference.train, _train_digest(store))
-    return _publish(store, audit_facts(store, read_store(spec.store), audit_id), release, train)
+    facts = audit_facts(store, read_store(spec.store), audit_id)
+    return _publish(store, facts, release, training_images(store, spec, facts.audit))
 
 
-def save_curves(store: ObjectStore, outcomes: Sequence[AuditOutcome]) -> str:
+def save_curves(store: ObjectStore, outcomes: Sequence[AuditResult]) -> str:
     """Write the curves of Â over layers of some audits into the store, as one PNG, once.
 
     Returns:
@@ -75,7 +75,7 @@ def save_curves(store: ObjectStore, outcomes: Sequence[AuditOutcome]) -> str:
     return store.child_uri(key)
 
 
-def save_pairs(spec: AuditSpec, release: ReleaseSpec, outcome: AuditOutcome) -> str:
+def save_pairs(spec: AuditSpec, release: ReleaseSpec, outcome: AuditResult) -> str:
     """Write the closest pairs of an audit, those that its report shows, into the store, as one PNG, once.
 
     Returns:
@@ -85,7 +85,7 @@ def save_pairs(spec: AuditSpec, release: ReleaseSpec, outcome: AuditOutcome) -> 
     key = pairs_key(file_name(outcome.label), outcome.audit_id)
     if not store.exists(key):
         images = ImageSet(store, release.images, outcome.audit["images_digest"])
-        train = ImageSet(store, spec.reference.train, _train_digest(store))
+        train = training_images(store, spec, outcome.audit)
         groups = pair_groups(outcome, read_evidence(store, outcome.audit_id), images, train)
         store.put(key, pairs_picture(outcome.label, groups))
     return store.child_uri(key)
@@ -116,15 +116,18 @@ def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Forma
             "audit first: layerprint audit SPEC" + (f" --release {release}" if release else ""),
         )
     with_fleet = release is None and kind == "html"
-    train = ImageSet(store, spec.reference.train, _train_digest(store))
+    trains: dict[str | None, ImageSet] = {}  # audits of one reference share the pictures that were read
     written = []
     for one in wanted:
         row = audits[one.label]
         if row is not None:
             facts = audit_facts(store, shared, row["audit_id"])
-            page = model_card(facts) if kind == "modelcard" else _html(store, facts, one, train, with_fleet)
+            digest = row["train_digest"]
+            if digest not in trains:
+                trains[digest] = training_images(store, spec, row)
+            page = model_card(facts) if kind == "modelcard" else _html(store, facts, one, trains[digest], with_fleet)
             path = _write(folder, _report_name(row, kind), page)
-            published = _publish(store, facts, one, train) if publish else None
+            published = _publish(store, facts, one, trains[digest]) if publish else None
             written.append(Written(one.label, facts.outcome.verdict, row["audit_id"], path, published))
     if not with_fleet:
         return Reports(written, None, missing)
@@ -140,9 +143,8 @@ def _publish(store: ObjectStore, facts: AuditFacts, release: ReleaseSpec, train:
 
 def _html(store: ObjectStore, facts: AuditFacts, release: ReleaseSpec, train: ImageSet, with_fleet: bool) -> str:
     images = ImageSet(store, release.images, facts.audit["images_digest"])
-    return release_page(
-        facts, pair_groups(facts.outcome, facts.evidence, images, train), read_tail(store, facts), fleet=with_fleet
-    )
+    groups = pair_groups(facts.outcome, facts.evidence, images, train)
+    return release_page(facts, groups, read_histogram(store, facts), fleet=with_fleet)
 
 
 def _report_name(row: Row, kind: Format) -> str:
@@ -150,12 +152,10 @@ def _report_name(row: Row, kind: Format) -> str:
     return f"{file_name(label_of(row))}-{file_name(row['audit_id'])}.{'md' if kind == 'modelcard' else 'html'}"
 
 
-def _train_digest(store: ObjectStore) -> str | None:
-    """The digest of the train images' list, as the store's first audit saw it."""
-    try:
-        return str(json.loads(store.get(OWNER_KEY))["contents"]["train"])
-    except (ObjectMissingError, ValueError, KeyError, TypeError):
-        return None
+def training_images(store: ObjectStore, spec: AuditSpec, audit: Row) -> ImageSet:
+    """The training images as the audit listed them, else as they are now."""
+    sources = made_from(store, audit)
+    return ImageSet(store, spec.reference.train, sources.train_digest if sources else None)
 
 
 def _write(folder: Path, name: str, text: str) -> Path:

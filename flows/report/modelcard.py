@@ -44,8 +44,7 @@ def _text(facts: AuditFacts) -> str:
     first, last = _ends(facts) or ("–", "–")
     numbers = [
         ("verdict", facts.outcome.verdict),
-        ("copy rate (95 % interval)", f"{words.percent(audit['copy_rate'])} "
-         f"({words.interval(audit['copy_rate_low'], audit['copy_rate_high'])})"),
+        ("copy rate", words.rate(audit)),
         ("allowed copy rate", words.percent(audit["max_copy_rate"])),
         ("smallest rate detected with 80 % probability", words.percent(audit["smallest_detectable_rate"])),
         ("Â, first / last layer (0.5 = like unseen images)", f"{first} / {last}"),

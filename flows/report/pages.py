@@ -19,12 +19,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flows.report import words
+from flows.report.distances import DistanceHistogram
 from flows.report.facts import AuditFacts, Row, StoreFacts, label_of
-from flows.report.figures.charts import fleet_chart, rates_chart, tail_chart
+from flows.report.figures.charts import distance_chart, fleet_chart, rates_chart
 from flows.report.figures.layer_curves import curve_chart
 from flows.report.figures.pairs import PairGroup
 from flows.report.figures.vega import Chart, library, template
-from flows.report.tail import Tail
 from flows.text import one_line, terminal_text
 
 MOST_SETTINGS = 20_000
@@ -43,19 +43,21 @@ FLEET_COLUMNS = (
 )
 
 
-def release_page(facts: AuditFacts, groups: Sequence[PairGroup], tail: Tail | None, *, fleet: bool) -> str:
+def release_page(
+    facts: AuditFacts, groups: Sequence[PairGroup], histogram: DistanceHistogram | str, *, fleet: bool
+) -> str:
     """The report of one audit.
 
     Args:
         facts: The contents.
         groups: The closest pairs.
-        tail: Distances at the decisive layer, if they are known.
+        histogram: Distances at the decisive layer, or why there are none.
         fleet: Whether to link to a page of all releases beside it.
     """
     said = words.answer(facts.outcome)
     charts = {
         "curve": curve_chart(facts),
-        "tail": None if tail is None else tail_chart(facts, tail),
+        "distances": distance_chart(facts, histogram) if isinstance(histogram, DistanceHistogram) else None,
         "rates": rates_chart(facts),
     }
     return _page(
@@ -67,7 +69,8 @@ def release_page(facts: AuditFacts, groups: Sequence[PairGroup], tail: Tail | No
         answer=said,
         mark=words.MARKS[said.tone],
         groups=groups,
-        identical=0 if tail is None else tail.identical,
+        identical=histogram.identical if isinstance(histogram, DistanceHistogram) else 0,
+        no_distances=histogram if isinstance(histogram, str) else "",
         settings=settings_text(facts.audit),
         digests=digests(facts.audit),
         fleet=fleet,

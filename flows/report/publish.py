@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from flows.orchestration.artifacts import show_outcome
+from flows.orchestration.artifacts import show_audit_result
 from flows.report.make import save_curves, save_pairs, save_report
-from flows.results.outcome import AuditOutcome
+from flows.results.audit_result import AuditResult
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from storage.errors import LayerprintError
 from storage.objects.open import open_store
@@ -19,7 +19,7 @@ from storage.results.tables import result_key
 _log = logging.getLogger(__name__)
 
 
-def publish(spec: AuditSpec, release: ReleaseSpec, outcome: AuditOutcome) -> list[str]:
+def publish(spec: AuditSpec, release: ReleaseSpec, outcome: AuditResult) -> list[str]:
     """Draw the pictures of an audit, write its report, and show it in the current flow run.
 
     Returns:
@@ -40,5 +40,5 @@ def publish(spec: AuditSpec, release: ReleaseSpec, outcome: AuditOutcome) -> lis
             missing.append(f"no {name}: {why}")
             _log.warning("%s: no %s", outcome.label, name, exc_info=error)
     curve = made.pop("curve", None)
-    show_outcome(outcome, store.get(curve.removeprefix(f"{store.uri}/")) if curve else None, made, missing)
+    show_audit_result(outcome, store.get(curve.removeprefix(f"{store.uri}/")) if curve else None, made, missing)
     return missing

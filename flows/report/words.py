@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, NamedTuple
 
-from flows.results.outcome import COPYING, INCONCLUSIVE, INVALID, NO_COPYING, AuditOutcome
+from flows.results.audit_result import COPYING, INCONCLUSIVE, INVALID, NO_COPYING, AuditResult
 
 Tone = Literal["bad", "good", "open"]
 
@@ -102,26 +102,27 @@ def interval(low: float | None, high: float | None) -> str:
     return f"{percent(low).removesuffix(' %')}–{percent(high)}"
 
 
-def answer(outcome: AuditOutcome) -> Answer:
+def answer(outcome: AuditResult) -> Answer:
     """The answer that an audit gives."""
     answers = {COPYING: _copying, NO_COPYING: _no_copying, INCONCLUSIVE: _inconclusive, INVALID: _invalid}
     result = answers.get(outcome.verdict, _not_judged)(outcome)
     return result._replace(sure=[*result.sure, _checked(outcome)], todo=[*result.todo, *_warnings(outcome)])
 
 
-def _rate(audit: dict[str, Any]) -> str:
-    rate, ends = percent(audit["copy_rate"]), interval(audit["copy_rate_low"], audit["copy_rate_high"])
-    return f"{rate} (95 % interval {ends})"
+def rate(audit: dict[str, Any]) -> str:
+    """The copy rate of an audit with its interval."""
+    ends = interval(audit["copy_rate_low"], audit["copy_rate_high"])
+    return f"{percent(audit['copy_rate'])} (95 % interval {ends})"
 
 
-def _copying(outcome: AuditOutcome) -> Answer:
+def _copying(outcome: AuditResult) -> Answer:
     audit = outcome.audit
     limit = percent(audit["max_copy_rate"])
     return Answer(
         "bad",
         f"{outcome.label} copies its training images.",
         [
-            f"Estimated copy rate: {_rate(audit)}, at layer {audit['copying_layer']}; the limit is {limit}.",
+            f"Estimated copy rate: {rate(audit)}, at layer {audit['copying_layer']}; the limit is {limit}.",
             "A release within the limit is called copying in at most 5 of 100 audits.",
         ],
         [
@@ -132,13 +133,13 @@ def _copying(outcome: AuditOutcome) -> Answer:
     )
 
 
-def _no_copying(outcome: AuditOutcome) -> Answer:
+def _no_copying(outcome: AuditResult) -> Answer:
     audit = outcome.audit
     return Answer(
         "good",
         f"No copying above {percent(audit['max_copy_rate'])} was seen in {outcome.label}.",
         [
-            f"Highest estimate over all layers: {_rate(audit)}, at layer {audit['copying_layer']}.",
+            f"Highest estimate over all layers: {rate(audit)}, at layer {audit['copying_layer']}.",
             f"{_power(audit)} A lower rate can go undetected.",
         ],
         [
@@ -148,16 +149,16 @@ def _no_copying(outcome: AuditOutcome) -> Answer:
     )
 
 
-def _inconclusive(outcome: AuditOutcome) -> Answer:
+def _inconclusive(outcome: AuditResult) -> Answer:
     return Answer(
         "open",
         f"No copying was found in {outcome.label}, but this audit is too small to rule it out.",
-        [f"Highest estimate over all layers: {_rate(outcome.audit)}.", _power(outcome.audit)],
+        [f"Highest estimate over all layers: {rate(outcome.audit)}.", _power(outcome.audit)],
         ["Audit again with more generated and more held-out images.", *_remedies(outcome)],
     )
 
 
-def _invalid(outcome: AuditOutcome) -> Answer:
+def _invalid(outcome: AuditResult) -> Answer:
     reason = str(outcome.audit["invalid_reason"]).rstrip(".")
     return Answer(
         "open",
@@ -167,7 +168,7 @@ def _invalid(outcome: AuditOutcome) -> Answer:
     )
 
 
-def _not_judged(outcome: AuditOutcome) -> Answer:
+def _not_judged(outcome: AuditResult) -> Answer:
     return Answer(
         "open",
         f"Whether {outcome.label} copies cannot be judged from this audit.",
@@ -183,12 +184,12 @@ def _power(audit: dict[str, Any]) -> str:
     return f"An audit of this size detects a copy rate of {percent(seen)} in 80 of 100 cases."
 
 
-def _remedies(outcome: AuditOutcome) -> list[str]:
+def _remedies(outcome: AuditResult) -> list[str]:
     failed = [row for row in outcome.checks if not row["passed"] and row["severity"] != "note" and row["remedy"]]
     return [f"{row['name']}: {row['remedy']}." for row in failed]
 
 
-def _checked(outcome: AuditOutcome) -> str:
+def _checked(outcome: AuditResult) -> str:
     if not outcome.checks:
         return "No validity checks are stored with this audit."
     failed = [row["name"] for row in outcome.checks if not row["passed"]]
@@ -196,7 +197,7 @@ def _checked(outcome: AuditOutcome) -> str:
     return f"{passed}; failed: {', '.join(failed)}." if failed else f"{passed}."
 
 
-def _warnings(outcome: AuditOutcome) -> list[str]:
+def _warnings(outcome: AuditResult) -> list[str]:
     rejected, notes = outcome.audit["rejected"], []
     if rejected:
         images = "1 image" if rejected == 1 else f"{rejected:,} images"

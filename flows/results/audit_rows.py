@@ -12,9 +12,9 @@ from typing import Any
 from actors.stages.score import Scored
 from actors.workers.release_tests import Joined
 from actors.workers.score import IndexSearch, LayerResult
+from flows.results.audit_result import COPYING, INCONCLUSIVE, INVALID, NO_COPYING, NOT_JUDGED
 from flows.results.identity import Reference, audit_identity
 from flows.results.input_checks import FileFacts, parity_checks
-from flows.results.outcome import COPYING, INCONCLUSIVE, INVALID, NO_COPYING, NOT_JUDGED
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from scoring.checks.check import Check, invalidity
 from scoring.checks.power import power_check
@@ -39,6 +39,8 @@ class FinishedAudit:
     reference: Reference
     table: EmbeddingTable
     images_digest: str
+    train_digest: str
+    nearest: str
     scored: Scored
     profile_id: str | None
     seconds: float
@@ -77,7 +79,7 @@ class FinishedAudit:
         return {"audit_id": self.audit_id, "release": self.release.name, "version": self.release.version}
 
 
-def save_outcome(store: ObjectStore, done: FinishedAudit) -> None:
+def save_audit_result(store: ObjectStore, done: FinishedAudit) -> None:
     """Write all result tables of one audit; `audits` last."""
     tables = {
         "scores": [_score_row(done, result) for result in done.scored.layers.values()],
@@ -140,6 +142,11 @@ def _audit_row(done: FinishedAudit) -> dict[str, Any]:
         "encoder_digest": reference.facts.digest,
         "reference_digest": reference.digest,
         "images_digest": done.images_digest,
+        "train_digest": done.train_digest,
+        "train_table": reference.tables.train.name,
+        "held_out_table": reference.tables.held_out.name,
+        "partition": reference.tables.partition,
+        "nearest": done.nearest,
         "spec_digest": digest(spec=settings.model_dump(mode="json")),
         "preset": spec.scoring.preset,
         "search": reference.tables.search,

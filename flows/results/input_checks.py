@@ -98,8 +98,8 @@ def sniff(manifest: Manifest, quality: int | None = None, seed: int = 0) -> File
 def parity_checks(reference: FileFacts, other: FileFacts, name: str) -> list[Check]:
     """Whether a set's files have the codecs and native sizes of the training images.
 
-    Raw PNGs against JPEG-75 real images moved C_T by up to +11 (METHOD §3): early layers see the file, not the model.
-    Sizes are compared only when all training images share one.
+    Raw PNGs against JPEG-75 reals moved C_T by up to +11 (docs/method.md: "What makes an audit valid"): early layers
+    see the file, not the model. Sizes are compared only when all training images share one.
     """
     codec = parity(reference.codecs, other.codecs, what="codec")
     checks = [replace(codec, name=f"{name}: codec", remedy=codec.remedy and _HARMONISE)]

@@ -1,4 +1,4 @@
-"""The rules that attribution is always shown beside: each scores every enrolled release, higher = more alike."""
+"""Baseline rules of attribution: each scores every enrolled release, higher = more alike."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROBE_PENALTY = 0.1
 
 
 def published_similarity(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """½·cos(a, b) + ½/(1 + ‖a - b‖₂) between two C_T curves; cos is 0 where a curve is all zero.
+    """Compute ½·cos(a, b) + ½/(1 + ‖a - b‖₂) between two C_T curves; cos is 0 when a curve is all zero.
 
     Args:
         a: (L,) C_T of each layer.
@@ -38,20 +38,20 @@ def published_similarity(a: NDArray[np.float64], b: NDArray[np.float64]) -> floa
 
 
 def published_rule(suspect: Profile, runs: Sequence[Run]) -> dict[str, float]:
-    """Similarity of the suspect's C_T curve to the most similar curve of each release, as He et al. 2024.
+    """Similarity of the suspect's C_T curve to the most similar curve of each release (He et al. 2024).
 
-    Layers where either curve is NaN are left out; no common layer gives 0.
+    Layers where either curve is NaN do not count; no common layer gives 0.
     """
-    found: dict[str, float] = {}
+    best: dict[str, float] = {}
     for run in runs:
         both = np.isfinite(suspect.c_t) & np.isfinite(run.whole.c_t)
         alike = published_similarity(suspect.c_t[both], run.whole.c_t[both]) if both.any() else 0.0
-        found[run.maker] = max(found.get(run.maker, -1.0), alike)
-    return found
+        best[run.maker] = max(best.get(run.maker, -1.0), alike)
+    return best
 
 
 def frechet_rule(suspect: Profile, runs: Sequence[Run]) -> dict[str, float]:
-    """Minus the Fréchet distance of the last layer's projected embeddings (not corrected for sampling)."""
+    """Minus the Fréchet distance of the last layer's projected embeddings, not bias-corrected."""
     return {
         maker: -frechet_distance(suspect.signature[-1], whole.signature[-1]) for maker, whole in _by_maker(runs).items()
     }
@@ -75,7 +75,7 @@ def linear_probe(
 ) -> list[dict[str, float]]:
     """Log-probability of each release, summed over a suspect's images, by logistic regression on single images.
 
-    It needs every image of every release, where the other rules need profiles alone.
+    The probe needs all images of every release, while the other rules need only profiles.
 
     Args:
         enrolled: Release → (n, k) float32, one layer's projected embeddings.
@@ -86,12 +86,12 @@ def linear_probe(
 
     >>> rng = np.random.default_rng(0)
     >>> far, near = rng.normal(3, 1, (50, 2)).astype(np.float32), rng.normal(0, 1, (50, 2)).astype(np.float32)
-    >>> (found,) = linear_probe({"far": far, "near": near}, [near[:9] + 0.1])
-    >>> max(found, key=found.get)
+    >>> (scores,) = linear_probe({"far": far, "near": near}, [near[:9] + 0.1])
+    >>> max(scores, key=scores.get)
     'near'
     """
     if len(enrolled) < 2:
-        raise ValueError(f"a probe tells releases apart, got {len(enrolled)}")
+        raise ValueError(f"a probe needs at least 2 releases, got {len(enrolled)}")
     names = list(enrolled)
     labels = np.repeat(np.arange(len(names)), [len(x) for x in enrolled.values()])
     classifier = make_pipeline(
@@ -99,4 +99,4 @@ def linear_probe(
     )
     classifier.fit(np.concatenate(list(enrolled.values())), labels)
     sums = [classifier.predict_log_proba(x).sum(axis=0) for x in suspects]
-    return [dict(zip(names, (float(one) for one in total), strict=True)) for total in sums]
+    return [dict(zip(names, map(float, total), strict=True)) for total in sums]

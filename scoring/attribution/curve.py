@@ -31,8 +31,8 @@ class LogitCurve(NamedTuple):
 def logit_curve(a_hat: NDArray[np.float64], covariance: NDArray[np.float64], count: float) -> LogitCurve:
     """Logit Â with its covariance by the delta method.
 
-    Â is kept half a count away from 0 and 1. A layer without sampling variance (perfect separation) gets the
-    largest variance that such an Â can have, uncorrelated with the others.
+    Â stays half a count away from 0 and 1. A layer without sampling variance (perfect separation) gets the largest
+    possible variance, uncorrelated with the others.
 
     Args:
         a_hat: (L,) Â of each layer.
@@ -62,7 +62,7 @@ def logit_curve(a_hat: NDArray[np.float64], covariance: NDArray[np.float64], cou
 
 
 def covariance_of(influence_p: NDArray[np.float64], influence_q: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The covariance of the Â of layers scored on the same images, closed: IₚᵀIₚ + I_qᵀI_q.
+    """Covariance of Â over layers scored on the same images, in closed form: IₚᵀIₚ + I_qᵀI_q.
 
     Args:
         influence_p: (n, L) influences of the held-out images.
@@ -86,9 +86,9 @@ def ridged(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
 def curve_distances(steps: NDArray[np.float64], covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     """D² = stepᵀ (S + λ·diag S)⁻¹ step with λ = ``RIDGE``.
 
-    Neighbouring layers say nearly the same, so that S⁻¹ alone would blow up tiny differences between them.
-    With the ridge no direction weighs more than 1/λ = 10 times what it would if layers were independent, and
-    D² is never larger than without: compared with χ²_L it errs to "the same".
+    Neighbouring layers are nearly equal, so that S⁻¹ alone would inflate tiny differences between them. With the ridge
+    no direction has more than 1/λ = 10 times the weight of independent layers, and D² is never larger than without:
+    compared with χ²_L it errs towards "the same".
 
     Args:
         steps: (..., L) differences of curves.

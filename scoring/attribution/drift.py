@@ -1,4 +1,4 @@
-"""Have two versions of one model drifted apart? A distance between their profiles, with a p-value."""
+"""Drift between two versions of one model: a distance between their profiles, with a p-value."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from scoring.attribution.profile import Profile
 from scoring.partition.moments import Moments
 
 PER_COORDINATE = 5
-"""Images in both sets together that each compared coordinate needs."""
+"""Images of both sets together needed per compared coordinate."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drift:
-    """How far apart the images of two releases are.
+    """Difference between the images of two releases.
 
     Attributes:
         distance: (L,) float64, Mahalanobis distance of the mean embeddings, in standard deviations of one image,
-            corrected for sampling; 0 = no difference seen.
+            bias-corrected; 0 = no difference seen.
         layer_p: (L,) float64, p-value of each layer alone.
         curve_d2: D² of the memorization curves.
         curve_p: P(χ²_L ≥ D²).
-        p: Of all layers and the curve together.
+        p: p-value of all layers and the curve together.
     """
 
     distance: NDArray[np.float64]
@@ -39,12 +39,12 @@ class Drift:
 def drift(first: Profile, second: Profile) -> Drift:
     """Compare two sets of images: mean embeddings layer by layer (Hotelling's T²), and memorization curves (D²).
 
-    The layers see the same images, so that their tests depend on one another in ways that profiles do not keep:
-    the p-values are combined by Cauchy's rule, whose level holds under any such dependence for small p.
+    The layers see the same images, so that their tests depend on each other in ways that profiles do not record.
+    Cauchy's rule combines the p-values; its level holds under any such dependence for small p.
 
     Args:
         first: One release.
-        second: The other, seen through the same reference and encoder.
+        second: The other, by the same reference and encoder.
 
     Raises:
         ValueError: Profiles of different layers, or fewer than 7 images together.
@@ -65,17 +65,17 @@ def drift(first: Profile, second: Profile) -> Drift:
 def mean_difference(a: Moments, b: Moments) -> tuple[float, float]:
     """Mahalanobis distance of two means, and Hotelling's two-sample p-value.
 
-    Coordinates are principal ones, largest first: of them as many are compared as the images allow.
+    The coordinates are principal, largest first; as many are compared as the images allow.
 
     Args:
         a: Moments of one set.
         b: Moments of the other.
 
     Returns:
-        The distance, from its unbiased square and at least 0, and the p-value.
+        The distance (root of its unbiased square, at least 0) and the p-value.
 
     Raises:
-        ValueError: Fewer than `PER_COORDINATE` + 2 images together, or other coordinates.
+        ValueError: Fewer than `PER_COORDINATE` + 2 images together, or coordinates that differ.
 
     >>> x = np.random.default_rng(0).normal(size=(400, 2))
     >>> distance, p = mean_difference(Moments.of(x[:200]), Moments.of(x[200:] + [1.0, 0.0]))
@@ -98,7 +98,7 @@ def mean_difference(a: Moments, b: Moments) -> tuple[float, float]:
 
 
 def cauchy_combination(p_values: NDArray[np.float64]) -> float:
-    """One p-value from several that depend on one another.
+    """Combine dependent p-values into one.
 
     Source:
         Liu & Xie 2020.

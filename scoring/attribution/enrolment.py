@@ -1,13 +1,13 @@
-"""What enrolled releases teach about attribution: how far sets of images lie from their own maker and from others.
+"""Enrolment: learn how far sets of images are from their own maker and from others.
 
 Both parts of a profile are compared by Mahalanobis distances, a set x against a maker k::
 
     D²(x, k) = (x - x_k)ᵀ [S_k (1 + m_k/m) + Σ_b (1 + 1/R_k)]⁻¹ (x - x_k)      curve: logit Â per layer
     T²(x, k) = Σ_l |V_kl (m_l - m_kl)|² / (1/m + 1/m_k + b (1 + 1/R_k))        signature: mean embedding per layer
 
-S_k is the sampling covariance of the maker's curve, so that S_k m_k/m is that of m images of this maker: a set of 25
-cannot show a covariance over 13 layers by itself, and near Â = 0 or 1 understates it. Σ_b and b are what R runs of one
-model differ by, V_kl whitens by the maker's own covariance.
+S_k is the sampling covariance of the maker's curve, so that S_k m_k/m is that of m images of this maker: 25 images
+cannot estimate a covariance over 13 layers, and near Â = 0 or 1 understate it. Σ_b and b are the variation between runs
+of one model; V_kl whitens by the maker's own covariance.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from scoring.attribution.signature import maker_covariance, shared_shape, whiten
 Floats = NDArray[np.float64]
 
 MOST_TRIALS = 1000
-"""Sets that stand trial at most; evenly drawn from more."""
+"""Most trial sets; evenly drawn when there are more."""
 
 PRIOR_WIDTH = 2.0
-"""Factor by which the prior allows a weight to move."""
+"""Width of the prior of a weight, as a factor."""
 
 _STEEPEST = math.log(50.0)
 _TINY = 1e-12
@@ -42,7 +42,7 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Maker:
-    """An enrolled release as attribution sees it.
+    """An enrolled release.
 
     Attributes:
         name: The release.
@@ -71,19 +71,19 @@ class Distances(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Enrolment:
-    """The enrolled releases, and what their own sets taught; see `enrol`.
+    """The enrolled releases, and the parameters learnt from their sets; see `enrol`.
 
     Attributes:
         makers: The releases by name.
         spread: Variation of curves between runs; None: no release has two runs.
         drift: b, variation of signatures between runs, in units of the variance within a maker.
-        trials: How many sets stood trial.
-        right: How many of them lay nearest to their own maker.
+        trials: Number of trial sets.
+        right: Number of trial sets nearest to their own maker.
         weights: (2,) float64, of D² and of T² in the fused distance.
-        alone: (2,) float64, of D² when it stands alone, and of T².
+        alone: (2,) float64, of D² alone, and of T² alone.
         null: (N,) float64 ascending, fused distances of the trial sets from their own maker.
-        best_layer: Position of the layer whose signature alone placed most trial sets nearest to their own maker.
-        stranger: Slope and offset of the log odds of an unknown maker on the log of the nearest fused distance, at
+        best_layer: Position of the layer whose signature alone is nearest to the own maker for most trial sets.
+        unknown: Slope and offset of the log odds of an unknown maker on the log of the nearest fused distance, at
             equal prior odds; None with a single maker.
     """
 
@@ -96,48 +96,49 @@ class Enrolment:
     alone: Floats
     null: Floats
     best_layer: int
-    stranger: tuple[float, float] | None
+    unknown: tuple[float, float] | None
 
     def distances(self, profiles: Sequence[Profile]) -> Distances:
         """Distances of sets from every maker.
 
         Raises:
-            ValueError: Other layers or components than the enrolled ones.
+            ValueError: Layers or components that differ from the enrolled ones.
         """
-        if {_shape(one) for one in profiles} - {_shape(self.makers[0].profile)}:
-            raise ValueError("a profile has other layers or components than the enrolled ones")
+        if {_shape(profile) for profile in profiles} - {_shape(self.makers[0].profile)}:
+            raise ValueError("a profile has other layers or components than the enrolled releases")
         return _distances(profiles, self.makers, self.spread, self.drift)
 
 
 def enrol(runs: Sequence[Run]) -> Enrolment:
-    """Learn from enrolled releases, whose own sets stand trial, each against all makers and its own without it.
+    """Learn from the sets of the enrolled releases, each tried against all makers, its own maker without the set.
 
-    A release with several runs puts its runs on trial, any other the parts of its single run; parts say nothing of how
-    training runs differ.
+    The trial sets of a release with several runs are its runs, otherwise the parts of its single run; parts do not show
+    how training runs differ.
 
-    * Between runs: :func:`.run_covariance.fit_run_covariance` for curves; for signatures b is the excess of T²
-      over what sampling alone would give, at least 0.
-    * Weights of D² and T²: those under which the true makers are most probable, exp(-½ weighted sum) being the
-      likelihood (temperature scaling), with log-normal priors, a factor of 2 wide, about 1/L: the L layers largely
-      repeat each other. Trials alone would be misled, where all are easy and where each has far fewer images on its
-      side than its rivals have. The volume term ½log|S| is left out: it made no set more often right.
+    * Between runs: :func:`.run_covariance.fit_run_covariance` for curves; for signatures b is the excess of T² over
+      sampling alone, at least 0.
+    * Weights of D² and T²: they maximise the probability of the true makers with the likelihood exp(-½ weighted sum)
+      (temperature scaling), under log-normal priors around 1/L, a factor of 2 wide, because the L layers largely repeat
+      each other. Trials alone mislead when all are easy, or when each has far fewer images than its rivals. Adding the
+      volume term ½log|S| made no set right more often.
     * Rejection: the distances of the trial sets from their own makers are the reference of a conformal p-value.
-    * Unknown: logistic regression on the log of the nearest distance, trial sets with their own maker against the same
-      with it taken away; labels are softened to (N + 1)/(N + 2), so that N sets never give more than N's certainty.
+    * Unknown: logistic regression on the log of the nearest distance, with trial sets with and without their own maker;
+      labels are softened to (N + 1)/(N + 2), so that N sets never give more certainty than N allows.
 
     Args:
         runs: All runs, with the same layers and components.
 
     Raises:
-        ValueError: No run, or runs that do not fit together.
+        ValueError: No run, or runs with different layers or components.
 
     Source:
-        Guo et al. 2017 (temperature scaling); Bates et al. 2023 (conformal p-values); Platt 1999; METHOD §5.
+        Guo et al. 2017 (temperature scaling); Bates et al. 2023 (conformal p-values); Platt 1999;
+        docs/attribution.md: "The answer".
     """
     if len({_shape(run.whole) for run in runs}) != 1:
-        raise ValueError("there must be a run, and all with the same layers and components")
+        raise ValueError("enrolment needs at least one run, and all with the same layers and components")
     groups: dict[str, list[Run]] = {}
-    for run in sorted(runs, key=lambda one: (one.maker, one.name)):
+    for run in sorted(runs, key=lambda run: (run.maker, run.name)):
         groups.setdefault(run.maker, []).append(run)
     shapes = _shapes(runs)
     makers = tuple(_maker(name, [run.whole for run in group], shapes) for name, group in groups.items())
@@ -149,10 +150,10 @@ def enrol(runs: Sequence[Run]) -> Enrolment:
     drift = _drift(several, shapes)
     trials = _trials(list(groups.values()), shapes)
     own = np.array([trial.maker for trial in trials], np.intp)
-    found = _trial_distances(trials, makers, spread, drift)
+    distances = _trial_distances(trials, makers, spread, drift)
     centre = np.full(2, 1 / len(shapes))
-    weights = _weights(np.stack(found), own, centre)
-    fused = np.tensordot(weights, np.stack(found), 1)
+    weights = _weights(np.stack(distances), own, centre)
+    fused = np.tensordot(weights, np.stack(distances), 1)
     return Enrolment(
         makers=makers,
         spread=spread,
@@ -160,10 +161,10 @@ def enrol(runs: Sequence[Run]) -> Enrolment:
         trials=len(trials),
         right=int((fused.argmin(axis=1) == own).sum()),
         weights=weights,
-        alone=np.concatenate([_weights(found[i][None], own, centre[[i]]) for i in (0, 1)]),
+        alone=np.concatenate([_weights(distances[i][None], own, centre[[i]]) for i in (0, 1)]),
         null=np.sort(fused[np.arange(len(own)), own]),
         best_layer=_best_layer(trials, makers, own),
-        stranger=_stranger(fused, own),
+        unknown=_unknown(fused, own),
     )
 
 
@@ -181,19 +182,19 @@ def _shapes(runs: Sequence[Run]) -> list[Floats]:
 
 
 def _maker(name: str, sets: Sequence[Profile], shapes: Sequence[Floats], runs: int | None = None) -> Maker:
-    """A maker from sets of its images; its covariance is that about the mean of each set."""
+    """Make a maker from sets of its images; its covariance is about the mean of each set."""
     profile = merged(sets)
-    scatters = [np.sum([one.signature[i].scatter for one in sets], axis=0) for i in range(len(shapes))]
+    scatters = [np.sum([part.signature[i].scatter for part in sets], axis=0) for i in range(len(shapes))]
     degrees = profile.images - len(sets)
     covariances = [maker_covariance(*pair) for pair in zip(scatters, [degrees] * len(shapes), shapes, strict=True)]
-    return Maker(name, runs or len(sets), profile, tuple(whitener(one) for one in covariances))
+    return Maker(name, runs or len(sets), profile, tuple(map(whitener, covariances)))
 
 
 def _distances(
     profiles: Sequence[Profile], makers: Sequence[Maker], spread: RunSpread | None, drift: float
 ) -> Distances:
-    x = np.stack([one.curve.x for one in profiles])
-    images = np.array([one.images for one in profiles], np.float64)
+    x = np.stack([profile.curve.x for profile in profiles])
+    images = np.array([profile.images for profile in profiles], np.float64)
     curve, signature = np.empty((len(profiles), len(makers))), np.empty((len(profiles), len(makers)))
     raw = raw_signature_distances(profiles, makers)
     for k, maker in enumerate(makers):
@@ -204,7 +205,7 @@ def _distances(
 
 
 def curve_covariance(maker: Maker, spread: RunSpread | None, images: Floats) -> Floats:
-    """(N, L, L) float64: covariance of x - x_k for sets of so many images (N,) that the maker made."""
+    """(N, L, L) float64: covariance of x - x_k for N sets of the maker, with ``images`` (N,) images."""
     covariance: Floats = maker.profile.curve.covariance * (1 + maker.profile.images / images)[:, None, None]
     return covariance if spread is None else covariance + spread.covariance * (1 + 1 / maker.runs)
 
@@ -217,7 +218,7 @@ def raw_signature_distances(profiles: Sequence[Profile], makers: Sequence[Maker]
 
 
 def _layer_distances(profiles: Sequence[Profile], makers: Sequence[Maker], layer: int) -> Floats:
-    means = np.stack([one.signature[layer].mean for one in profiles])
+    means = np.stack([profile.signature[layer].mean for profile in profiles])
     steps = [(means - maker.profile.signature[layer].mean) @ maker.whiteners[layer].T for maker in makers]
     return np.stack([np.square(step).sum(axis=1) for step in steps], axis=1)
 
@@ -238,7 +239,7 @@ def _drift(several: Sequence[Sequence[Run]], shapes: Sequence[Floats]) -> float:
 
 
 class _Trial(NamedTuple):
-    """A set with its maker's position, and that maker without the set."""
+    """A set with the position of its maker, and that maker without the set."""
 
     maker: int
     profile: Profile
@@ -246,15 +247,15 @@ class _Trial(NamedTuple):
 
 
 def _trials(groups: Sequence[Sequence[Run]], shapes: Sequence[Floats]) -> list[_Trial]:
-    standing: list[tuple[int, Profile, list[Profile], int]] = []
+    sets_of: list[tuple[int, Profile, list[Profile], int]] = []
     for k, group in enumerate(groups):
         sets = [run.whole for run in group] if len(group) > 1 else list(group[0].parts)
         if len(sets) > 1:
             runs = max(1, len(group) - 1)
-            standing += [(k, one, sets[:i] + sets[i + 1 :], runs) for i, one in enumerate(sets)]
-    chosen = np.unique(np.linspace(0, len(standing) - 1, min(MOST_TRIALS, len(standing))).astype(int))
-    drawn = [standing[i] for i in chosen]
-    return [_Trial(k, one, _maker(groups[k][0].maker, rest, shapes, runs)) for k, one, rest, runs in drawn]
+            sets_of += [(k, profile, sets[:i] + sets[i + 1 :], runs) for i, profile in enumerate(sets)]
+    chosen = np.unique(np.linspace(0, len(sets_of) - 1, min(MOST_TRIALS, len(sets_of))).astype(int))
+    drawn = [sets_of[i] for i in chosen]
+    return [_Trial(k, profile, _maker(groups[k][0].maker, rest, shapes, runs)) for k, profile, rest, runs in drawn]
 
 
 def _trial_distances(
@@ -262,15 +263,16 @@ def _trial_distances(
 ) -> Distances:
     if not trials:
         return Distances(np.empty((0, len(makers))), np.empty((0, len(makers))))
-    found = _distances([trial.profile for trial in trials], makers, spread, drift)
+    distances = _distances([trial.profile for trial in trials], makers, spread, drift)
     for i, trial in enumerate(trials):
         own = _distances([trial.profile], [trial.rest], spread, drift)
-        found.curve[i, trial.maker], found.signature[i, trial.maker] = own.curve[0, 0], own.signature[0, 0]
-    return found
+        distances.curve[i, trial.maker] = own.curve[0, 0]
+        distances.signature[i, trial.maker] = own.signature[0, 0]
+    return distances
 
 
 def _best_layer(trials: Sequence[_Trial], makers: Sequence[Maker], own: NDArray[np.intp]) -> int:
-    """Position of the best single layer, by trials; the middle one when there are none."""
+    """Position of the best single layer by trials; the middle one without trials."""
     layers = len(makers[0].whiteners)
     if not trials:
         return layers // 2
@@ -284,7 +286,7 @@ def _best_layer(trials: Sequence[_Trial], makers: Sequence[Maker], own: NDArray[
 
 
 def _weights(distances: Floats, own: NDArray[np.intp], centre: Floats) -> Floats:
-    """Weights (P,) of the distances (P, N, K) under which the own makers (N,) are most probable."""
+    """Weights (P,) of the distances (P, N, K) that make the own makers (N,) most probable."""
     if not len(own):
         return centre
 
@@ -293,11 +295,11 @@ def _weights(distances: Floats, own: NDArray[np.intp], centre: Floats) -> Floats
         return float(-chances[np.arange(len(own)), own].sum() + 0.5 * np.square(logs / math.log(PRIOR_WIDTH)).sum())
 
     bounds = [(-_STEEPEST, _STEEPEST)] * len(centre)
-    found: Floats = minimize(loss, np.zeros(len(centre)), method="L-BFGS-B", bounds=bounds).x
-    return centre * np.exp(found)
+    logs: Floats = minimize(loss, np.zeros(len(centre)), method="L-BFGS-B", bounds=bounds).x
+    return centre * np.exp(logs)
 
 
-def _stranger(fused: Floats, own: NDArray[np.intp]) -> tuple[float, float] | None:
+def _unknown(fused: Floats, own: NDArray[np.intp]) -> tuple[float, float] | None:
     if not len(own) or fused.shape[1] < 2:
         return None
     rows = np.arange(len(own))

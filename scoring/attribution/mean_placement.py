@@ -1,4 +1,4 @@
-"""Â of one layer as a mean over the generated images: the curve that attribution compares."""
+"""Â of one layer as a mean over the generated images, for the curves that attribution compares."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from scoring.score.placements import by_cell, check_sample, placements
 
 
 class MeanPlacement(NamedTuple):
-    """Where the generated images stand among the held-out images of their group.
+    """Ranks of the generated images among the held-out images of their group.
 
     Attributes:
         a_hat: Mean of ``placement``.
-        placement: (m,) float64, share of the held-out images of its group that are nearer to train, ties ½.
+        placement: (m,) float64, share of the held-out images of its group nearer to the training images; ties ½.
         influence_p: (n,) float64, each held-out image's influence on ``a_hat``; Σ influence² is its variance.
         influence_q: (m,) float64, each generated image's, likewise.
     """
@@ -33,11 +33,11 @@ def mean_placement(
     dist_q: NDArray[np.float64],
     group_q: NDArray[np.integer],
 ) -> MeanPlacement:
-    """Â with weights m_c/m: groups count by the release's own images.
+    """Compute Â with weights m_c/m: groups count by the release's own images.
 
-    Groups must not depend on the release. Then Â is a plain mean over generated images: it has the same expectation for
-    25 images as for 25,000, and the Â of several parts merge into that of the whole. With the weights n_c/n of
-    :func:`scoring.score.effect.effect_size`, and its groups that grow as images get fewer, neither holds.
+    Groups must not depend on the release. Then Â is a plain mean over generated images: its expectation is the same for
+    25 images as for 25,000, and the Â of several parts merge into that of the whole. Neither holds for the weights
+    n_c/n of :func:`scoring.score.effect.effect_size`, whose groups grow with fewer images.
 
     Args:
         dist_p: (n,) float64, nearest distances of held-out images.
@@ -51,8 +51,8 @@ def mean_placement(
     Source:
         DeLong, DeLong, Clarke-Pearson 1988 (structural components V10, V01), stratified.
 
-    >>> one = np.zeros(3, int)
-    >>> placed = mean_placement(np.array([1.0, 2.0, 3.0]), one, np.array([0.5, 1.5, 2.5]), one)
+    >>> group = np.zeros(3, int)
+    >>> placed = mean_placement(np.array([1.0, 2.0, 3.0]), group, np.array([0.5, 1.5, 2.5]), group)
     >>> round(placed.a_hat, 4), placed.placement.round(2).tolist()
     (0.3333, [0.0, 0.33, 0.67])
     """

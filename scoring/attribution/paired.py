@@ -1,4 +1,4 @@
-"""Two releases compared on the same held-out images."""
+"""Comparison of two releases on the same held-out images."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _NO_VARIANCE = 1e-24
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """Differences Â₁ - Â₂ of two releases; negative = the first is closer to train.
+    """Differences Â₁ - Â₂ of two releases; negative = the first is closer to the training images.
 
     Attributes:
         difference: (L,) float64.
-        se: (L,) float64, standard error; the held-out images, common to both, enter by what they do differently.
+        se: (L,) float64, standard error; the common held-out images count only where their influences differ.
         low: (L,) float64, lower end of each layer's own interval.
         high: (L,) float64, upper end.
         p: (L,) float64, two-sided p of each layer alone.
         p_adjusted: (L,) float64, adjusted for all layers (single-step maximum).
-        p_joint: Chance of a largest |z| as large when the releases differ in no layer.
+        p_joint: Probability of a largest |z| at least this large when the releases differ in no layer.
         covariance: (L, L) float64, sampling covariance of ``difference``.
     """
 
@@ -42,7 +42,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Influenced:
-    """A release's Â with the influence of every image, see :class:`scoring.score.effect.Effect`.
+    """A release's Â with the influence of every image, see :class:`scoring.score.effect.Influence`.
 
     Attributes:
         a_hat: (L,) float64.
@@ -56,12 +56,12 @@ class Influenced:
 
 
 def compare(first: Influenced, second: Influenced, *, level: float = 0.95, seed: int = 0) -> Comparison:
-    """Paired comparison over layers.
+    """Compare two releases over layers.
 
-    Var(Â₁ - Â₂) = Σ (I₁(p) - I₂(p))² + Σ I₁(q)² + Σ I₂(q)²: what the held-out images do to both releases alike
-    drops out, and the same sums of products are the covariances over layers. The joint p is that of the
-    largest |z| of a normal vector with this correlation, by seeded draws; it stands layers that say the same.
-    A release without sampling variance in a layer (perfect separation) gets the largest it can have.
+    Var(Â₁ - Â₂) = Σ (I₁(p) - I₂(p))² + Σ I₁(q)² + Σ I₂(q)²: equal influences of the held-out images on both releases
+    cancel, and the same sums of products are the covariances over layers. The joint p is that of the largest |z| of a
+    normal vector with this correlation, by seeded draws; duplicate layers do not change it. A release without sampling
+    variance in a layer (perfect separation) gets the largest possible variance.
 
     Args:
         first: One release.
@@ -75,17 +75,16 @@ def compare(first: Influenced, second: Influenced, *, level: float = 0.95, seed:
     Source:
         DeLong, DeLong, Clarke-Pearson 1988 (contrasts of correlated AUCs); Hothorn, Bretz, Westfall 2008.
 
-    >>> still = np.zeros((4, 1))
-    >>> one = Influenced(np.array([0.7]), np.full((4, 1), 0.05), np.full((25, 1), 0.01))
-    >>> other = Influenced(np.array([0.5]), np.full((4, 1), 0.05), np.full((25, 1), 0.01))
-    >>> found = compare(one, other)
-    >>> found.difference.round(3).tolist(), found.se.round(4).tolist()
+    >>> first = Influenced(np.array([0.7]), np.full((4, 1), 0.05), np.full((25, 1), 0.01))
+    >>> second = Influenced(np.array([0.5]), np.full((4, 1), 0.05), np.full((25, 1), 0.01))
+    >>> compared = compare(first, second)
+    >>> compared.difference.round(3).tolist(), compared.se.round(4).tolist()
     ([0.2], [0.0707])
     """
     _check(first, second)
     difference = first.a_hat - second.a_hat
     shared = first.influence_p - second.influence_p
-    covariance = shared.T @ shared + sum(one.influence_q.T @ one.influence_q for one in (first, second))
+    covariance = shared.T @ shared + sum(release.influence_q.T @ release.influence_q for release in (first, second))
     covariance[np.diag_indices_from(covariance)] += _unseen_variance(first) + _unseen_variance(second)
     se = np.sqrt(np.diag(covariance))
     z = np.abs(difference) / se
@@ -103,18 +102,18 @@ def compare(first: Influenced, second: Influenced, *, level: float = 0.95, seed:
     )
 
 
-def _unseen_variance(one: Influenced) -> NDArray[np.float64]:
-    """The largest variance that Â can have, where the sample shows none."""
-    count = min(len(one.influence_p), len(one.influence_q))
+def _unseen_variance(release: Influenced) -> NDArray[np.float64]:
+    """The largest possible variance of Â where the sample shows none, 0 elsewhere."""
+    count = min(len(release.influence_p), len(release.influence_q))
     edge = half_count(0.0, count)
-    inside = np.clip(one.a_hat, edge, 1 - edge)
-    own = (one.influence_p**2).sum(axis=0) + (one.influence_q**2).sum(axis=0)
+    inside = np.clip(release.a_hat, edge, 1 - edge)
+    own = (release.influence_p**2).sum(axis=0) + (release.influence_q**2).sum(axis=0)
     largest = np.array([bounded_variance(a, count) for a in inside])
     return np.where(own < _NO_VARIANCE, largest, 0.0)
 
 
 def _max_p(z: NDArray[np.float64], correlation: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """P(max |Z| ≥ z) for each layer, Z normal with this correlation."""
+    """P(max |Z| ≥ z) per layer, for normal Z with this correlation."""
     values, vectors = np.linalg.eigh(correlation)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     rng = np.random.default_rng(seed)
@@ -135,8 +134,6 @@ def _check(first: Influenced, second: Influenced) -> None:
             f"releases must share layers and held-out images, got Â {layers}, {second.a_hat.shape} and "
             f"influence_p {first.influence_p.shape}, {second.influence_p.shape}"
         )
-    for one in (first, second):
-        if one.influence_p.shape[1:] != layers or one.influence_q.shape[1:] != layers:
-            raise ValueError(
-                f"need (L,), (n, L), (m, L), got {layers}, {one.influence_p.shape}, {one.influence_q.shape}"
-            )
+    for p, q in ((first.influence_p, first.influence_q), (second.influence_p, second.influence_q)):
+        if p.shape[1:] != layers or q.shape[1:] != layers:
+            raise ValueError(f"need (L,), (n, L), (m, L), got {layers}, {p.shape}, {q.shape}")

@@ -13,20 +13,20 @@ from scoring.attribution.curve import LogitCurve, logit_curve
 from scoring.partition.moments import Moments
 
 LEAST_IMAGES = 25
-"""Images that a part of a set has at least."""
+"""Fewest images of a part of a set."""
 
 MOST_PARTS = 5
-"""Parts that a set is cut into at most."""
+"""Most parts of a set."""
 
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """One set of images seen through one reference and encoder, in the informative layers.
+    """One set of images by one reference and encoder, in the informative layers.
 
     Attributes:
         placed: Moments of the images' placements, see :func:`.mean_placement.mean_placement`: mean (L,) = Â.
         signature: For each layer the moments of the projected embeddings, (k,) and (k, k).
-        c_t: (L,) float64, C_T of each layer, for the published rule alone; NaN where no cell was large enough.
+        c_t: (L,) float64, C_T of each layer, only for the published rule; NaN where no cell was large enough.
     """
 
     placed: Moments
@@ -40,15 +40,14 @@ class Profile:
 
     @cached_property
     def curve(self) -> LogitCurve:
-        """Logit Â with its covariance from the generated images alone.
+        """Logit Â with its covariance over the generated images alone.
 
-        Two sets of one maker meet the same held-out images in the same way, so that their sampling error drops out
-        of the difference.
+        The held-out images affect all sets of one maker alike, so that their sampling error cancels in differences.
         """
         return logit_curve(self.placed.mean, self.placed.covariance / self.images, self.images)
 
     def merge(self, other: Profile) -> Profile:
-        """Both sets as one. C_T cannot be merged: that of the larger set stays."""
+        """Merge two sets. C_T cannot be merged: the result has that of the larger set."""
         signature = tuple(a.merge(b) for a, b in zip(self.signature, other.signature, strict=True))
         larger = self if self.images >= other.images else other
         return Profile(self.placed.merge(other.placed), signature, larger.c_t)
@@ -56,7 +55,7 @@ class Profile:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One enrolled run of a release, by its disjoint parts (a single one when the set is too small to be cut).
+    """One enrolled run of a release, in disjoint parts (a single part when the set is too small).
 
     Attributes:
         maker: The release.
@@ -72,12 +71,12 @@ class Run:
 
 
 def merged(profiles: Sequence[Profile]) -> Profile:
-    """All sets as one."""
+    """Merge all sets."""
     return reduce(Profile.merge, profiles)
 
 
 def cut(images: int, seed: int) -> NDArray[np.int32]:
-    """The part of each image: random parts of nearly equal size, as many as `LEAST_IMAGES` and `MOST_PARTS` allow.
+    """Assign images to random parts of nearly equal size, as many as `LEAST_IMAGES` and `MOST_PARTS` allow.
 
     Args:
         images: Number of images.

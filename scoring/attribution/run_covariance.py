@@ -1,4 +1,4 @@
-"""How much the curves of two training runs of one model differ, beyond sampling: one covariance over layers."""
+"""Covariance over layers between the curves of training runs of one model, beyond sampling."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class RunSpread(NamedTuple):
     Attributes:
         covariance: (L, L) float64.
         variance: σ², of each layer.
-        shared: ρ, the part that neighbouring layers share.
-        reach: ℓ, in layers: how far apart layers still move together.
+        shared: ρ, the share of variance common to neighbouring layers.
+        reach: ℓ, the range of the correlation in layers.
     """
 
     covariance: NDArray[np.float64]
@@ -30,7 +30,7 @@ class RunSpread(NamedTuple):
 
 
 def depth_covariance(layers: int, variance: float, shared: float, reach: float) -> NDArray[np.float64]:
-    """(L, L) float64: an exponential correlation along depth, and a part that each layer has alone.
+    """(L, L) float64: an exponential correlation along depth, plus a part of each layer alone.
 
     >>> depth_covariance(2, 2.0, 0.5, 1e9).round(6).tolist()
     [[2.0, 1.0], [1.0, 2.0]]
@@ -42,28 +42,28 @@ def depth_covariance(layers: int, variance: float, shared: float, reach: float) 
 def fit_run_covariance(
     runs: Sequence[NDArray[np.float64]], sampling: Sequence[NDArray[np.float64]] | None = None
 ) -> RunSpread | None:
-    """The covariance between runs, from the releases that have several.
+    """Fit the covariance between runs on the releases that have several.
 
-    A few runs cannot give L(L+1)/2 free numbers: a plain estimate has rank Σ(R - 1), and shrinking it to a
-    diagonal forgets that a run moves all layers of a stretch together. Three parameters can be estimated: restricted
-    maximum likelihood of the deviations from each release's mean, with N(0, 1) priors on logit ρ and on
-    log(ℓ/(L/3)), which matter only when there are few runs.
+    A few runs cannot determine L(L+1)/2 free numbers: a plain estimate has rank Σ(R - 1), and a diagonal one
+    ignores that a run moves neighbouring layers together. Three parameters can be estimated, by restricted maximum
+    likelihood of the deviations from each release's mean, with N(0, 1) priors on logit ρ and on log(ℓ/(L/3)), which
+    matter only with few runs.
 
     Args:
-        runs: For each release (R, L) float64, the curves of its runs. Releases with one run say nothing.
-        sampling: For each release (L, L), the mean sampling covariance of one of its runs, which comes on top;
-            None: there is none, or it is to be counted as variation between runs.
+        runs: For each release (R, L) float64, the curves of its runs. Releases with one run do not count.
+        sampling: For each release (L, L), the mean sampling covariance of its runs, to be added to that between runs;
+            None counts sampling as variation between runs.
 
     Returns:
         None when no release has two runs.
 
     Source:
-        Patterson & Thompson 1971 (restricted likelihood); METHOD §5 (Σ_b).
+        Patterson & Thompson 1971 (restricted likelihood); docs/attribution.md: "The answer" (Σ_b).
 
     >>> rng = np.random.default_rng(0)
     >>> runs = [rng.multivariate_normal(np.zeros(6), depth_covariance(6, 0.5, 0.8, 3.0), 400)]
-    >>> found = fit_run_covariance(runs)
-    >>> round(found.variance, 1), round(found.shared, 1), 2 < found.reach < 5
+    >>> spread = fit_run_covariance(runs)
+    >>> round(spread.variance, 1), round(spread.shared, 1), 2 < spread.reach < 5
     (0.5, 0.8, True)
     """
     kept = [i for i, curves in enumerate(runs) if len(curves) > 1]

@@ -1,4 +1,4 @@
-"""The moment signature: means of projected embeddings, compared in units of the spread of a maker's own images."""
+"""The moment signature: means of projected embeddings, in units of the spread of a maker's own images."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 SHAPE_IMAGES = 100
-"""Weight, in images, of the shape that all makers share in the covariance of one maker."""
+"""Weight of the shared shape in the covariance of one maker, in images."""
 
 _LEAST_SCALE = 1e-6
 
 
 def oas(covariance: NDArray[np.float64], degrees: int) -> NDArray[np.float64]:
-    """A covariance shrunk to a multiple of the identity by the oracle approximating rule.
+    """Shrink a covariance towards a multiple of the identity by oracle approximating shrinkage.
 
     Args:
         covariance: (k, k) float64.
-        degrees: Number of vectors that it was estimated from.
+        degrees: Number of vectors it was estimated from.
 
     Source:
         Chen, Wiesel, Eldar, Hero 2010.
@@ -36,10 +36,9 @@ def oas(covariance: NDArray[np.float64], degrees: int) -> NDArray[np.float64]:
 
 
 def shared_shape(scatters: Sequence[NDArray[np.float64]], degrees: Sequence[int]) -> NDArray[np.float64]:
-    """The covariance within makers: that of all makers' images about their own means, shrunk.
+    """Estimate the shrunk covariance within makers, of all makers' images about their own means.
 
-    Shrinkage happens in units of each coordinate's own spread, since principal coordinates differ by
-    orders of magnitude.
+    Shrinkage is in units of each coordinate's own spread, since principal coordinates differ by orders of magnitude.
 
     Args:
         scatters: For each maker (k, k) float64, Σ (x - mean)(x - mean)ᵀ.
@@ -62,10 +61,10 @@ def shared_shape(scatters: Sequence[NDArray[np.float64]], degrees: Sequence[int]
 
 
 def maker_covariance(scatter: NDArray[np.float64], degrees: int, shape: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One maker's covariance: its own scatter, and the shared shape, at its own scale, as `SHAPE_IMAGES` more images.
+    """One maker's covariance: its own scatter, and the shared shape at its scale as `SHAPE_IMAGES` more images.
 
-    Makers differ in spread (a GAN that dropped modes has little of it); one covariance for all would call
-    the wide ones strangers to themselves. One whose images are all the same keeps a millionth of the shape.
+    Makers differ in spread (a GAN that dropped modes has little); one covariance for all would reject the own images of
+    wide makers. A maker whose images are all the same keeps a millionth of the shape.
 
     Args:
         scatter: (k, k) float64.
@@ -84,7 +83,7 @@ def maker_covariance(scatter: NDArray[np.float64], degrees: int, shape: NDArray[
 
 
 def whitener(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(k, k) float64 lower triangular V with VᵀV the inverse of the covariance: ``|V·d|²`` is Mahalanobis' distance.
+    """(k, k) float64 lower triangular V with VᵀV = S⁻¹: ``|V·d|²`` is the squared Mahalanobis distance.
 
     >>> whitener(np.diag([4.0, 1.0])).tolist()
     [[0.5, 0.0], [0.0, 1.0]]

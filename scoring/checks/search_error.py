@@ -219,7 +219,7 @@ def search_check(errors: Mapping[int, SearchError]) -> Check:
         passed,
         ratio,
         LOOSE,
-        f"nearest of all training images, by index: the least exact layer is {layer}, with {_text(worst.held_out)} "
+        f"nearest of all training images, by index: layer {layer} is the least exact, with {_text(worst.held_out)} "
         f"held-out and {_text(worst.release)} generated images; Â is off by at most {worst.bound:.2g}, {ratio:.2g} of "
         "its standard error",
         "" if passed else "set scoring.search: in_cell, which is exact, for all releases of this reference",

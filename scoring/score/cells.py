@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 MIN_HELD_OUT, MIN_RELEASE = 50, 20
-"""Fewest held-out and generated images of a group (METHOD §2.5)."""
+"""Held-out and generated images that a group needs at least (docs/method.md: "The partition")."""
 
 ABSENT_SHARE = 0.1
 """A cell is not generated when it holds less than this share of the images expected from held-out data."""

@@ -79,7 +79,7 @@ def copy_rate(
         The copy rate, or None when floor(alpha·(n + 1)) = 0: too few held-out images for this tail.
 
     Source:
-        METHOD §2.6.
+        docs/method.md: "The copy rate and its interval".
 
     >>> rate = copy_rate(np.arange(199) + 1.0, np.array([0.5] * 5 + [50.0] * 95), alpha=0.01)
     >>> rate.r, rate.k, rate.threshold, round(rate.rate, 4), round(rate.low, 3), round(rate.high, 3)

@@ -81,7 +81,7 @@ def effect_size(
         ValueError: No cell with images of both sets, or one with fewer than 2 of either.
 
     Source:
-        DeLong, DeLong, Clarke-Pearson 1988; METHOD §2.1-2.3.
+        DeLong, DeLong, Clarke-Pearson 1988; docs/method.md: "One layer".
 
     >>> zeros = np.zeros(3, int)
     >>> effect = effect_size(np.array([1.0, 2.0, 3.0]), zeros, np.array([0.5, 1.5, 2.5]), zeros)

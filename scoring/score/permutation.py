@@ -193,7 +193,7 @@ def _table(layers: Sequence[LayerSample]) -> _Table:
             rank[rows], member[rows] = centred, 1.0
             ranks.append(rank)
             members.append(member)
-            # Σr²/(N(N - 1)) of centred midranks is the tie-corrected σ²/(nm) of METHOD §2.3.
+            # Σr²/(N(N - 1)) of centred midranks is the tie-corrected σ²/(nm) of docs/method.md: "One layer".
             spread.append(float(centred @ centred) / (rows.size * max(1, rows.size - 1)))
         if len(ranks) == starts[-1]:
             raise ValueError(f"layer {len(starts) - 1} of the sequence has no group")

@@ -16,8 +16,10 @@ from storage import layout
 from storage.errors import InputError, StoreError
 from storage.objects.base import ObjectMissingError, ObjectStore
 
-SCHEMA_VERSION = "2"
-"""2: runs and parts in `profiles`, `attributions`, how was searched. Of files of version 1, what they lack is null."""
+SCHEMA_VERSION = "3"
+"""2 added runs and parts in `profiles`, `attributions` and how each layer was searched; 3 what an audit was made from.
+
+Columns that older files lack are null."""
 
 _TYPES = {
     "string": pa.string(),
@@ -29,7 +31,7 @@ _TYPES = {
     "time": pa.timestamp("us", tz="UTC"),
 }
 
-# One line a run of columns of one type; "?" marks the types that may be null.
+# One line per run of columns of one type; "?" marks nullable types.
 _COLUMNS = {
     "audits": """
         string   audit_id release version family reference images_uri encoder_model encoder_digest
@@ -43,7 +45,7 @@ _COLUMNS = {
         int32?   fit_layer
         float64? fit_p frechet frechet_low frechet_high frechet_baseline
         string   settings layerprint_version
-        string?  run profile_id search
+        string?  run profile_id search train_digest train_table held_out_table partition nearest
         time     created_at
         float64  seconds
         int64    forward_images
@@ -128,14 +130,18 @@ def _schema(columns: str) -> pa.Schema:
 SCHEMAS: dict[str, pa.Schema] = {table: _schema(columns) for table, columns in _COLUMNS.items()}
 """The columns of every table, with the version of the schema in the metadata.
 
-`audits` has one row an audit (``images`` counts the release's, ``forward_images`` those that went through
-the encoder for this audit; ``settings`` is the resolved spec as JSON); `scores` one row a layer (``copies_below`` is
-K of the tail at ``tail_alpha``; ``index_table`` to ``search_bound`` are null where the search was exact); `profiles`
-one row a layer of a set of images and of each of its disjoint parts (``part`` 0 is the whole set: ``logit_a``, its
-``variance`` and row of the ``covariance`` over layers; 1, 2, … parts with the moments of placements and projected
-embeddings, ``scatter`` as lower triangle by rows); `evidence` the closest pairs of a layer; `checks` what must hold for
-the audit to be valid; `rejects` one row an image that could not be read (``role`` is train, held_out or release);
-`attributions` one row an enrolled release that a set of images was compared with.
+* `audits`: one row per audit. ``images`` counts the release's, ``forward_images`` those that went through the encoder
+  for this audit; ``settings`` is the resolved spec as JSON. ``train_digest`` to ``nearest`` are what it was made from:
+  the list of training images, two embedding tables, prefixes of the partitions and of the release's nearest distances.
+* `scores`: one row per layer. ``copies_below`` is K of the copy rate at ``tail_alpha``; ``index_table`` to
+  ``search_bound`` are null where the search was exact.
+* `profiles`: one row per layer of a set of images and of each of its disjoint parts. ``part`` 0 is the whole set, with
+  ``logit_a``, its ``variance`` and row of the ``covariance`` over layers; parts 1, 2, … have the moments of placements
+  and projected embeddings, ``scatter`` as the lower triangle by rows.
+* `evidence`: the closest pairs of a layer.
+* `checks`: what must hold for the audit to be valid.
+* `rejects`: one row per image that could not be read; ``role`` is train, held_out or release.
+* `attributions`: one row per enrolled release that a set of images was compared with.
 """
 
 
@@ -156,13 +162,13 @@ def result_key(table: str, audit_id: str) -> str:
 
 
 def write_result(store: ObjectStore, table: str, audit_id: str, rows: Sequence[Mapping[str, object]] | pa.Table) -> str:
-    """Writes one table of an audit; a file that exists is left as it is.
+    """Writes one table of an audit; an existing file is left as it is.
 
     Args:
-        store: Where results live.
+        store: The store of the audits.
         table: A name in `SCHEMAS`.
         audit_id: The audit's name (the profile's or attribution's, for those tables).
-        rows: Records by column name, or a table. A nullable column may be left out.
+        rows: Records by column name, or a table. Nullable columns may be left out.
 
     Returns:
         The URI of the file.
@@ -178,14 +184,14 @@ def write_result(store: ObjectStore, table: str, audit_id: str, rows: Sequence[M
 
 
 def read_result(store: ObjectStore, table: str, audit_id: str | None = None) -> pa.Table:
-    """Reads one table of one audit, or of all (None); empty, with all columns, where there is none.
+    """Reads one table of one audit, or of all (None); without a file, an empty table with all columns.
 
     Raises:
         StoreError: A file is not a result of this version of layerprint.
     """
     keys = result_keys(store, table) if audit_id is None else [result_key(table, audit_id)]
-    found = [_read(store, table, key) for key in keys]
-    return pa.concat_tables([SCHEMAS[table].empty_table(), *(one for one in found if one is not None)])
+    files = [_read(store, table, key) for key in keys]
+    return pa.concat_tables([SCHEMAS[table].empty_table(), *(rows for rows in files if rows is not None)])
 
 
 def result_keys(store: ObjectStore, table: str) -> list[str]:
@@ -207,12 +213,12 @@ def _read(store: ObjectStore, table: str, key: str) -> pa.Table | None:
         ) from error
 
 
-def _current(found: pa.Table, schema: pa.Schema) -> pa.Table:
-    """A table of an older version: columns that it lacks are null."""
+def _current(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table of this or an older version in the current schema: missing columns are null."""
     for field in schema:
-        if field.name not in found.column_names and field.nullable:
-            found = found.append_column(field, pa.nulls(len(found), field.type))
-    return found.select(schema.names).cast(schema)
+        if field.name not in rows.column_names and field.nullable:
+            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+    return rows.select(schema.names).cast(schema)
 
 
 def _conform(table: str, rows: Sequence[Mapping[str, object]] | pa.Table) -> pa.Table:

@@ -1,4 +1,4 @@
-"""The projected training images of one layer with their index (METHOD §4).
+"""The projected training images of one layer with their index (docs/method.md: "Search").
 
 With the cells of C_T as partitions, a search with one probe is the exact in-cell search; with many small partitions, a
 few probes nearly always find the nearest image of all.

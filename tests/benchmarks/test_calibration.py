@@ -9,7 +9,7 @@ from benchmarks.calibration import QUICK, Row, audits_of_reference, draw_curves,
 
 
 @pytest.fixture(scope="module")
-def rows() -> list[Row]:
+def rows(processes: None) -> list[Row]:
     return simulate(QUICK, workers=1)
 
 

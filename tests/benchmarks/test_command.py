@@ -25,6 +25,7 @@ def test_the_peak_of_a_process_is_what_it_held_at_most() -> None:
     assert _peak(2**22 + 1) == 0
 
 
+@pytest.mark.usefixtures("processes")
 def test_descendants_are_found_at_any_depth() -> None:
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
@@ -42,6 +43,7 @@ def test_the_sets_have_their_sizes_and_the_spec_can_be_loaded(tmp_path: Path) ->
     assert [len(list_images(uri)) for uri in uris] == list(sizes.values())
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_command_that_fails_shows_its_words(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"there is no spec .*nowhere\.yaml"):
         run_command(["audit", str(tmp_path / "nowhere.yaml")], tmp_path / "prefect")

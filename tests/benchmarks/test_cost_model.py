@@ -76,12 +76,14 @@ def test_every_measured_figure_is_positive_and_used() -> None:
     assert {field.name for field in fields(MEASURED)} == set(used)
 
 
+@pytest.mark.usefixtures("slow")
 def test_the_page_shows_the_tables_of_the_model() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert filled(page) == page, "run python -m benchmarks.cost_model --write"
     assert all(table in page for table in tables().values())
 
 
+@pytest.mark.usefixtures("slow")
 def test_a_stale_table_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     page = PAGE.read_text(encoding="utf-8")
     monkeypatch.setattr(cost_model, "LAYERS", 14)

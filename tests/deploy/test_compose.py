@@ -29,7 +29,7 @@ def filled(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def services(filled: Path) -> dict[str, Any]:
+def services(processes: None, filled: Path) -> dict[str, Any]:
     shown = ran(
         compose(), "--env-file", str(filled), "-f", str(FILE), "-f", str(DEPLOY / "compose.gpu.yaml"),
         "--profile", "observability", "config",
@@ -45,6 +45,7 @@ def test_every_variable_is_in_the_example_and_the_example_is_empty() -> None:
 
 
 @pytest.mark.parametrize("missing", NAMES)
+@pytest.mark.usefixtures("processes")
 def test_nothing_starts_without_a_value(missing: str, filled: Path) -> None:
     lines = filled.read_text().splitlines()
     filled.write_text("\n".join(line for line in lines if not line.startswith(missing + "=")))

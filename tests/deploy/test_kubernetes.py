@@ -18,6 +18,8 @@ import yaml
 from tests.deploy.files import DEPLOY, documents, ran, tool
 from tests.paths import ROOT
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 OVERLAYS = ("dev", "prod")
 VERSION = "1.34.0"
 CORE = {"Namespace", "ServiceAccount", "ConfigMap", "Service", "Deployment", "StatefulSet", "NetworkPolicy"}

@@ -25,6 +25,7 @@ def promtool() -> str:
     return tool("promtool", "apt-get install prometheus")
 
 
+@pytest.mark.usefixtures("processes")
 def test_promtool_reads_rules_and_configuration(tmp_path: Path) -> None:
     ran(promtool(), "check", "rules", str(FOLDER / "alerts.yaml"))
     text = (FOLDER / "prometheus.yaml").read_text().replace("/etc/prometheus", str(FOLDER))
@@ -32,6 +33,7 @@ def test_promtool_reads_rules_and_configuration(tmp_path: Path) -> None:
     ran(promtool(), "check", "config", str(tmp_path / "prometheus.yaml"))
 
 
+@pytest.mark.usefixtures("processes")
 def test_alerts_fire_when_they_should_and_only_then() -> None:
     ran(promtool(), "test", "rules", str(Path(__file__).parent / "alerts_test.yaml"))
 

@@ -39,7 +39,7 @@ Prefect = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def api(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A Prefect server of these tests' own, asked for by password as in the deployment."""
     folder = tmp_path_factory.mktemp("prefect")
     with socket.socket() as probe:

@@ -30,7 +30,7 @@ OLD, NEW = Keys("OLDKEY0000000000", "old-secret-hush"), Keys("NEWKEY0000000000",
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS3]:
+def server(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS3]:
     """A server that knows both pairs."""
     folder = tmp_path_factory.mktemp("s3")
     keys = [{"accessKey": access, "secretKey": secret} for access, secret in (OLD, NEW)]

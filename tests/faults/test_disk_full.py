@@ -18,7 +18,7 @@ from tests.storage.small_run import ROWS, SCHEMA, found_rows, run
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(processes: None, tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
@@ -91,6 +91,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     done = subprocess.run(

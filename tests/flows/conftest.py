@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
 from actors.ray_cluster.local import Cluster
+from flows.audit import AuditReport, audit
 from flows.demo.data import split_digits, write_png_set
 from flows.runtime.runtime import Runtime, running
 from flows.runtime.settings import MachineSettings
@@ -72,6 +74,31 @@ def lab(s3: EmbeddedS3) -> str:
     return LAB
 
 
+def laboratory_spec(lab: str, store: str) -> dict[str, Any]:
+    """The content of a spec that audits copies and unseen digits."""
+    return {
+        "store": store,
+        "encoder": {
+            "model": "test_vit",
+            "weights": "random",
+            "image_size": 8,
+            "model_args": {"patch_size": 4},
+        },
+        "reference": {"name": "digits", "train": f"{lab}/train/", "held_out": f"{lab}/held_out/"},
+        "releases": [
+            {"name": "copies", "family": "memorizer", "images": f"{lab}/copies/"},
+            {"name": "unseen", "version": 2, "images": f"{lab}/unseen/"},
+        ],
+        "scoring": {"cells": 2, "components": 16},
+    }
+
+
+def write_yaml(path: Path, content: dict[str, Any]) -> Path:
+    """Write a file and return its path."""
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
 Write = Callable[..., Path]
 
 
@@ -80,24 +107,7 @@ def write_spec(lab: str, s3_prefix: str, tmp_path: Path) -> Write:
     """Writes a spec for the laboratory; keyword arguments replace its top-level parts."""
 
     def write(**parts: Any) -> Path:
-        spec = {
-            "store": f"{s3_prefix}/audits",
-            "encoder": {
-                "model": "test_vit",
-                "weights": "random",
-                "image_size": 8,
-                "model_args": {"patch_size": 4},
-            },
-            "reference": {"name": "digits", "train": f"{lab}/train/", "held_out": f"{lab}/held_out/"},
-            "releases": [
-                {"name": "copies", "family": "memorizer", "images": f"{lab}/copies/"},
-                {"name": "unseen", "version": 2, "images": f"{lab}/unseen/"},
-            ],
-            "scoring": {"cells": 2, "components": 16},
-        }
-        path = tmp_path / "spec.yaml"
-        path.write_text(yaml.safe_dump({**spec, **parts}))
-        return path
+        return write_yaml(tmp_path / "spec.yaml", laboratory_spec(lab, f"{s3_prefix}/audits") | parts)
 
     return write
 
@@ -106,6 +116,33 @@ def write_spec(lab: str, s3_prefix: str, tmp_path: Path) -> Write:
 def spec(write_spec: Write) -> AuditSpec:
     """The laboratory's spec, with a store of its own."""
     return load_spec(write_spec())
+
+
+@pytest.fixture(scope="session")
+def audited_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the store of `audited`."""
+    return tmp_path_factory.mktemp("audited") / "audits"
+
+
+@pytest.fixture(scope="session")
+def audited(lab: str, services: None, audited_folder: Path) -> AuditReport:
+    """The audits of the laboratory's releases, in a store that tests copy with `audited_path`."""
+    path = audited_folder.with_name("spec.yaml")
+    with running() as runtime:
+        return audit(runtime, load_spec(write_yaml(path, laboratory_spec(lab, str(audited_folder)))))
+
+
+@pytest.fixture
+def audited_path(audited: AuditReport, audited_folder: Path, write_spec: Write, tmp_path: Path) -> Path:
+    """A file with the laboratory's spec over a copy of the store of `audited`."""
+    shutil.copytree(audited_folder, tmp_path / "audits")
+    return write_spec(store=str(tmp_path / "audits"))
+
+
+@pytest.fixture
+def audited_spec(audited_path: Path) -> AuditSpec:
+    """The laboratory's spec over a copy of the store of `audited`."""
+    return load_spec(audited_path)
 
 
 class DemoRun(NamedTuple):
@@ -118,7 +155,7 @@ class DemoRun(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+def demo(processes: None, tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
     """`layerprint demo` twice, each in a process of its own, with a Prefect home of its own."""
     folder = tmp_path_factory.mktemp("demo")
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PREFECT_"))}

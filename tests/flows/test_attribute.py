@@ -15,12 +15,18 @@ from flows.demo.data import split_digits, write_png_set
 from flows.enrol import enrol_releases
 from flows.results.profile_rows import enrolled_runs, packed, unpacked
 from flows.runtime.runtime import Runtime, running
-from flows.spec.spec import AuditSpec, ReleaseSpec
+from flows.spec.spec import AuditSpec, ReleaseSpec, load_spec
 from flows.stress import stress_attribution
 from storage.errors import InputError
 from storage.objects.open import open_store
 from storage.results.tables import read_result
 from tests.flows.conftest import COPIES, UNSEEN, Write
+
+
+@pytest.fixture
+def spec(audited_spec: AuditSpec) -> AuditSpec:
+    """The laboratory's spec over a store with both releases embedded and profiled."""
+    return audited_spec
 
 
 @pytest.fixture
@@ -31,7 +37,8 @@ def inverted(s3_prefix: str) -> str:
     return f"{store.uri}/"
 
 
-def test_enrolment_stores_profiles_without_an_audit(runtime: Runtime, spec: AuditSpec) -> None:
+def test_enrolment_stores_profiles_without_an_audit(runtime: Runtime, write_spec: Write) -> None:
+    spec = load_spec(write_spec())
     copies, unseen = enrol_releases(runtime, spec, spec.releases)
     assert (copies.release, copies.images, copies.parts) == ("copies@1", COPIES, 3)
     assert (unseen.release, unseen.images, unseen.parts) == ("unseen@2", UNSEEN, 4)
@@ -42,7 +49,8 @@ def test_enrolment_stores_profiles_without_an_audit(runtime: Runtime, spec: Audi
     assert again.forward_images == 0
 
 
-def test_an_audit_and_an_enrolment_store_the_same_profile(runtime: Runtime, spec: AuditSpec) -> None:
+def test_an_audit_and_an_enrolment_store_the_same_profile(runtime: Runtime, write_spec: Write) -> None:
+    spec = load_spec(write_spec())
     (enrolled,) = enrol_releases(runtime, spec, [spec.release("copies")])
     outcome = audit_release(runtime, spec, spec.release("copies"))
     assert outcome.audit["profile_id"] == enrolled.profile_id

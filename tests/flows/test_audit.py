@@ -12,19 +12,31 @@ from PIL import Image
 from actors.encoder.decode import jpeg_bytes
 from actors.stages import embed as embed_stage
 from flows.attribute import attribute_images
-from flows.audit import audit, audit_release, build_reference
+from flows.audit import AuditReport, audit, audit_release, build_reference
 from flows.demo.data import png_bytes, split_digits
-from flows.results.outcome import COPYING, INCONCLUSIVE, INVALID, NO_COPYING
+from flows.results.audit_result import COPYING, INCONCLUSIVE, INVALID, NO_COPYING
 from flows.runtime.runtime import Runtime, running
-from flows.spec.spec import AuditSpec, ReleaseSpec
+from flows.spec.spec import AuditSpec, ReleaseSpec, load_spec
 from storage.errors import InputError
 from storage.objects.open import open_store
 from storage.results.tables import read_result
-from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, UNSEEN
+from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, UNSEEN, Write
 
 
-def test_copies_are_flagged_and_unseen_images_are_not(runtime: Runtime, spec: AuditSpec) -> None:
-    copies, unseen = audit(runtime, spec).outcomes
+@pytest.fixture
+def new_spec(write_spec: Write) -> AuditSpec:
+    """The laboratory's spec over an empty store on S3."""
+    return load_spec(write_spec())
+
+
+@pytest.fixture
+def spec(audited_spec: AuditSpec) -> AuditSpec:
+    """The laboratory's spec over a store in which its releases are audited."""
+    return audited_spec
+
+
+def test_copies_are_flagged_and_unseen_images_are_not(runtime: Runtime, new_spec: AuditSpec) -> None:
+    copies, unseen = audit(runtime, new_spec).outcomes
     assert (copies.verdict, unseen.verdict) == (COPYING, NO_COPYING)
     assert copies.audit["copy_rate"] > 0.9
     assert all(row["a_hat"] < 0.1 for row in copies.informative)
@@ -62,18 +74,17 @@ def test_evidence_names_the_copied_images(runtime: Runtime, spec: AuditSpec) -> 
         assert pair["p_value"] == pytest.approx(1 / (HELD_OUT + 1))
 
 
-def test_a_repeated_audit_runs_no_forward_pass(runtime: Runtime, spec: AuditSpec) -> None:
-    first = audit(runtime, spec).outcomes
-    with running() as again:
-        second = audit(again, spec).outcomes
-    assert again.forward_images == 0
+def test_a_repeated_audit_runs_no_forward_pass(runtime: Runtime, audited: AuditReport, spec: AuditSpec) -> None:
+    first = audited.outcomes
+    second = audit(runtime, spec).outcomes
+    assert runtime.forward_images == 0
     assert [outcome.audit for outcome in second] == [outcome.audit for outcome in first]
 
 
-def test_a_second_release_embeds_only_its_own_images(runtime: Runtime, spec: AuditSpec) -> None:
-    audit_release(runtime, spec, spec.release("copies"))
+def test_a_second_release_embeds_only_its_own_images(runtime: Runtime, new_spec: AuditSpec) -> None:
+    audit_release(runtime, new_spec, new_spec.release("copies"))
     runtime.forward_images = 0
-    audit_release(runtime, spec, spec.release("unseen"))
+    audit_release(runtime, new_spec, new_spec.release("unseen"))
     assert runtime.forward_images == UNSEEN
 
 
@@ -122,18 +133,18 @@ def test_one_bad_release_does_not_stop_the_others(runtime: Runtime, spec: AuditS
         audit(runtime, spec, [gone])
 
 
-def test_fresh_copies_are_attributed_to_the_memorizer(runtime: Runtime, spec: AuditSpec, lab: str) -> None:
+def test_fresh_copies_are_attributed_to_the_memorizer(runtime: Runtime, new_spec: AuditSpec, lab: str) -> None:
     with pytest.raises(InputError, match="no profile to compare with"):
-        attribute_images(runtime, spec, f"{lab}/fresh/")
-    audit(runtime, spec)
-    found = attribute_images(runtime, spec, f"{lab}/fresh/")
+        attribute_images(runtime, new_spec, f"{lab}/fresh/")
+    audit(runtime, new_spec)
+    found = attribute_images(runtime, new_spec, f"{lab}/fresh/")
     assert found.images == TRAIN - COPIES
     copies, unseen = found.answer.candidates
     assert (copies.maker, unseen.maker) == ("copies@1", "unseen@2")
     assert copies.curve_posterior > 0.99
     assert copies.d2_p > 0.01 > unseen.d2_p
     assert (found.trials, found.trials_right) == (3 + 4, 7)
-    rows = read_result(open_store(spec.store), "attributions").to_pylist()
+    rows = read_result(open_store(new_spec.store), "attributions").to_pylist()
     assert [(row["rank"], row["maker"]) for row in rows] == [(1, "copies@1"), (2, "unseen@2")]
     assert sum(row["posterior"] for row in rows) + rows[0]["unknown"] == pytest.approx(1)
 
@@ -145,9 +156,11 @@ def test_profiles_of_another_encoder_are_not_compared(runtime: Runtime, spec: Au
         attribute_images(runtime, other, f"{lab}/fresh/")
 
 
-def test_a_layer_without_information_says_so(runtime: Runtime, spec: AuditSpec) -> None:
-    cls = spec.model_copy(update={"encoder": spec.encoder.model_copy(update={"pooling": "cls", "layers": [0, 6]})})
-    outcome = audit_release(runtime, cls, spec.release("copies"))
+def test_a_layer_without_information_says_so(runtime: Runtime, new_spec: AuditSpec) -> None:
+    cls = new_spec.model_copy(
+        update={"encoder": new_spec.encoder.model_copy(update={"pooling": "cls", "layers": [0, 6]})}
+    )
+    outcome = audit_release(runtime, cls, new_spec.release("copies"))
     first, last = outcome.scores
     assert not first["informative"]
     assert first["a_hat"] is None
@@ -155,10 +168,10 @@ def test_a_layer_without_information_says_so(runtime: Runtime, spec: AuditSpec) 
     assert outcome.verdict == COPYING
 
 
-def test_a_reference_that_is_built_is_found(runtime: Runtime, spec: AuditSpec) -> None:
-    first = build_reference(runtime, spec)
+def test_a_reference_that_is_built_is_found(runtime: Runtime, new_spec: AuditSpec) -> None:
+    first = build_reference(runtime, new_spec)
     assert runtime.forward_images == TRAIN + HELD_OUT
-    assert build_reference(runtime, spec) == first
+    assert build_reference(runtime, new_spec) == first
     assert runtime.forward_images == TRAIN + HELD_OUT
 
 
@@ -206,7 +219,7 @@ def test_contaminated_held_out_images_are_left_out(runtime: Runtime, spec: Audit
 
 
 def test_a_mixed_release_is_invalid_until_it_is_harmonised(
-    runtime: Runtime, spec: AuditSpec, lab: str, s3_prefix: str
+    runtime: Runtime, new_spec: AuditSpec, lab: str, s3_prefix: str
 ) -> None:
     mixed = open_store(f"{s3_prefix}/mixed")
     for i in range(UNSEEN):
@@ -215,13 +228,13 @@ def test_a_mixed_release_is_invalid_until_it_is_harmonised(
             # a fifth of the images, which a glance at 16 files lets pass
             mixed.put(f"{i:03d}.png", png) if i % 5 else mixed.put(f"{i:03d}.jpg", jpeg_bytes(image, 95, "4:4:4"))
     release = ReleaseSpec(name="mixed", images=f"{mixed.uri}/")
-    outcome = audit_release(runtime, spec, release)
+    outcome = audit_release(runtime, new_spec, release)
     assert outcome.verdict == INVALID
     assert "release: codec" in outcome.audit["invalid_reason"]
     assert "--harmonise" in outcome.audit["invalid_reason"]
 
-    encoder = spec.encoder.model_copy(update={"harmonise": "jpeg:75"})
-    harmonised = audit_release(runtime, spec.model_copy(update={"encoder": encoder}), release)
+    encoder = new_spec.encoder.model_copy(update={"harmonise": "jpeg:75"})
+    harmonised = audit_release(runtime, new_spec.model_copy(update={"encoder": encoder}), release)
     assert harmonised.verdict == NO_COPYING
     assert harmonised.audit["encoder_digest"] != outcome.audit["encoder_digest"]
     assert json.loads(harmonised.audit["settings"])["encoder"]["harmonise"] == "jpeg:75"

@@ -14,6 +14,7 @@ from PIL import Image
 from flows.cli.main import run
 from flows.demo.data import grey, split_digits
 from flows.runtime.runtime import Runtime
+from flows.spec.spec import AuditSpec
 from storage.objects.open import ObjectStore, open_store
 from tests.flows.conftest import LAB, Write
 
@@ -99,11 +100,10 @@ def test_weights_that_do_not_fit(
 
 
 def test_a_store_of_another_reference(
-    runtime: Runtime, write_spec: Write, lab: str, capsys: pytest.CaptureFixture[str]
+    runtime: Runtime, audited_spec: AuditSpec, write_spec: Write, lab: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["reference", str(write_spec())]) == 0
     other = {"name": "letters", "train": f"{lab}/train/", "held_out": f"{lab}/held_out/"}
-    assert run(["reference", str(write_spec(reference=other))]) == 2
+    assert run(["reference", str(write_spec(store=audited_spec.store, reference=other))]) == 2
     assert "belongs to the reference digits" in capsys.readouterr().err.replace("\n", " ")
 
 

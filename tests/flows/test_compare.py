@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,11 +11,11 @@ from flows.cli.main import run
 from flows.compare import compare
 from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec
-from tests.flows.conftest import Write
 
 
-def test_the_memorizer_is_closer(runtime: Runtime, spec: AuditSpec) -> None:
-    found = compare(runtime, spec, spec.release("copies"), spec.release("unseen"))
+def test_the_memorizer_is_closer(runtime: Runtime, audited_spec: AuditSpec) -> None:
+    copies, unseen = audited_spec.releases
+    found = compare(runtime, audited_spec, copies, unseen)
     first = {row["layer"]: row["a_hat"] for row in found.first.scores}
     second = {row["layer"]: row["a_hat"] for row in found.second.scores}
     assert found.layers == list(range(7))
@@ -28,8 +29,8 @@ def test_the_memorizer_is_closer(runtime: Runtime, spec: AuditSpec) -> None:
     assert found.drift_sentence.startswith("copies@1 and unseen@2 make different images")
 
 
-def test_a_release_is_like_itself(runtime: Runtime, write_spec: Write, capsys: pytest.CaptureFixture[str]) -> None:
-    path = str(write_spec())
+def test_a_release_is_like_itself(runtime: Runtime, audited_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(audited_path)
     assert run(["compare", path, "unseen", "unseen", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["p_joint"] > 0.9

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from prefect.settings import PREFECT_API_URL
 
 from actors.ray_cluster.local import RAY_ENVIRONMENT
 from storage.objects.open import ObjectStore, open_store
@@ -61,7 +62,7 @@ class Job:
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self, name: str, *arguments: str, **settings: str) -> Command:
-        """Start it; what it prints goes to files, since its children would keep a pipe open."""
+        """Start it with the session's Prefect server; its output goes to files: its children would keep a pipe open."""
         out, err = (self.spec.with_name(f"{name}.{stream}") for stream in ("out", "err"))
         with out.open("wb") as to_out, err.open("wb") as to_err:
             process = subprocess.Popen(
@@ -102,7 +103,7 @@ class Job:
 
 
 @pytest.fixture
-def job(write_spec: Write, s3_prefix: str, tmp_path: Path) -> Iterator[Job]:
+def job(services: None, write_spec: Write, s3_prefix: str, tmp_path: Path) -> Iterator[Job]:
     rng = np.random.default_rng(0)
     images = {name: rng.integers(0, 256, (n, 8, 8), dtype=np.uint8) for name, n in SIZES.items()}
     data = open_store(f"{s3_prefix}/data")
@@ -119,7 +120,7 @@ def job(write_spec: Write, s3_prefix: str, tmp_path: Path) -> Iterator[Job]:
     # Two images at a time, so that there is a middle to be killed in; what comes out is the same.
     own = {
         "PREFECT_HOME": str(tmp_path / "prefect"),
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
         "LAYERPRINT_BATCH_SIZE": "2",
         "OMP_NUM_THREADS": "1",
     }

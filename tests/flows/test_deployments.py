@@ -19,7 +19,7 @@ from flows.cli.main import run
 from flows.orchestration import artifacts
 from flows.orchestration.artifacts import ProgressArtifacts
 from flows.orchestration.events import PREFIX
-from flows.results.outcome import load_outcome
+from flows.results.audit_result import load_audit_result
 from flows.runtime.runtime import Runtime
 from flows.spec.spec import load_spec
 from flows.sweep import sweep
@@ -76,7 +76,7 @@ def test_an_audit_by_its_name(runtime: Runtime, path: str) -> None:
     page = store.get(f"reports/{audit_id}.html").decode()
     assert "copies@1" in page
     assert "index.html" not in page  # there is none beside it
-    assert load_outcome(store, audit_id) is not None
+    assert load_audit_result(store, audit_id) is not None
     wait_until(lambda: len(events_of(audit_id)) == 2, 60, "the events")  # the server stores them in its own time
     told = events_of(audit_id)
     assert set(told) == {f"{PREFIX}.completed", f"{PREFIX}.flagged"}

@@ -13,8 +13,8 @@ from actors.workers.partition import StoredPartition
 from flows.attribute import attribute_images
 from flows.audit import audit, built_reference
 from flows.inputs import list_set
+from flows.results.audit_result import COPYING, INVALID, NO_COPYING
 from flows.results.audit_rows import judge
-from flows.results.outcome import COPYING, INVALID, NO_COPYING
 from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec, load_spec
 from scoring.checks.search_error import Recall, SearchError, search_check

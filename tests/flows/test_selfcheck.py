@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -12,14 +13,14 @@ from flows.runtime.runtime import Runtime
 from flows.selfcheck import Trial, selfcheck
 from flows.spec.spec import AuditSpec, load_spec
 from storage.errors import InputError
-from tests.flows.conftest import HELD_OUT, Write
+from tests.flows.conftest import HELD_OUT
 
 
 @pytest.mark.parametrize("search", ["in_cell", "global"])
-def test_placebos_pass_and_planted_copies_are_measured(runtime: Runtime, spec: AuditSpec, search: str) -> None:
-    gate = spec.gate.model_copy(update={"max_copy_rate": 0.0})
-    scoring = spec.scoring.model_copy(update={"search": search})
-    found = selfcheck(runtime, spec.model_copy(update={"gate": gate, "scoring": scoring}))
+def test_placebos_pass_and_planted_copies_are_measured(runtime: Runtime, audited_spec: AuditSpec, search: str) -> None:
+    gate = audited_spec.gate.model_copy(update={"max_copy_rate": 0.0})
+    scoring = audited_spec.scoring.model_copy(update={"search": search})
+    found = selfcheck(runtime, audited_spec.model_copy(update={"gate": gate, "scoring": scoring}))
     half, placebo, one, five = found.trials
     assert [trial.name for trial in found.trials] == ["half against half", "re-encoded", "1% planted", "5% planted"]
     assert not half.copying
@@ -33,9 +34,9 @@ def test_placebos_pass_and_planted_copies_are_measured(runtime: Runtime, spec: A
 
 
 def test_it_is_repeated_without_a_forward_pass(
-    runtime: Runtime, write_spec: Write, capsys: pytest.CaptureFixture[str]
+    runtime: Runtime, audited_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = str(write_spec())
+    path = str(audited_path)
     assert run(["selfcheck", path, "--json"]) == 0
     first = json.loads(capsys.readouterr().out)
     again = selfcheck(runtime, load_spec(path))

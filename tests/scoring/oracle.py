@@ -70,7 +70,7 @@ def sample_variance(values: Vector) -> float:
 
 
 def delong(ps_by_cell: Sequence[Vector], qs_by_cell: Sequence[Vector]) -> tuple[float, float]:
-    """Â and Var(Â) of METHOD §2.1-2.2, every placement counted by itself."""
+    """Â and Var(Â) of docs/method.md: "One layer", every placement counted by itself."""
     total = sum(len(ps) for ps in ps_by_cell)
     a_hat = variance = 0.0
     for ps, qs in zip(ps_by_cell, qs_by_cell, strict=True):

@@ -39,7 +39,7 @@ def _audit(rng: np.random.Generator, rows: dict[str, list[Row]], key: Row, made:
     rate, width = rng.uniform(0, 0.1), rng.uniform(0, 0.03)
     profile = f"p{key['audit_id']}"
     settings = {"encoder": {"model": "vit", "image_size": int(rng.choice([112, 224]))}}
-    one = row(
+    record = row(
         "audits",
         **key,
         created_at=made,
@@ -51,11 +51,13 @@ def _audit(rng: np.random.Generator, rows: dict[str, list[Row]], key: Row, made:
         max_copy_rate=0.01,
         run="1",
         profile_id=profile,
+        partition=f"partitions/{rng.integers(3)}",
+        nearest=f"nearest/{key['audit_id']}",
         seconds=float(rng.uniform(1, 100)),
         forward_images=int(rng.integers(0, 1000)),
         settings=json.dumps(settings),
     )
-    rows["audits"].append(one)
+    rows["audits"].append(record)
     for layer in range(LAYERS):
         a, se = rng.uniform(0.3, 0.7), rng.uniform(0.01, 0.1)
         ends: Row = {"a_low": a - 2 * se, "a_high": a + 2 * se, "search_bound": rng.uniform(0, 0.03)}
@@ -95,13 +97,13 @@ def _attribution(rng: np.random.Generator, rows: dict[str, list[Row]], i: int, m
 
 
 def write_fleet(store: ObjectStore, rows: Mapping[str, list[Row]]) -> None:
-    """The rows as files, one an audit, profile or attribution; an audit that has none of a table gets an empty one."""
-    audits = [one["audit_id"] for one in rows["audits"]]
+    """The rows as files, one per audit, profile or attribution; an audit without rows of a table gets an empty file."""
+    audits = [record["audit_id"] for record in rows["audits"]]
     for table, found in rows.items():
         name = SCHEMAS[table].names[0]
         files: dict[str, list[Row]] = {audit: [] for audit in audits if name == "audit_id"}
-        for one in found:
-            files.setdefault(one[name], []).append(one)
+        for record in found:
+            files.setdefault(record[name], []).append(record)
         for file, its_rows in files.items():
             write_result(store, table, file, its_rows)
 
@@ -109,7 +111,7 @@ def write_fleet(store: ObjectStore, rows: Mapping[str, list[Row]]) -> None:
 def latest(rows: Mapping[str, list[Row]], table: str = "audits") -> list[Row]:
     """The rows of the latest audit of every release and version."""
     newest: dict[tuple[str, str], Row] = {}
-    for one in sorted(rows["audits"], key=lambda one: one["created_at"]):
-        newest[one["release"], one["version"]] = one
-    ids = {one["audit_id"] for one in newest.values()}
-    return [one for one in rows[table] if one["audit_id"] in ids]
+    for record in sorted(rows["audits"], key=lambda record: record["created_at"]):
+        newest[record["release"], record["version"]] = record
+    ids = {record["audit_id"] for record in newest.values()}
+    return [record for record in rows[table] if record["audit_id"] in ids]

@@ -78,6 +78,7 @@ def test_a_holder_renews_its_claim(store: ObjectStore) -> None:
     assert replace(later, expires=first.expires) == first
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_killed_process_of_this_machine_holds_nothing(store: ObjectStore) -> None:
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     put(store, 1, space=process_space(), pid=int(ended.stdout))

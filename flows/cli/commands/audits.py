@@ -52,7 +52,7 @@ def audit(
     with working(as_json) as (_, runtime):
         from flows.audit import audit as audit_flow  # takes seconds, so only once the spec is valid
         from flows.report.make import save_curves, save_pairs
-        from flows.results.outcome import NO_COPYING
+        from flows.results.audit_result import NO_COPYING
         from storage.objects.open import open_store
 
         report = audit_flow(runtime, loaded, chosen)

@@ -16,7 +16,7 @@ from flows.cli.screens.parts import forward_text, number, passed_text, print_tab
 if TYPE_CHECKING:  # importing these would load Ray and Prefect for --help
     from flows.audit import AuditReport
     from flows.demo.run import DemoResult
-    from flows.results.outcome import AuditOutcome
+    from flows.results.audit_result import AuditResult
     from storage.errors import LayerprintError
 
 COPY_RATE = (
@@ -60,7 +60,7 @@ def show_failure(out: Console, label: str, error: LayerprintError) -> None:
     explain(out, "not audited", reason, error.remedy)
 
 
-def show_verdicts(out: Console, outcome: AuditOutcome) -> None:
+def show_verdicts(out: Console, outcome: AuditResult) -> None:
     """Print the two verdicts in words, and why they are not valid if they are not."""
     audit = outcome.audit
     out.print(f"\n[bold]{safe(outcome.label)}[/] {verdict_text(outcome.verdict)}")
@@ -69,7 +69,7 @@ def show_verdicts(out: Console, outcome: AuditOutcome) -> None:
         out.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 
-def outcome_table(outcomes: Sequence[AuditOutcome], attributed: Sequence[str] | None = None) -> Table:
+def outcome_table(outcomes: Sequence[AuditResult], attributed: Sequence[str] | None = None) -> Table:
     """One row per release: verdict, copy rate with its interval, Â of the first and last informative layer.
 
     Args:
@@ -86,7 +86,7 @@ def outcome_table(outcomes: Sequence[AuditOutcome], attributed: Sequence[str] | 
     return shown
 
 
-def layer_table(outcome: AuditOutcome) -> Table:
+def layer_table(outcome: AuditResult) -> Table:
     """One row per layer of one audit."""
     shown = table("layer", "Â|", "95 %|", "p|", "C_T|", "Z_S|", "copy rate %|", "near-dup.|", "covered|")
     for row in outcome.scores:
@@ -102,7 +102,7 @@ def layer_table(outcome: AuditOutcome) -> Table:
     return shown
 
 
-def check_table(outcome: AuditOutcome) -> Table:
+def check_table(outcome: AuditResult) -> Table:
     """The validity checks of one audit."""
     shown = table("check", "", "finding")
     for row in outcome.checks:
@@ -133,6 +133,6 @@ def _show_end(out: Console, forward: int, pictures: Sequence[str]) -> None:
     out.print("pictures:", *pictures, sep="\n  ", soft_wrap=True)
 
 
-def _attributed(outcome: AuditOutcome, name: str) -> str:
+def _attributed(outcome: AuditResult, name: str) -> str:
     right = name == outcome.label
     return f"[{'green' if right else 'yellow'}]{safe(name)}{'' if right else ' ✗'}[/]"

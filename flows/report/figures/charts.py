@@ -5,31 +5,34 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+from flows.report.distances import DistanceHistogram
 from flows.report.facts import AuditFacts, StoreFacts, label_of
 from flows.report.figures.layer_curves import LAYER
 from flows.report.figures.vega import Chart, chart
-from flows.report.tail import Tail
 from flows.report.words import colour, percent
-from flows.results.outcome import COPYING, NO_COPYING
+from flows.results.audit_result import COPYING, NO_COPYING
 from flows.text import one_line
 
 VERDICT_SHAPES = {COPYING: "diamond", NO_COPYING: "circle"}
 
 
-def tail_chart(facts: AuditFacts, tail: Tail) -> Chart:
+def distance_chart(facts: AuditFacts, histogram: DistanceHistogram) -> Chart:
     """Distances to the nearest training image: generated images beside unseen real ones."""
-    sides = {"unseen real images": tail.unseen, "generated images": tail.generated}
+    sides = {"unseen real images": histogram.unseen, "generated images": histogram.generated}
     rows = [
         {"images": name, "from": start, "to": end, "share": share}
         for name, shares in sides.items()
-        for start, end, share in zip(tail.edges[:-1].tolist(), tail.edges[1:].tolist(), shares.tolist(), strict=True)
+        for start, end, share in zip(
+            histogram.edges[:-1].tolist(), histogram.edges[1:].tolist(), shares.tolist(), strict=True
+        )
     ]
-    below = tail.edges[1:] <= 1 + 1e-9
+    below = histogram.edges[1:] <= 1 + 1e-9
+    generated, unseen = (percent(float(shares[below].sum())) for shares in (histogram.generated, histogram.unseen))
     steps = {
         "mark": {"type": "bar", "binSpacing": 0.5},
         "encoding": {
             "x": {"field": "from", "bin": {"binned": True}, "type": "quantitative",
-                  "title": "distance to the nearest training image (1 = dashed line)",
+                  "title": "nearest distance (1 = dashed line)",
                   "axis": {"values": [0, 0.5, 1, 1.5, 2, 2.5, 3],
                            "labelExpr": "datum.value == 3 ? '3 and more' : datum.label"}},
             "x2": {"field": "to"},
@@ -49,11 +52,10 @@ def tail_chart(facts: AuditFacts, tail: Tail) -> Chart:
         "encoding": {"x": {"datum": 1, "type": "quantitative"}},
     }
     alt = (
-        f"Distances to the nearest training image at layer {tail.layer}: {percent(float(tail.generated[below].sum()))} "
-        f"of generated images lie left of the dashed line, and {percent(float(tail.unseen[below].sum()))} of unseen "
-        "real images."
+        f"Distances to the nearest training image at layer {histogram.layer}: {generated} of generated images lie left "
+        f"of the dashed line, and {unseen} of unseen real images."
     )
-    return chart("tail-chart", alt, {"height": 240, "data": {"values": rows}, "layer": [steps, edge]})
+    return chart("distance-chart", alt, {"height": 240, "data": {"values": rows}, "layer": [steps, edge]})
 
 
 def rates_chart(facts: AuditFacts) -> Chart | None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from flows.report.facts import AuditFacts, LayerCurve, Row, curve_of
 from flows.report.figures.vega import Chart, Spec, chart, png
 from flows.report.words import MEANING, colour
-from flows.results.outcome import COPYING, AuditOutcome
+from flows.results.audit_result import COPYING, AuditResult
 from flows.text import one_line
 
 LAYER: Spec = {"field": "layer", "type": "ordinal", "axis": {"labelAngle": 0}}
@@ -47,7 +47,7 @@ def curve_chart(facts: AuditFacts) -> Chart | None:
     return chart("curve-chart", alt, {"height": 340, **_layers([facts.own, *facts.others], names, strokes)})
 
 
-def curves_picture(outcomes: Sequence[AuditOutcome]) -> bytes:
+def curves_picture(outcomes: Sequence[AuditResult]) -> bytes:
     """Draw Â over layers with its interval for several audits, as PNG.
 
     Args:
@@ -75,7 +75,7 @@ def curves_picture(outcomes: Sequence[AuditOutcome]) -> bytes:
     return png({"width": 720, "height": 480, "title": title, **spec})
 
 
-def _last(outcome: AuditOutcome) -> float:
+def _last(outcome: AuditResult) -> float:
     """Â of the last layer that carries information; 1 when none does."""
     return float(outcome.informative[-1]["a_hat"]) if outcome.informative else 1.0
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageChops
 
 from actors.encoder.decode import UnreadableImageError, decode
 from flows.report.facts import Row, decisive_layer
-from flows.results.outcome import AuditOutcome
+from flows.results.audit_result import AuditResult
 from storage.errors import LayerprintError
 from storage.image_sets.manifest import Manifest
 from storage.image_sets.open import list_images, open_reader
@@ -135,7 +135,7 @@ def _reason(error: Exception) -> str:
     return error.found if isinstance(error, LayerprintError) else str(error)
 
 
-def pair_groups(outcome: AuditOutcome, evidence: Sequence[Row], release: ImageSet, train: ImageSet) -> list[PairGroup]:
+def pair_groups(outcome: AuditResult, evidence: Sequence[Row], release: ImageSet, train: ImageSet) -> list[PairGroup]:
     """The pairs of the decisive layer, then further pairs of an early and a late layer.
 
     Args:

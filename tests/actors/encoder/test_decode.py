@@ -239,6 +239,7 @@ print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
+@pytest.mark.usefixtures("processes")
 def test_large_images_take_turns() -> None:
     """Eight readers of images of 30 megapixels: 120 MB a copy, up to five copies at a time."""
     done = subprocess.run(

@@ -50,6 +50,7 @@ class TestCluster:
         (endpoint,) = dict(cluster.pool("layers").run(variable, ["AWS_ENDPOINT_URL"])).values()
         assert endpoint == s3.endpoint
 
+    @pytest.mark.usefixtures("processes")
     def test_ray_starts_with_the_first_pool_and_ends_with_the_cluster(self, tmp_path: Path) -> None:
         code = f"""
 import ray

@@ -15,6 +15,7 @@ import flows.spec.spec
 from flows.cli.console import safe
 from flows.cli.main import run
 from flows.runtime.runtime import Runtime
+from flows.spec.spec import AuditSpec
 from storage.objects.open import open_store
 from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, UNSEEN, Write
 
@@ -77,10 +78,10 @@ def test_an_audit_from_spec_to_sql(runtime: Runtime, write_spec: Write, capsys: 
 
 
 def test_a_release_that_fails_ends_with_2_and_the_others_are_audited(
-    runtime: Runtime, write_spec: Write, lab: str, capsys: Capture
+    runtime: Runtime, audited_spec: AuditSpec, write_spec: Write, lab: str, capsys: Capture
 ) -> None:
     releases = [{"name": "copies", "images": f"{lab}/copies/"}, {"name": "gone", "images": f"{lab}/nothing/"}]
-    path = str(write_spec(releases=releases))
+    path = str(write_spec(store=audited_spec.store, releases=releases))
     assert run(["audit", path, "--gate"]) == 2
     shown = capsys.readouterr().out
     assert "copies@1" in shown
@@ -135,6 +136,7 @@ def test_hostile_names_cannot_control_the_terminal() -> None:
     assert safe("\x1b[2J[red]x[/]") == "�[2J\\[red]x\\[/]"
 
 
+@pytest.mark.usefixtures("processes")
 def test_help_lists_commands_and_exit_codes_and_is_fast() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "flows.cli.main", "--help"], capture_output=True, text=True, check=True

@@ -99,6 +99,7 @@ def test_the_vae_and_its_planted_copies_repeat_on_any_number_of_threads(material
     assert drawn[0] == drawn[1] != digest(PlantedCopies(vae, train, share=0.1, seed=seed).sample(40, 1))
 
 
+@pytest.mark.usefixtures("slow")
 def test_only_the_memorizer_and_the_planted_release_come_closer_than_unseen_digits(
     material: DemoMaterial,
 ) -> None:

@@ -16,7 +16,7 @@ SPLIT = split_digits(0)
 
 
 @pytest.fixture(scope="module")
-def trained() -> TrainedEncoder:
+def trained(slow: None) -> TrainedEncoder:
     return train_encoder(SPLIT.encoder, SPLIT.encoder_labels, seed=0, steps=120)
 
 

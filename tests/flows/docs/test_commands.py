@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
@@ -173,6 +174,7 @@ def test_the_options_exist(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", sorted({command.text for command in ALL if re.match("python -m|make ", command.text)}))
+@pytest.mark.usefixtures("processes")
 def test_modules_options_and_targets_exist(text: str) -> None:
     words = text.split()
     if words[0] == "make":
@@ -187,17 +189,24 @@ def test_modules_options_and_targets_exist(text: str) -> None:
             assert f'"{word}"' in source or re.search(rf"\b{word[2:]}: ", source), word
 
 
+@functools.cache
+def help_of_prefect(*path: str) -> str:
+    """The help of a command, which takes seconds to print."""
+    program = Path(sys.executable).parent / "prefect"
+    return subprocess.run([program, *path, "--help"], check=True, capture_output=True, text=True).stdout
+
+
 @pytest.mark.parametrize(
     "text", sorted({command.text for command in ALL if command.text.startswith("prefect ") and not elsewhere(command)})
 )
+@pytest.mark.usefixtures("processes")
 def test_prefect_knows_the_options(text: str) -> None:
     words = text.split()[1:]
     options = {word for word in words if re.match("--?[a-z]", word)}
     path = [
         word for word in words[: next((i for i, word in enumerate(words) if word in options), None)] if word.islower()
     ]
-    program = Path(sys.executable).parent / "prefect"
-    shown = subprocess.run([program, *path[:3], "--help"], check=True, capture_output=True, text=True).stdout
+    shown = help_of_prefect(*path[:3])
     assert all(re.search(rf"(^|[ ,]){option}\b", shown) for option in options)
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+import layerprint
 from tests.flows.docs.pages import blocks
 from tests.paths import ROOT
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site as `make docs` builds it, with warnings as errors."""
     folder = tmp_path_factory.mktemp("site")
     recipe = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -41,15 +42,10 @@ def test_the_site_loads_nothing_from_other_hosts(site: Path) -> None:
 
 
 def test_every_public_module_is_listed(site: Path) -> None:
-    listed: list[str] = []
-    for page in (ROOT / "docs" / "api").glob("*.md"):
-        listed += re.findall(
-            r"^((?:actors|flows|scoring|storage)(?:\.\w+)+)$", page.read_text(encoding="utf-8"), re.MULTILINE
-        )
     sources = [path for name in ("actors", "flows", "scoring", "storage") for path in (ROOT / name).rglob("*.py")]
     modules = [path.relative_to(ROOT).with_suffix("") for path in sources if path.name != "__init__.py"]
-    assert sorted(listed) == sorted(".".join(path.parts) for path in modules)
     text = "".join(page.read_text(encoding="utf-8") for page in site.glob("docs/api/modules/*.html"))
+    assert sorted(re.findall(r'id="module-([\w.]+)"', text)) == sorted(".".join(path.parts) for path in modules)
     for name in (
         "scoring.score.c_t.published_ct",
         "storage.results.sql.connect",
@@ -59,6 +55,20 @@ def test_every_public_module_is_listed(site: Path) -> None:
         assert f'id="{name}"' in text
     assert "&gt;&gt;&gt; " in text.replace('<span class="gp">', "")
     assert not re.search(r'id="(actors|flows|scoring|storage)\.[\w.]*\._[a-z]', text)
+
+
+def test_every_folder_is_a_group_of_its_package(site: Path) -> None:
+    for package in ("actors", "flows", "scoring", "storage"):
+        page = (site / "docs" / "api" / f"{package}.html").read_text(encoding="utf-8")
+        folders = {path.parent for path in (ROOT / package).rglob("*.py") if path.name != "__init__.py"}
+        for folder in folders:
+            assert f'href="modules/{".".join(folder.relative_to(ROOT).parts)}.html' in page
+
+
+def test_the_public_face_has_its_page(site: Path) -> None:
+    page = (site / "docs" / "api" / "layerprint.html").read_text(encoding="utf-8")
+    for name in layerprint.__all__:
+        assert f'id="layerprint.{name}"' in page or name in ("__version__", "InputError", "LayerprintError")
 
 
 def test_every_command_has_its_reference(site: Path) -> None:

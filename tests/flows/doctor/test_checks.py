@@ -72,6 +72,7 @@ def only(findings: Iterator[Finding]) -> Finding:
     return finding
 
 
+@pytest.mark.usefixtures("processes")
 def test_every_problem_has_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_checks, "check_ray", lambda: iter([Finding("ray start", "ok", "not started")]))
     monkeypatch.setattr(doctor_checks, "check_device", lambda: iter([Finding("device", "ok", "not checked")]))
@@ -126,6 +127,7 @@ def test_old_python_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ">=3.11" in finding.found
 
 
+@pytest.mark.usefixtures("processes")
 def test_versions_are_read_without_importing() -> None:
     code = "import sys, flows.doctor.machine_checks as d; list(d.check_packages()); print('torch' in sys.modules)"
     assert machine.run_python(code, 60, {"PYTHONPATH": str(ROOT)}) == "False"
@@ -281,6 +283,7 @@ def test_a_device_that_torch_cannot_use_is_a_warning() -> None:
     assert device_finding(gpu, driver=True).found == "NVIDIA H100 (80 GiB)"
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_child_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
     code = f"""
 import pathlib, subprocess, time
@@ -302,6 +305,7 @@ def _alive(pid: int) -> bool:
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.usefixtures("processes")
 def test_the_error_of_an_import_of_torch_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so.99: cannot open')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -310,6 +314,7 @@ def test_the_error_of_an_import_of_torch_is_shown(monkeypatch: pytest.MonkeyPatc
     assert "libcudart.so.99: cannot open" in finding.found
 
 
+@pytest.mark.usefixtures("processes")
 def test_ray_really_starts() -> None:
     finding = only(machine_checks.check_ray())
     assert finding.status == "ok", finding

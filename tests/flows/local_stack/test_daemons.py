@@ -14,6 +14,8 @@ import pytest
 from flows.local_stack.daemons import Daemon
 from tests.flows.processes import gone, gone_now
 
+pytestmark = pytest.mark.usefixtures("processes")
+
 SLEEP = [sys.executable, "-c", "import time; print('awake', flush=True); time.sleep(100)"]
 STUBBORN = [
     sys.executable,

@@ -19,7 +19,10 @@ import pytest
 from storage.objects.open import open_store
 from tests.flows.processes import gone
 
-pytestmark = pytest.mark.timeout(600)  # processes start slowly on a busy machine
+pytestmark = [
+    pytest.mark.timeout(600),  # processes start slowly on a busy machine
+    pytest.mark.usefixtures("processes"),
+]
 
 NAMES = ["s3", "ray", "prefect-server", "prefect-worker"]
 

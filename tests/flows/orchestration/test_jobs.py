@@ -82,11 +82,11 @@ def test_jobs_give_what_a_ray_of_our_own_gives(
 
 
 class Command:
-    """`layerprint audit SPEC` in a process of its own, with a Prefect of its own."""
+    """`layerprint audit SPEC` in a process of its own, with the session's Prefect server."""
 
     def __init__(self, spec: Path, folder: Path) -> None:
         env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-        env |= {"PREFECT_HOME": str(folder / "prefect")}
+        env |= {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_API_URL": str(PREFECT_API_URL.value())}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "flows.cli.main", "audit", str(spec), "--json"],
             env=env,

@@ -38,7 +38,7 @@ with prefect_server():
 
 
 @pytest.fixture
-def alone(tmp_path: Path) -> dict[str, str]:
+def alone(processes: None, tmp_path: Path) -> dict[str, str]:
     """An environment in which no Prefect server is configured."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     return env | {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_LOGGING_LEVEL": "CRITICAL"}
@@ -73,6 +73,7 @@ def test_a_server_that_is_configured_is_used() -> None:
         assert PREFECT_API_URL.value() == configured_url() == "http://prefect.test:4200/api"
 
 
+@pytest.mark.usefixtures("processes")
 def test_its_own_counts_as_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
@@ -84,6 +85,7 @@ def test_its_own_counts_as_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert not is_healthy(url)
 
 
+@pytest.mark.usefixtures("processes")
 def test_what_it_says_when_it_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", "sqlite+aiosqlite:////no/such/folder/prefect.db")
     with (

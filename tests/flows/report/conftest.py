@@ -72,7 +72,7 @@ def reported(lab: str, services: None, tmp_path_factory: pytest.TempPathFactory)
 
 
 def program(*names: str) -> str:
-    """The path of an installed program; where there is none the test is skipped, in CI it fails."""
+    """The path of an installed program; without one the test is skipped, or fails in CI."""
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
         message = f"none of {', '.join(names)} is installed"
@@ -84,7 +84,7 @@ def program(*names: str) -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The installed Chromium. It ends with the module: Playwright's event loop is in the way of Prefect's."""
+    """The installed Chromium, closed after the module: Playwright's event loop conflicts with Prefect's."""
     executable = program("chromium", "chromium-browser", "google-chrome")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_OPTIONS)
@@ -103,7 +103,7 @@ LOOKS = {
 
 @contextmanager
 def opened(browser: Browser, page: Path | str, look: str = "light") -> Iterator[Page]:
-    """A page as a reader has it; at the end nothing was asked of the network and the console is empty."""
+    """An open page; on exit it must have used no network and written nothing to the console."""
     url = page if isinstance(page, str) else page.as_uri()
     context = browser.new_context(**LOOKS[look])  # type: ignore[arg-type]
     tab = context.new_page()

@@ -1,4 +1,4 @@
-"""Stores of results that no audit made: many releases, and hostile ones."""
+"""Synthetic stores of results: many releases, and hostile ones."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def write_audit(
 
 
 def write_hostile(store: ObjectStore, audit_id: str, text: str) -> dict[str, Any]:
-    """An audit of which every text is hostile, in all tables."""
+    """An audit whose texts are all hostile, in all tables."""
     texts = dict.fromkeys(HOSTILE_COLUMNS.split(), text)
     verdicts = {"verdict": "copying" if "alert(1)" in text else text}
     audit = write_audit(store, audit_id, text, 1.0, 0.5, **texts, **verdicts)

@@ -1,4 +1,4 @@
-"""The reports as their readers have them: in a real browser, light, dark, on a phone, printed, without JavaScript."""
+"""The reports in a real browser: light, dark, on a phone, printed, without JavaScript."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_the_fleet_sorts_filters_and_leads_to_the_reports(reported: Reported, br
 
 
 @pytest.mark.parametrize(
-    ("chart", "marks"), [("curve-chart", "rule.role-mark line"), ("tail-chart", "rect.role-mark path")]
+    ("chart", "marks"), [("curve-chart", "rule.role-mark line"), ("distance-chart", "rect.role-mark path")]
 )
 def test_a_legend_entry_fades_what_was_not_chosen(reported: Reported, browser: Browser, chart: str, marks: str) -> None:
     with opened(browser, reported.page("copies@1")) as tab:

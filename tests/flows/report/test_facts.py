@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from html import unescape
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import numpy as np
 import pytest
 
 from flows.report import words
+from flows.report.distances import DistanceHistogram, histogram, read_histogram
 from flows.report.facts import AuditFacts, StoreFacts, audit_facts, read_store
 from flows.report.figures.pairs import SIDE, ImageSet, PairGroup, Picture, pair_groups
 from flows.report.make import make_reports
 from flows.report.pages import release_page
-from flows.report.tail import count, read_tail
-from flows.results.outcome import AuditOutcome
+from flows.results.audit_result import AuditResult
+from flows.results.made_from import made_from
 from storage.errors import InputError
 from storage.objects.open import LocalStore, open_store
 from storage.results.tables import read_result
@@ -72,6 +74,11 @@ def test_pairs_are_small_pictures_drawn_anew(reported: Reported) -> None:
             assert max(picture.width, picture.height) <= SIDE
 
 
+def with_audit(facts: AuditFacts, **columns: str | None) -> AuditFacts:
+    audit = {**facts.audit, **columns}
+    return dataclasses.replace(facts, outcome=dataclasses.replace(facts.outcome, audit=audit))
+
+
 def test_images_that_are_gone_are_a_sentence(reported: Reported) -> None:
     facts = facts_of(reported, "copies@1")
     groups = groups_of(reported, facts, f"{reported.spec.store}/nothing")
@@ -80,39 +87,50 @@ def test_images_that_are_gone_are_a_sentence(reported: Reported) -> None:
         assert pair.difference is None
         assert pair.train is not None
         assert re.match(r"The generated image is not shown: .+", pair.missing)
-    page = release_page(facts, groups, None, fleet=False)
+    page = release_page(facts, groups, "", fleet=False)
     assert "The generated image is not shown" in page
     assert "cannot be drawn" in page
 
 
-def test_the_tail_counts_the_distances_of_the_audit(reported: Reported) -> None:
+def test_the_histogram_counts_the_distances_of_the_audit(reported: Reported) -> None:
     facts = facts_of(reported, "copies@1")
-    tail = read_tail(open_store(reported.spec.store), facts)
-    assert tail is not None
+    counted = read_histogram(open_store(reported.spec.store), facts)
+    assert isinstance(counted, DistanceHistogram)
     row = next(row for row in facts.outcome.scores if row["layer"] == facts.decisive)
-    below = round(COPIES * float(tail.generated[tail.edges[1:] <= 1 + 1e-9].sum()))
+    below = round(COPIES * float(counted.generated[counted.edges[1:] <= 1 + 1e-9].sum()))
     assert below == row["copies_below"]
-    assert tail.identical == COPIES
-    assert round(HELD_OUT * float(tail.unseen.sum())) == HELD_OUT
-    for name, value in (("images_digest", "other"), ("reference_digest", "other"), ("components", 7)):
-        audit = {**facts.audit, name: value}
-        changed = dataclasses.replace(facts, outcome=dataclasses.replace(facts.outcome, audit=audit))
-        assert read_tail(open_store(reported.spec.store), changed) is None
+    assert counted.identical == COPIES
+    assert round(HELD_OUT * float(counted.unseen.sum())) == HELD_OUT
+    gone = with_audit(facts, nearest="nearest/gone")
+    assert "cannot be read" in str(read_histogram(open_store(reported.spec.store), gone))
+
+
+def test_an_audit_without_the_new_columns_has_a_histogram_while_its_reference_is_known(reported: Reported) -> None:
+    store, facts = open_store(reported.spec.store), facts_of(reported, "copies@1")
+    old = with_audit(facts, **dict.fromkeys(("train_digest", "train_table", "held_out_table", "partition", "nearest")))
+    assert made_from(store, old.audit) == made_from(store, facts.audit)
+    counted, same = read_histogram(store, old), read_histogram(store, facts)
+    assert isinstance(counted, DistanceHistogram)
+    assert isinstance(same, DistanceHistogram)
+    assert counted.identical == same.identical
+    unknown = read_histogram(store, with_audit(old, reference_digest="other"))
+    assert "did not record what this audit was made from" in str(unknown)
+    assert str(unknown) in unescape(release_page(old, [], unknown, fleet=False))
 
 
 @pytest.mark.parametrize(("held_out", "release"), [(50, 10), (200, 0)])
-def test_a_tail_that_cannot_be_measured_is_none(held_out: int, release: int) -> None:
-    assert count(0, np.arange(1.0, held_out + 1), np.ones(release)) is None
-    assert count(0, np.zeros(200), np.ones(3)) is None
+def test_a_histogram_without_a_threshold_is_none(held_out: int, release: int) -> None:
+    assert histogram(0, np.arange(1.0, held_out + 1), np.ones(release)) is None
+    assert histogram(0, np.zeros(200), np.ones(3)) is None
 
 
-def outcome(verdict: str, **audit: object) -> AuditOutcome:
+def outcome(verdict: str, **audit: object) -> AuditResult:
     known = {
         "release": "r", "version": "1", "run": "1", "verdict": verdict, "copy_rate": 0.04, "copy_rate_low": 0.02,
         "copy_rate_high": 0.06, "max_copy_rate": 0.01, "copying_layer": 3, "smallest_detectable_rate": 0.05,
         "invalid_reason": "", "sentence": "a sentence", "rejected": 0,
     }  # fmt: skip
-    return AuditOutcome({**known, **audit}, [], [])
+    return AuditResult({**known, **audit}, [], [])
 
 
 @pytest.mark.parametrize(
@@ -161,7 +179,7 @@ def test_an_old_audit_without_anything_is_still_a_page(tmp_path: Path) -> None:
     write_audit(store, "old", "old", 1, 0.0, profile_id=None, run=None, search=None)
     facts = audit_facts(store, read_store(store.uri), "old")
     nowhere = ImageSet(store, "x", None)
-    page = release_page(facts, pair_groups(facts.outcome, facts.evidence, nowhere, nowhere), None, fleet=False)
+    page = release_page(facts, pair_groups(facts.outcome, facts.evidence, nowhere, nowhere), "", fleet=False)
     for said in ("No validity checks are stored", "No other release is enrolled", "No pairs are stored",
                  "Attribution was not run", "All images of all sets were read"):  # fmt: skip
         assert said in page

@@ -19,7 +19,7 @@ RELEASES = 1000
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fleet(slow: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a store with 1,000 releases of 13 layers, one of them audited twice."""
     folder = tmp_path_factory.mktemp("fleet")
     store = LocalStore(folder / "store")

@@ -1,4 +1,4 @@
-"""Rows from strangers: what stands in a store is shown as text, and nothing else happens."""
+"""Hostile rows: whatever a store contains is shown as text, and nothing else happens."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 import yaml
 from playwright.sync_api import Browser
 
+from flows.report.distances import read_histogram
 from flows.report.facts import audit_facts, read_store
 from flows.report.figures.pairs import ImageSet, pair_groups
 from flows.report.modelcard import model_card
 from flows.report.pages import fleet_page, release_page
-from flows.report.tail import read_tail
 from storage.objects.open import LocalStore
 from tests.flows.report.conftest import keep, opened
 from tests.flows.report.synthetic import HOSTILE, write_hostile
@@ -45,7 +45,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for audit in audits:
         facts = audit_facts(store, shared, audit["audit_id"])
         groups = pair_groups(facts.outcome, facts.evidence, nowhere, nowhere)
-        page = release_page(facts, groups, read_tail(store, facts), fleet=True)
+        page = release_page(facts, groups, read_histogram(store, facts), fleet=True)
         (folder / f"{audit['audit_id']}.html").write_text(page, encoding="utf-8")
         (folder / f"{audit['audit_id']}.md").write_text(model_card(facts), encoding="utf-8")
     hrefs = {audit["audit_id"]: f"{audit['audit_id']}.html" for audit in audits}
@@ -57,7 +57,7 @@ PAGES = (*(f"audit-{i}" for i in range(len(HOSTILE))), "index")
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_no_element_of_a_stranger_comes_to_be(hostile: Path, page: str) -> None:
+def test_hostile_text_creates_no_element(hostile: Path, page: str) -> None:
     html = (hostile / f"{page}.html").read_text(encoding="utf-8")
     found = Elements(html)
     assert found.tags.count("script") == (3 if page == "index" else 2)

@@ -1,4 +1,4 @@
-"""The model card's block: metadata that Hugging Face reads, and text that says the numbers of the audit."""
+"""The block for the model card: metadata that Hugging Face reads, and a text with the numbers of the audit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be said of a page without a browser: its policy, its colours, its scripts."""
+"""Pages without a browser: their policy, colours and scripts."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def test_colours_have_contrast(scheme: int) -> None:
         *((tone, f"{tone}-back") for tone in ("bad", "good", "open")),
     ]
     texts += [(tone, "paper") for tone in ("bad", "good", "open")]
-    lines = [(f"c{i}", "paper") for i in range(1, 5)]
+    lines = [(name, "paper") for name in ("c1", "c2", "c3", "c4", "w2", "w3")]
     for pairs, least in ((texts, 4.5), (lines, 3.0)):
         for front, back in pairs:
             high, low = sorted((_luminance(colours[front]), _luminance(colours[back])), reverse=True)
             assert (high + 0.05) / (low + 0.05) >= least, (front, back)
 
 
-def test_settings_that_are_no_json_are_shown_as_they_are() -> None:
+def test_settings_that_are_not_json_are_shown_unchanged() -> None:
     assert settings_text({"settings": '{"a": {"b": "<x>"}}'}) == "a:\n  b: <x>\n"
     assert settings_text({"settings": "{not json\x1b"}) == "{not json�"
     assert len(settings_text({"settings": '{"a": "' + "k" * 10**6 + '"}'})) < 20_100

@@ -1,4 +1,4 @@
-"""The little server: the pages of one folder, on loopback, and nothing else."""
+"""The report server: the pages of one folder, on loopback, and nothing else."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def test_the_odds_of_a_stranger_are_a_logistic_regression_on_the_log_of_the_near
         p = expit(at[0] * x + at[1])
         return float(-(y * np.log(p) + (1 - y) * np.log1p(-p)).sum())
 
-    assert found.stranger == pytest.approx(minimize(loss, np.array([1.0, -1.0]), method="BFGS").x, rel=0.01)
+    assert found.unknown == pytest.approx(minimize(loss, np.array([1.0, -1.0]), method="BFGS").x, rel=0.01)
 
 
 def test_trial_sets_lie_as_far_from_their_own_maker_as_sampling_says() -> None:
@@ -154,8 +154,8 @@ def test_distance_never_speaks_against_a_stranger() -> None:
     """Nor do weights leave the positive numbers, where makers are the same."""
     for seed in range(8):
         found = enrol(makers(200 + seed, count=3, m=100, apart=0.0))
-        assert found.stranger is not None
-        assert found.stranger[0] >= 0
+        assert found.unknown is not None
+        assert found.unknown[0] >= 0
         assert (found.weights > 0).all()
         assert (found.alone > 0).all()
 
@@ -240,17 +240,17 @@ def test_drift_between_runs_is_measured_where_there_are_several() -> None:
 def test_far_makers_are_told_apart_and_distance_speaks_for_a_stranger() -> None:
     enrolment = enrol(makers(4, apart=2.0))
     assert enrolment.right == enrolment.trials == 30
-    assert enrolment.stranger is not None
-    assert enrolment.stranger[0] > 0
+    assert enrolment.unknown is not None
+    assert enrolment.unknown[0] > 0
     assert (enrolment.weights > 0).all()
     assert 0 <= enrolment.best_layer < LAYERS
 
 
 def test_small_sets_and_a_single_maker_teach_nothing_but_are_enrolled() -> None:
     small = enrol(makers(5, count=3, m=30))
-    assert (small.trials, small.stranger) == (0, None)
+    assert (small.trials, small.unknown) == (0, None)
     single = enrol(makers(6, count=1))
-    assert single.stranger is None
+    assert single.unknown is None
     assert single.trials == 5
 
 
@@ -260,7 +260,7 @@ def test_runs_that_do_not_fit_together_are_refused() -> None:
     odd = Run("odd", "1", type(whole)(whole.placed, whole.signature[:-1], whole.c_t), ())
     with pytest.raises(ValueError, match="the same layers"):
         enrol([*runs, odd])
-    with pytest.raises(ValueError, match="there must be a run"):
+    with pytest.raises(ValueError, match="at least one run"):
         enrol([])
     with pytest.raises(ValueError, match="other layers"):
         enrol(runs).distances([odd.whole])

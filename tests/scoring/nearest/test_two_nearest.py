@@ -9,6 +9,7 @@ from scoring.nearest.two_nearest import two_nearest
 
 @pytest.mark.parametrize("size", [1, 7, 75, 150])
 @pytest.mark.parametrize("k", [1, 16, 64])
+@pytest.mark.usefixtures("slow")
 def test_it_is_the_brute_force_whatever_the_blocks(size: int, k: int) -> None:
     rng = np.random.default_rng(k)
     train = rng.normal(30, 1, (100, k)).astype(np.float32)
@@ -27,5 +28,5 @@ def test_one_train_vector_leaves_no_second_and_none_no_first() -> None:
     first, second = two_nearest(x, [x[:1]])
     assert (first == 0).all()
     assert np.isinf(second).all()
-    with pytest.raises(ValueError, match="no train vector"):
+    with pytest.raises(ValueError, match="no training vector"):
         two_nearest(x, [])

@@ -74,7 +74,7 @@ def test_score_does_not_depend_on_the_order_of_images() -> None:
 def test_an_uninformative_layer_has_no_numbers() -> None:
     score = LayerScore(0, 1200, 600)
     assert not score.informative
-    assert (score.effect, score.copy, score.copy_001, score.c_t) == (None, None, None, None)
+    assert [score.effect, score.copy, score.copy_001, score.c_t] == [None] * 4
 
 
 def test_too_few_images_and_foreign_cells_are_named() -> None:

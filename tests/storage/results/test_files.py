@@ -21,8 +21,11 @@ from tests.storage.counting_proxy import CountingProxy
 from tests.storage.fleet import Row, fleet, latest, write_fleet
 from tests.storage.results.test_tables import row
 
+V2_LACKS = {"train_digest", "train_table", "held_out_table", "partition", "nearest"}
+"""Columns of `audits` that files of schema 2 did not have."""
+
 V1_LACKS = {
-    "audits": {"run", "profile_id", "search"},
+    "audits": {"run", "profile_id", "search"} | V2_LACKS,
     "scores": {"index_table", "index_version", "probes_held_out", "probes", "recall_held_out", "recall",
                "search_bound"},
     "profiles": {"profile_id", "run", "part", "placement", "placement_scatter", "mean", "scatter", "seed",
@@ -49,24 +52,24 @@ def test_over_s3_only_the_needed_files_are_read_and_each_once(
 ) -> None:
     rows = fleet(releases=5, versions=2, audits=3)
     write_fleet(open_store(s3_prefix), rows)
-    audits = {f"audits/{one['audit_id']}.parquet" for one in rows["audits"]}
-    newest = {f"scores/{one['audit_id']}.parquet" for one in latest(rows)}
+    audits = {f"audits/{record['audit_id']}.parquet" for record in rows["audits"]}
+    newest = {f"scores/{record['audit_id']}.parquet" for record in latest(rows)}
     assert (len(audits), len(newest)) == (30, 10)
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
     proxy.take()
 
     found = run_sql(s3_prefix, "SELECT layer, avg(a_hat) AS a FROM latest_scores GROUP BY layer ORDER BY layer")
-    mean = sum(one["a_hat"] for one in latest(rows, "scores") if one["layer"] == 2) / 10
+    mean = sum(record["a_hat"] for record in latest(rows, "scores") if record["layer"] == 2) / 10
     assert found["a"].to_pylist()[2] == pytest.approx(mean)
     requests = proxy.take()
     assert sorted(keys_got(requests)) == sorted(audits | newest)
     assert len(requests) - len(audits | newest) == 2  # the listings
 
-    one = rows["audits"][7]["audit_id"]
-    assert run_sql(s3_prefix, f"SELECT * FROM evidence WHERE audit_id = '{one}'").num_rows == 12
-    assert keys_got(proxy.take()) == [f"evidence/{one}.parquet"]
-    assert run_sql(s3_prefix, f"SELECT * FROM scores WHERE audit_id IN ('{one}', 'x') AND layer = 1").num_rows == 1
-    assert keys_got(proxy.take()) == [f"scores/{one}.parquet"]
+    record = rows["audits"][7]["audit_id"]
+    assert run_sql(s3_prefix, f"SELECT * FROM evidence WHERE audit_id = '{record}'").num_rows == 12
+    assert keys_got(proxy.take()) == [f"evidence/{record}.parquet"]
+    assert run_sql(s3_prefix, f"SELECT * FROM scores WHERE audit_id IN ('{record}', 'x') AND layer = 1").num_rows == 1
+    assert keys_got(proxy.take()) == [f"scores/{record}.parquet"]
     assert run_sql(s3_prefix, "SELECT count(*) AS n FROM rejects")["n"].to_pylist() == [len(rows["rejects"])]
     assert {key.partition("/")[0] for key in keys_got(proxy.take())} == {"rejects"}
     connect(s3_prefix).close()
@@ -106,27 +109,28 @@ def test_a_large_file_of_s3_is_read_by_its_columns(
     assert total["n"].to_pylist() == [3 * sum(range(20_000))]
 
 
-@pytest.mark.parametrize("table", V1_LACKS)
-def test_an_old_store_is_read(store: ObjectStore, table: str) -> None:
-    """A file of schema 1 beside one of today: what it lacks is null."""
+@pytest.mark.parametrize(("table", "lacks"), [*V1_LACKS.items(), ("audits", V2_LACKS)])
+def test_an_old_store_is_read(store: ObjectStore, table: str, lacks: set[str]) -> None:
+    """A file of schema 1 or 2 beside one of today: what it lacks is null."""
     name = SCHEMAS[table].names[0]
-    old = pa.Table.from_pylist([row(table, release="old")]).drop_columns(sorted(V1_LACKS[table]))
+    old = pa.Table.from_pylist([row(table, release="old")]).drop_columns(sorted(lacks))
     if "layer" in old.column_names:
         old = old.set_column(old.column_names.index("layer"), "layer", old["layer"].cast(pa.int64()))
     sink = io.BytesIO()
     pq.write_table(old.append_column("gone", pa.array(["x"])), sink)
     store.put(f"results/{table}/x.parquet", sink.getvalue())
     write_result(store, table, "y", [row(table, release="new") | {name: "y"}])
-    found = {one["release"]: one for one in run_sql(store.uri, f"FROM {table}").to_pylist()}
+    found = {record["release"]: record for record in run_sql(store.uri, f"FROM {table}").to_pylist()}
     assert list(found["old"]) == SCHEMAS[table].names
-    assert {column for column, value in found["old"].items() if value is None} == V1_LACKS[table]
+    assert {column for column, value in found["old"].items() if value is None} == lacks
     assert all(value is not None for value in found["new"].values())
-    lacked = min(V1_LACKS[table])
+    lacked = min(lacks)
     where = run_sql(store.uri, f"SELECT release FROM {table} WHERE {lacked} IS NULL")
     assert where["release"].to_pylist() == ["old"]
     if table == "audits":
         later = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
-        rerun = [row("audits", release="old", audit_id="z", run="1", created_at=later)]
+        run = found["old"]["run"] or "1"
+        rerun = [row("audits", release="old", audit_id="z", run=run, created_at=later)]
         write_result(store, "audits", "z", rerun)
         latest_of_old = run_sql(store.uri, "SELECT audit_id FROM latest_audits WHERE release = 'old'")
         assert latest_of_old["audit_id"].to_pylist() == ["z"]
@@ -150,11 +154,15 @@ def test_filters_agree_with_a_full_read(store: ObjectStore) -> None:
     """Filters that are pushed down, and ones that are not, against Python."""
     rows = fleet(releases=3)
     write_fleet(store, rows)
-    wanted = [one for one in rows["scores"] if one["layer"] >= 2 and one["release"] != "r1" and one["a_hat"] < 0.6]
+    wanted = [
+        record
+        for record in rows["scores"]
+        if record["layer"] >= 2 and record["release"] != "r1" and record["a_hat"] < 0.6
+    ]
     where = "layer >= 2 AND release <> 'r1' AND a_hat < 0.6"
     assert run_sql(store.uri, f"SELECT a_hat FROM scores WHERE {where}").num_rows == len(wanted) > 0
     lists = run_sql(store.uri, "SELECT scatter FROM profiles WHERE release LIKE '%2' AND part = 1 AND scatter[1] = 1")
-    assert lists.num_rows == sum(one["release"] == "r2" and one["part"] == 1 for one in rows["profiles"])
+    assert lists.num_rows == sum(record["release"] == "r2" and record["part"] == 1 for record in rows["profiles"])
 
 
 def test_a_thousand_releases_in_under_a_second(tmp_path: Path) -> None:

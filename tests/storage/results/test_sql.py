@@ -178,7 +178,7 @@ def test_latest_views_hold_the_rows_of_the_latest_audits(store: ObjectStore) -> 
     for table in ("audits", "scores", "evidence", "checks", "rejects"):
         found = run_sql(store.uri, f"FROM latest_{table}").to_pylist()
         assert _sorted(found) == _sorted(latest(rows, table)), table
-    ids = {one["profile_id"] for one in latest(rows)}
+    ids = {record["profile_id"] for record in latest(rows)}
     profiles = run_sql(store.uri, "SELECT DISTINCT profile_id FROM latest_profiles")["profile_id"].to_pylist()
     assert set(profiles) == ids
     newest = run_sql(store.uri, "SELECT DISTINCT attribution_id FROM latest_attributions ORDER BY 1")
@@ -186,4 +186,4 @@ def test_latest_views_hold_the_rows_of_the_latest_audits(store: ObjectStore) -> 
 
 
 def _sorted(rows: list[Row]) -> list[Row]:
-    return sorted(rows, key=lambda one: json.dumps(one, default=str, sort_keys=True))
+    return sorted(rows, key=lambda record: json.dumps(record, default=str, sort_keys=True))

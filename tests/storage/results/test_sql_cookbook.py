@@ -42,99 +42,103 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def pick(rows: list[Row], names: str) -> Answer:
     """Some columns of some rows."""
-    return [tuple(one[name] for name in names.split()) for one in rows]
+    return [tuple(record[name] for name in names.split()) for record in rows]
 
 
 def by_audit(rows: list[Row]) -> list[list[Row]]:
     groups = defaultdict(list)
-    for one in rows:
-        groups[one["audit_id"]].append(one)
+    for record in rows:
+        groups[record["audit_id"]].append(record)
     return list(groups.values())
 
 
-def who(one: Row) -> tuple[str, str]:
-    return one["release"], one["version"]
+def who(record: Row) -> tuple[str, str]:
+    return record["release"], record["version"]
 
 
 def copying_this_month(rows: Rows) -> Answer:
     begin = dt.datetime.now(dt.UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    found = [one for one in rows["audits"] if one["verdict"] == "copying" and one["created_at"] >= begin]
-    found.sort(key=lambda one: -one["copy_rate"])
+    found = [record for record in rows["audits"] if record["verdict"] == "copying" and record["created_at"] >= begin]
+    found.sort(key=lambda record: -record["copy_rate"])
     return pick(found, "release version verdict copy_rate copying_layer created_at")
 
 
 def disagreeing(rows: Rows) -> Answer:
     answer: Answer = []
     for layers in by_audit(latest(rows, "scores")):
-        closer = [one["layer"] for one in layers if one["informative"] and one["a_high"] < 0.5]
-        farther = [one["layer"] for one in layers if one["informative"] and one["a_low"] > 0.5]
+        closer = [record["layer"] for record in layers if record["informative"] and record["a_high"] < 0.5]
+        farther = [record["layer"] for record in layers if record["informative"] and record["a_low"] > 0.5]
         if closer and farther:
             answer.append((*who(layers[0]), closer, farther))
     return sorted(answer)
 
 
 def copied_most(rows: Rows) -> Answer:
-    found = [one for one in latest(rows, "evidence") if one["identical"] or one["near_duplicate"]]
-    keys = {one["train_key"] for one in found}
+    found = [record for record in latest(rows, "evidence") if record["identical"] or record["near_duplicate"]]
+    keys = {record["train_key"] for record in found}
     answer = [
         (
             key,
-            len({one["release"] for one in found if one["train_key"] == key}),
-            min(one["distance"] for one in found if one["train_key"] == key),
+            len({record["release"] for record in found if record["train_key"] == key}),
+            min(record["distance"] for record in found if record["train_key"] == key),
         )
         for key in keys
     ]
-    return sorted(answer, key=lambda one: (-one[1], one[0]))
+    return sorted(answer, key=lambda record: (-record[1], record[0]))
 
 
 def identical(rows: Rows) -> Answer:
-    found = [one for one in latest(rows, "evidence") if one["identical"]]
+    found = [record for record in latest(rows, "evidence") if record["identical"]]
     return sorted(set(pick(found, "release version image_key train_key")))
 
 
 def near_the_threshold(rows: Rows) -> Answer:
-    found = [one for one in latest(rows) if one["copy_rate_low"] <= one["max_copy_rate"] <= one["copy_rate_high"]]
-    found.sort(key=lambda one: -one["copy_rate"])
+    found = [
+        record
+        for record in latest(rows)
+        if record["copy_rate_low"] <= record["max_copy_rate"] <= record["copy_rate_high"]
+    ]
+    found.sort(key=lambda record: -record["copy_rate"])
     return pick(found, "release version verdict copy_rate_low copy_rate copy_rate_high max_copy_rate images")
 
 
 def another_gate(rows: Rows) -> Answer:
     found = [
-        one
-        for one in latest(rows)
-        if (one["verdict"] == "copying" and one["copy_rate_low"] <= 0.05)
-        or (one["verdict"] == "no copying seen" and one["copy_rate_low"] > 0.05)
+        record
+        for record in latest(rows)
+        if (record["verdict"] == "copying" and record["copy_rate_low"] <= 0.05)
+        or (record["verdict"] == "no copying seen" and record["copy_rate_low"] > 0.05)
     ]
     return sorted(pick(found, "release version verdict copy_rate_low max_copy_rate"))
 
 
 def changed(rows: Rows) -> Answer:
-    audits = sorted(rows["audits"], key=lambda one: (*who(one), one["created_at"]))
+    audits = sorted(rows["audits"], key=lambda record: (*who(record), record["created_at"]))
     found = [
         (*who(b), a["verdict"], b["verdict"], b["created_at"])
         for a, b in pairwise(audits)
         if who(a) == who(b) and a["verdict"] != b["verdict"]
     ]
-    return sorted(found, key=lambda one: one[-1])
+    return sorted(found, key=lambda record: record[-1])
 
 
 def trend(rows: Rows) -> Answer:
-    audits = sorted(latest(rows), key=lambda one: (one["release"], one["created_at"]))
+    audits = sorted(latest(rows), key=lambda record: (record["release"], record["created_at"]))
     answer: Answer = []
-    for one in audits:
-        a_hats = [score["a_hat"] for score in rows["scores"] if score["audit_id"] == one["audit_id"]]
+    for record in audits:
+        a_hats = [score["a_hat"] for score in rows["scores"] if score["audit_id"] == record["audit_id"]]
         mean = sum(a_hats) / len(a_hats)
-        same = bool(answer) and answer[-1][0] == one["release"]
-        answer.append((*who(one), one["created_at"], mean, mean - answer[-1][3] if same else None))
+        same = bool(answer) and answer[-1][0] == record["release"]
+        answer.append((*who(record), record["created_at"], mean, mean - answer[-1][3] if same else None))
     return answer
 
 
 def nearest(rows: Rows) -> Answer:
-    ids = {one["profile_id"] for one in latest(rows)}
+    ids = {record["profile_id"] for record in latest(rows)}
     curves: dict[str, list[Row]] = defaultdict(list)
-    for one in rows["profiles"]:
-        if one["profile_id"] in ids and one["part"] == 0:
-            curves[f"{one['release']}@{one['version']}"].append(one)
+    for record in rows["profiles"]:
+        if record["profile_id"] in ids and record["part"] == 0:
+            curves[f"{record['release']}@{record['version']}"].append(record)
     answer: Answer = []
     for a, first in curves.items():
         distances = {
@@ -151,58 +155,73 @@ def nearest(rows: Rows) -> Answer:
 
 
 def undecided(rows: Rows) -> Answer:
-    newest = {one["images_uri"]: one for one in sorted(rows["attributions"], key=lambda one: one["created_at"])}
-    ids = {one["attribution_id"] for one in newest.values()}
+    newest = {
+        record["images_uri"]: record for record in sorted(rows["attributions"], key=lambda record: record["created_at"])
+    }
+    ids = {record["attribution_id"] for record in newest.values()}
     found = [
-        one
-        for one in rows["attributions"]
-        if one["attribution_id"] in ids and one["verdict"] == "undecided" and one["rank"] == 1
+        record
+        for record in rows["attributions"]
+        if record["attribution_id"] in ids and record["verdict"] == "undecided" and record["rank"] == 1
     ]
     return sorted(pick(found, "images_uri images needed maker posterior"))
 
 
 def invalid(rows: Rows) -> Answer:
-    found = [one for one in latest(rows, "checks") if not one["passed"] and one["severity"] == "invalid"]
+    found = [record for record in latest(rows, "checks") if not record["passed"] and record["severity"] == "invalid"]
     return sorted(pick(found, "release version name sentence remedy"))
 
 
 def stale(rows: Rows) -> Answer:
-    newest = max(latest(rows), key=lambda one: one["created_at"])["encoder_digest"]
-    found = [one for one in latest(rows) if one["encoder_digest"] != newest]
-    found.sort(key=lambda one: one["created_at"])
+    newest = max(latest(rows), key=lambda record: record["created_at"])["encoder_digest"]
+    found = [record for record in latest(rows) if record["encoder_digest"] != newest]
+    found.sort(key=lambda record: record["created_at"])
     return pick(found, "release version encoder_model encoder_digest created_at")
 
 
 def rejected(rows: Rows) -> Answer:
     keys: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for one in latest(rows, "rejects"):
-        keys[*who(one), one["role"], one["reason"]].append(one["key"])
+    for record in latest(rows, "rejects"):
+        keys[*who(record), record["role"], record["reason"]].append(record["key"])
     answer = [(*group, len(found), min(found)) for group, found in keys.items()]
-    return sorted(answer, key=lambda one: (-one[4], *one[:4]))
+    return sorted(answer, key=lambda record: (-record[4], *record[:4]))
 
 
 def unsure_search(rows: Rows) -> Answer:
-    found = [one for one in latest(rows, "scores") if one["search_bound"] > one["se"] / 4]
-    found.sort(key=lambda one: -one["search_bound"] / one["se"])
+    found = [record for record in latest(rows, "scores") if record["search_bound"] > record["se"] / 4]
+    found.sort(key=lambda record: -record["search_bound"] / record["se"])
     return pick(found, "release version layer recall search_bound se")
 
 
 def cost(rows: Rows) -> Answer:
     months: dict[dt.datetime, list[Row]] = defaultdict(list)
-    for one in rows["audits"]:
-        months[one["created_at"].replace(day=1, hour=0, minute=0, second=0)].append(one)
+    for record in rows["audits"]:
+        months[record["created_at"].replace(day=1, hour=0, minute=0, second=0)].append(record)
     return [
-        (month, len(found), sum(one["seconds"] for one in found), sum(one["forward_images"] for one in found))
+        (
+            month,
+            len(found),
+            sum(record["seconds"] for record in found),
+            sum(record["forward_images"] for record in found),
+        )
         for month, found in sorted(months.items())
     ]
 
 
 def settings(rows: Rows) -> Answer:
     answer = []
-    for one in latest(rows):
-        encoder = json.loads(one["settings"])["encoder"]
-        answer.append((*who(one), one["preset"], one["seed"], encoder["model"], encoder["image_size"]))
+    for record in latest(rows):
+        encoder = json.loads(record["settings"])["encoder"]
+        answer.append((*who(record), record["preset"], record["seed"], encoder["model"], encoder["image_size"]))
     return sorted(answer)
+
+
+def made_with_one_reference(rows: Rows) -> Answer:
+    groups = defaultdict(list)
+    for audit in rows["audits"]:
+        groups[audit["partition"], audit["train_table"], audit["held_out_table"]].append(audit["nearest"])
+    answer = [(*reference, len(nearest), sorted(nearest)) for reference, nearest in groups.items()]
+    return sorted(answer, key=lambda line: (-line[3], line[0]))
 
 
 ANSWERS: dict[str, Callable[[Rows], Answer]] = {
@@ -214,14 +233,15 @@ ANSWERS: dict[str, Callable[[Rows], Answer]] = {
     "Which verdicts would change at another gate?": another_gate,
     "Which verdicts changed from one audit of a release to the next?": changed,
     "How does Â develop from version to version?": trend,
-    "Who is nearest to whom?": nearest,
+    "Which releases are most alike?": nearest,
     "Which suspects stayed undecided, and how many images would settle it?": undecided,
-    "Which audits are invalid, and what mends them?": invalid,
+    "Which audits are invalid, and what is the remedy?": invalid,
     "Which releases are stale: not audited with the newest encoder?": stale,
     "What was rejected, and why?": rejected,
-    "Where was the search for the nearest train image not sure enough?": unsure_search,
+    "Where was the search for the nearest training image not accurate enough?": unsure_search,
     "What did the audits of each month cost?": cost,
     "With which settings was a release audited?": settings,
+    "Which audits were made with one reference, and where are its tables and distances?": made_with_one_reference,
 }
 
 
@@ -236,10 +256,10 @@ def test_the_answer_is_right(made: Made, question: str) -> None:
     expected = ANSWERS[question](made.rows)
     assert expected, "the made-up store must have something to find"
     assert found.num_rows == len(expected)
-    for one, wanted in zip(found.to_pylist(), expected, strict=True):
-        values = [value if isinstance(value, float) else None for value in one.values()]
+    for record, wanted in zip(found.to_pylist(), expected, strict=True):
+        values = [value if isinstance(value, float) else None for value in record.values()]
         assert values == pytest.approx([value if isinstance(value, float) else None for value in wanted])
-        assert [value for value in one.values() if not isinstance(value, float)] == [
+        assert [value for value in record.values() if not isinstance(value, float)] == [
             value for value in wanted if not isinstance(value, float)
         ]
 

@@ -165,6 +165,7 @@ def _go(*children: subprocess.Popen[str]) -> list[str]:
     return [child.communicate(timeout=60)[0] for child in children]
 
 
+@pytest.mark.usefixtures("processes")
 class TestCrashes:
     """Runs that SIGKILL ends at every point of the protocol; the one after it has every row once."""
 

@@ -70,6 +70,7 @@ def test_a_time_out_and_the_file_of_views(store: str, tmp_path: Path, capsys: Ca
     assert run(["sql", "--store", store, "--export", str(path), "--json"]) == 2
 
 
+@pytest.mark.usefixtures("processes")
 def test_statements_from_a_file(store: str) -> None:
     text = """-- a comment; with a semicolon
 SELECT count(*) AS audits
@@ -145,7 +146,7 @@ class Typist:
 
 
 @pytest.fixture
-def typist(store: str, tmp_path: Path) -> Iterator[Typist]:
+def typist(processes: None, store: str, tmp_path: Path) -> Iterator[Typist]:
     user = Typist(store, tmp_path)
     yield user
     try:
@@ -180,6 +181,7 @@ def test_the_shell_in_a_terminal(typist: Typist, tmp_path: Path) -> None:
     assert history.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.usefixtures("processes")
 def test_the_commands_of_the_page(store: str, tmp_path: Path) -> None:
     """Run by a shell without a terminal."""
     page = (ROOT / "docs" / "sql.md").read_text(encoding="utf-8")

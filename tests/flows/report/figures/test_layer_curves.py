@@ -7,14 +7,14 @@ import pytest
 
 from flows.report.facts import AuditFacts, LayerCurve, curve_of
 from flows.report.figures.layer_curves import MOST_RELEASES, curve_chart, curves_picture
-from flows.results.outcome import COPYING, NO_COPYING, AuditOutcome
+from flows.results.audit_result import COPYING, NO_COPYING, AuditResult
 from tests.flows.report.figures.pixels import BAD, GOOD_BLUE, HOSTILE, inside, near, pixels
 
 PLOT = slice(150, 870), slice(120, 1190)
 """Rows and columns of the plot in a picture."""
 
 
-def outcome(label: str, layers: int, a_hat: float, verdict: str, missing: tuple[int, ...] = ()) -> AuditOutcome:
+def outcome(label: str, layers: int, a_hat: float, verdict: str, missing: tuple[int, ...] = ()) -> AuditResult:
     scores = [
         {"layer": layer, "informative": layer not in missing}
         | {
@@ -24,7 +24,7 @@ def outcome(label: str, layers: int, a_hat: float, verdict: str, missing: tuple[
         for layer in range(layers)
     ]
     audit = {"audit_id": label, "release": label, "version": "1", "run": "1", "verdict": verdict, "reference": label}
-    return AuditOutcome({**audit, "copying_layer": None}, scores, [])
+    return AuditResult({**audit, "copying_layer": None}, scores, [])
 
 
 @pytest.mark.parametrize(("count", "layers"), [(1, 1), (6, 7), (30, 25)])

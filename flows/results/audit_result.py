@@ -14,7 +14,7 @@ NOT_JUDGED, INCONCLUSIVE, INVALID = "not judged", "inconclusive", "invalid"
 
 
 @dataclass(frozen=True)
-class AuditOutcome:
+class AuditResult:
     """One audit: its row of `audits`, its rows of `scores` by layer, and of `checks`."""
 
     audit: dict[str, Any]
@@ -46,10 +46,10 @@ class AuditOutcome:
         return [row for row in self.scores if row["informative"]]
 
 
-def load_outcome(store: ObjectStore, audit_id: str) -> AuditOutcome | None:
+def load_audit_result(store: ObjectStore, audit_id: str) -> AuditResult | None:
     """A finished audit, or None. The row of `audits` is written last, so the others are complete."""
     audits = read_result(store, "audits", audit_id).to_pylist()
     if not audits:
         return None
     scores = sorted(read_result(store, "scores", audit_id).to_pylist(), key=lambda row: row["layer"])
-    return AuditOutcome(audits[0], scores, read_result(store, "checks", audit_id).to_pylist())
+    return AuditResult(audits[0], scores, read_result(store, "checks", audit_id).to_pylist())

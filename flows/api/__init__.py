@@ -1,0 +1,1 @@
+"""What `import layerprint` offers: an audit, an attribution and SQL as Python calls."""

@@ -1,0 +1,90 @@
+"""The cards that a notebook shows. They load nothing and run nothing; names from files are cut and escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from flows.report import words
+from flows.report.facts import AuditFacts
+from flows.report.figures.layer_curves import curve_chart
+from flows.report.figures.pairs import PairView
+from flows.text import one_line, terminal_text
+
+
+def audit_card(facts: AuditFacts, pairs: Sequence[PairView]) -> str:
+    """An audit: verdict, sentence, the curve over layers, the closest pairs, the numbers of every layer.
+
+    Args:
+        facts: The audit.
+        pairs: The pairs to show.
+    """
+    outcome = facts.outcome
+    tone = words.TONES.get(outcome.verdict, "open")
+    return _render(
+        "audit.html",
+        label=outcome.label,
+        verdict=outcome.verdict,
+        tone=tone,
+        mark=words.MARKS[tone],
+        audit=facts.audit,
+        scores=outcome.scores,
+        curve=curve_chart(facts),
+        pairs=pairs,
+    )
+
+
+def pairs_card(pairs: Sequence[PairView]) -> str:
+    """Pairs: each generated image beside its nearest training image."""
+    return _render("pairs_card.html", pairs=pairs)
+
+
+def attribution_card(verdict: str, sentence: str, makers: Sequence[Mapping[str, Any]], unknown: float) -> str:
+    """An attribution: verdict, sentence, the most probable makers.
+
+    Args:
+        verdict: The verdict.
+        sentence: It in words.
+        makers: Rows with `maker`, `probability` and `p_value`, the most probable first.
+        unknown: Probability that none of them is the maker.
+    """
+    return _render("attribution.html", verdict=verdict, sentence=sentence, makers=makers, unknown=unknown)
+
+
+def _render(template: str, **context: Any) -> str:
+    return _environment().get_template(template).render(**context)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("flows.api"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_plain,
+    )
+    made.filters.update(cut=one_line, percent=words.percent, certainty=words.certainty, number=_number)
+    made.globals.update(interval=words.interval)
+    return made
+
+
+def _plain(value: object) -> object:
+    """What a template writes: nothing for None, no control characters in a text."""
+    if value is None:
+        return ""
+    return terminal_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _number(value: float | None, form: str) -> str:
+    """A number that may be missing.
+
+    >>> _number(0.456, ".2f"), _number(None, ".2f")
+    ('0.46', '–')
+    """
+    return "–" if value is None else f"{value:{form}}"

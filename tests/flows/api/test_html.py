@@ -1,0 +1,69 @@
+"""The cards of a store in which every text is hostile."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from flows.api.html import attribution_card, audit_card, pairs_card
+from flows.report.facts import AuditFacts, audit_facts, read_store
+from flows.report.figures.pairs import ImageSet, PairView, pair_groups
+from storage.objects.open import LocalStore
+from tests.flows.report.synthetic import HOSTILE, write_hostile
+
+ALLOWED = set(
+    re.findall(
+        r"\w+",
+        "div p strong details summary table thead tbody tr th td figure figcaption br img "
+        "svg defs clippath g path line rect text title",
+    )
+)
+
+
+class Elements(HTMLParser):
+    """The elements and attributes of a fragment."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str | None]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += attrs
+
+
+def is_safe(html: str) -> None:
+    """Assert that a fragment has no element of a stranger, runs nothing, loads nothing."""
+    elements = Elements(html)
+    assert elements.tags <= ALLOWED
+    assert not [name for name, _ in elements.attributes if name.startswith("on")]
+    assert not [value for name, value in elements.attributes if name in ("href", "src", "xlink:href")]
+    assert not {"\u202e", "\u2066", "\u0000", "\u001b"} & set(html)
+    assert not re.search(r"url\((?!#)", html)
+    assert len(html) < 200_000
+
+
+@pytest.fixture(params=range(len(HOSTILE)))
+def hostile(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[AuditFacts, list[PairView]]:
+    store = LocalStore(tmp_path / "store")
+    audit = write_hostile(store, "audit", HOSTILE[request.param])
+    facts = audit_facts(store, read_store(store.uri), audit["audit_id"])
+    nowhere = ImageSet(store, str(tmp_path / "none"), None)
+    return facts, pair_groups(facts.outcome, facts.evidence, nowhere, nowhere)[0].pairs
+
+
+def test_a_hostile_audit_is_only_text(hostile: tuple[AuditFacts, list[PairView]]) -> None:
+    facts, pairs = hostile
+    assert pairs
+    is_safe(audit_card(facts, pairs))
+    is_safe(pairs_card(pairs))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_maker_is_only_text(text: str) -> None:
+    is_safe(attribution_card(text, text, [{"maker": text, "probability": 0.5, "p_value": None}], 0.5))

@@ -1,0 +1,64 @@
+"""The scripts of examples/ and the Python of the README, run as a user runs them: each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from examples.audit_three_folders import ENCODER
+from tests.flows.docs.pages import blocks
+from tests.paths import ROOT
+
+pytestmark = pytest.mark.timeout(600)
+
+
+class Example(NamedTuple):
+    """The first example after it ran: its folder, which holds images and store, and what it printed."""
+
+    folder: Path
+    printed: str
+
+
+def python(folder: Path, *arguments: str) -> str:
+    """What a Python process prints that runs in a folder, with a Prefect home of its own."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PREFECT_"))}
+    env |= {"PREFECT_HOME": str(folder / "prefect"), "PYTHONPATH": str(ROOT)}
+    env["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Example:
+    folder = tmp_path_factory.mktemp("example")
+    return Example(folder, python(folder, str(ROOT / "examples" / "audit_three_folders.py"), "."))
+
+
+def test_three_folders(example: Example) -> None:
+    verdict, sentence, *pairs, report = example.printed.splitlines()
+    assert verdict == "copying"
+    assert "500 images" in sentence
+    assert [line.split()[0] for line in pairs] == [f"{i:04}.png" for i in range(5)]
+    assert all(line.split()[0] == line.split()[4] for line in pairs)
+    assert (example.folder / report.removeprefix("report: ")).read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_sql(example: Example) -> None:
+    printed = python(example.folder, str(ROOT / "examples" / "ask_in_sql.py"), "audits")
+    assert "mixture" in printed
+    assert printed.count("0000.png") == 2
+
+
+def test_the_python_of_the_readme(example: Example) -> None:
+    (code,) = blocks("README.md", "python")
+    assert code.count('"vit_small_patch14_dinov2.lvd142m"') == 1
+    code = code.replace('"vit_small_patch14_dinov2.lvd142m"', repr(ENCODER))  # one that needs no download
+    assert "copying" in python(example.folder, "-c", code)
