@@ -57,7 +57,7 @@ def audit(
 
         report = audit_flow(runtime, loaded, chosen)
         store = open_store(loaded.store)
-        releases = {one.label: one for one in chosen}
+        releases = {each.label: each for each in chosen}
         pictures = [save_curves(store, report.outcomes)]
         pictures += [save_pairs(loaded, releases[outcome.label], outcome) for outcome in report.outcomes]
         forward = runtime.forward_images

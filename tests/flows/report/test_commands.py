@@ -47,7 +47,7 @@ def test_pages_are_published_into_the_store(reported: Reported, tmp_path: Path, 
     published = open_store(reported.spec.store).get(f"reports/{one['audit_id']}.html").decode()
     assert published == Path(one["path"]).read_text()
     assert run([*command, "--format", "modelcard"]) == 2
-    assert "only pages are published" in capsys.readouterr().err
+    assert "--format html" in capsys.readouterr().err
 
 
 def test_mistakes_end_with_2(reported: Reported, tmp_path: Path, capsys: Capture) -> None:
