@@ -16,6 +16,7 @@ def test_every_public_name_is_there() -> None:
         _ = scoring.nothing
 
 
+@pytest.mark.usefixtures("processes")
 def test_to_import_it_loads_no_library() -> None:
     code = (
         "import sys, scoring; print({'numpy', 'scipy', 'sklearn'} & set(sys.modules), scoring.PRESETS['paper'].metric)"
