@@ -37,7 +37,7 @@ def python(folder: Path, *arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def example(tmp_path_factory: pytest.TempPathFactory) -> Example:
+def example(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Example:
     folder = tmp_path_factory.mktemp("example")
     return Example(folder, python(folder, str(ROOT / "examples" / "audit_three_folders.py"), "."))
 

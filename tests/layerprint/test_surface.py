@@ -25,7 +25,7 @@ NAMES = [
 ]
 
 ARGUMENTS = {
-    "audit": "train held_out images name encoder store version run family reference scoring gate cluster harmonise "
+    "audit": "train held_out images encoder name store version run family reference scoring gate cluster harmonise "
     "quiet",
     "attribute": "images store train held_out encoder reference scoring cluster harmonise reject unknown quiet",
     "connect": "store",
@@ -80,6 +80,7 @@ def test_the_methods(kind: str) -> None:
     assert [name for name in members if not name.startswith("_")] == MEMBERS[kind].split()
 
 
+@pytest.mark.usefixtures("processes")
 def test_importing_it_is_fast_and_loads_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", IMPORT], cwd=ROOT, check=True)
 
