@@ -232,7 +232,7 @@ def test_a_loose_bound_fails_the_check_with_a_remedy() -> None:
     assert (passed.name, passed.passed, passed.value, passed.remedy) == ("search", True, LOOSE, "")
     assert (failed.passed, failed.severity) == (False, "invalid")
     assert failed.value == pytest.approx(0.3)
-    assert "layer is 7" in failed.sentence
+    assert "layer 7" in failed.sentence
     assert "recall 0.9700 (0.9574–0.9797) on 1000 generated" in failed.sentence
     assert "off by at most 0.003, 0.3 of its standard error" in failed.sentence
     assert "scoring.search: in_cell" in failed.remedy
