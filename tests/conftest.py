@@ -30,11 +30,13 @@ LOOKS = ("lscpu", "file")
 """Programs by which libraries look at the machine."""
 
 _started: list[str] = []
+_watching = True  # Python sets it to None when it ends
 
 
 def _note_start(event: str, arguments: tuple[object, ...]) -> None:
-    ours = threading.current_thread() is threading.main_thread()
-    if event in STARTS and ours and next(iter(arguments), None) not in LOOKS:
+    if not _watching or event not in STARTS:
+        return
+    if threading.current_thread() is threading.main_thread() and next(iter(arguments), None) not in LOOKS:
         _started.append(f"{event} {arguments[:2]}")
 
 

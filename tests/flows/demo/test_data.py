@@ -27,7 +27,7 @@ from flows.demo.generators import Digits, PlantedCopies, VaeGenerator
 
 
 @pytest.fixture(scope="module")
-def material() -> DemoMaterial:
+def material(slow: None) -> DemoMaterial:
     return build_demo_material(0)
 
 

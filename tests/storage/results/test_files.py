@@ -165,6 +165,7 @@ def test_filters_agree_with_a_full_read(store: ObjectStore) -> None:
     assert lists.num_rows == sum(record["release"] == "r2" and record["part"] == 1 for record in rows["profiles"])
 
 
+@pytest.mark.usefixtures("slow")
 def test_a_thousand_releases_in_under_a_second(tmp_path: Path) -> None:
     """13 layers each, an audit a file. The time is that of all cores together, which other work does not stretch."""
     store = open_store(str(tmp_path))
