@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the matrices are small: two threads take twice the time
+
 from actors.ray_cluster.local import Cluster, ClusterSettings, PoolSize
 from storage.objects.embedded_s3 import EmbeddedS3
 from tests.ray_head import RayHead
