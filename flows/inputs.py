@@ -12,8 +12,8 @@ from flows.results.store_owner import claim_store
 from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.tasks import resolve_encoder
+from storage.image_sets.file_names import USABLE, counted
 from storage.image_sets.manifest import Manifest
-from storage.image_sets.open import USABLE, counted
 from storage.vectors.tables import VectorStore
 
 _log = logging.getLogger(__name__)

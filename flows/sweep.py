@@ -36,7 +36,7 @@ from flows.spec.spec import AuditSpec, ReleaseSpec
 from storage.claims import Claims
 from storage.digest import short
 from storage.errors import InputError, LayerprintError
-from storage.image_sets.open import fingerprint
+from storage.image_sets.fingerprint import fingerprint
 from storage.objects.open import open_store
 
 SETTLE_S = 10.0

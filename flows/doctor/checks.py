@@ -35,7 +35,8 @@ from flows.doctor.machine_checks import (
 from flows.runtime import machine
 from flows.text import bare_uri
 from storage.errors import InputError, StoreError
-from storage.image_sets.open import counted, list_images
+from storage.image_sets.file_names import counted
+from storage.image_sets.open import list_images
 from storage.objects.base import ObjectStore
 from storage.objects.open import LocalStore, open_store
 from storage.objects.s3_client import connection

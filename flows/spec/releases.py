@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from flows.spec.fields import IMAGE_SET, Name, SpecPart, Uri, explain
 from storage.errors import InputError
-from storage.image_sets.open import RELEASE_FILE
+from storage.image_sets.file_names import RELEASE_FILE
 from storage.objects.open import ObjectMissingError, ObjectStore, open_store
 
 MAX_FILE_BYTES = 64 * 2**10

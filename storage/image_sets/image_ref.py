@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -12,9 +11,6 @@ from numpy.typing import NDArray
 
 Kind = Literal["objects", "tar", "parquet", "array"]
 """How images are stored: as objects, members of a tar shard, rows of a Parquet file, or items of an array."""
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
-"""Suffixes of image files. A GIF cannot be used: it is listed so that it is rejected by name."""
 
 
 class ImageRef(NamedTuple):
@@ -56,16 +52,6 @@ class ImageReader(ABC):
             ObjectChangedError: The object that holds the image was rewritten after it was listed.
             StoreError: The set cannot be read.
         """
-
-
-def is_image(key: str) -> bool:
-    """Whether a file of this name counts as an image; hidden ones do not.
-
-    >>> is_image("a/b.JPG"), is_image("a/._b.jpg"), is_image("a/b.txt")
-    (True, False, False)
-    """
-    path = PurePosixPath(key)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def item_key(name: str, index: int) -> str:

@@ -13,7 +13,8 @@ from typing import TypeVar, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.errors import StoreError
+from storage.errors import InputError, StoreError
+from storage.image_sets.file_names import USABLE, counted
 from storage.image_sets.image_ref import ImageRef, Kind
 from storage.objects.base import ObjectMissingError
 
@@ -52,7 +53,7 @@ class Manifest:
             SHA-256 of their bytes; on S3, where that would require reading them, the ETag of the object that is or
             holds the image (with the column, for a Parquet file).
         left_out: Number of other files by kind when the images were listed, ``{".tif": 3}``; not stored.
-        fingerprint: `storage.image_sets.open.fingerprint` of its place when it was listed; not stored.
+        fingerprint: `storage.image_sets.fingerprint.fingerprint` of its place when it was listed; not stored.
     """
 
     uri: str
@@ -133,6 +134,22 @@ class Manifest:
                 "delete it: the next run writes it again",
             ) from error
         return cls(uri, kind, table)
+
+
+def listed_manifest(
+    uri: str, kind: Kind, table: pa.Table, fingerprint: str, left_out: Mapping[str, int] | None = None
+) -> Manifest:
+    """The manifest of a set that was just listed, sorted by key; the arguments are those of `Manifest`.
+
+    Raises:
+        InputError: The table has no row.
+    """
+    if table.num_rows:
+        return Manifest(uri, kind, table.sort_by("key"), dict(left_out or {}), fingerprint)
+    raise InputError(
+        f"{uri}: no image here ({counted(left_out or {}) or 'there is nothing at all'})",
+        f"give a folder or prefix with {USABLE} or .tar files, file.parquet#column, folder#column or file.npz#array",
+    )
 
 
 def manifest_schema(kind: Kind) -> pa.Schema:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from storage.errors import InputError
 from storage.image_sets.image_ref import ImageReader, ImageRef, item_key, split_item_key
 from storage.image_sets.manifest import manifest_table
+from storage.image_sets.set_uri import SetUri
 from storage.objects.base import ObjectMissingError
 from storage.objects.open import open_parent
 
@@ -24,30 +25,15 @@ MAX_ARRAY_BYTES = 16 * 2**30
 _BROKEN = (EOFError, NotImplementedError, OSError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
-def split_array_uri(uri: str) -> tuple[str, str] | None:
-    """The file and the array's name, or None if the URI is not that of a ``.npz`` file.
-
-    The name is empty when the URI has none.
-
-    >>> split_array_uri("s3://data/mnist.npz#train")
-    ('s3://data/mnist.npz', 'train')
-    >>> split_array_uri("./images#1") is None
-    True
-    """
-    file, _, name = uri.rpartition("#") if "#" in uri else (uri, "", "")
-    return (file, name) if file.lower().endswith(".npz") else None
-
-
-def list_array(uri: str) -> pa.Table:
+def list_array(uri: SetUri) -> pa.Table:
     """The items of ``file.npz#array`` as the table of a manifest; raises the errors of `load_array`."""
-    name = uri.rpartition("#")[2]
     items = enumerate(load_array(uri))
     return manifest_table(
-        "array", (ImageRef(item_key(name, i), x.nbytes, hashlib.sha256(x).hexdigest()) for i, x in items)
+        "array", (ImageRef(item_key(uri.part, i), x.nbytes, hashlib.sha256(x).hexdigest()) for i, x in items)
     )
 
 
-def load_array(uri: str) -> NDArray[np.uint8]:
+def load_array(uri: SetUri) -> NDArray[np.uint8]:
     """The images of ``file.npz#array``.
 
     Returns:
@@ -57,10 +43,7 @@ def load_array(uri: str) -> NDArray[np.uint8]:
         InputError: There is no such file or array, or it does not contain images.
         StoreError: The file cannot be read.
     """
-    parts = split_array_uri(uri)
-    if parts is None:
-        raise InputError(f"{uri} is not an array of a .npz file", "write file.npz#array")
-    file, name = parts
+    file, name = uri.place, uri.part
     store, key = open_parent(file)
     data = store.get(key)
     try:
@@ -70,7 +53,7 @@ def load_array(uri: str) -> NDArray[np.uint8]:
             f"{file}: not a .npz file that can be read ({error})",
             "write it with numpy.savez, without objects",
         ) from error
-    _check_images(uri, array)
+    _check_images(uri.uri, array)
     array = np.ascontiguousarray(array)
     array.flags.writeable = False
     return array
@@ -115,15 +98,15 @@ class ArrayReader(ImageReader):
         uri: ``file.npz#array``.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: SetUri) -> None:
         self._uri = uri
         self._array = load_array(uri)
 
     def read(self, image: ImageRef) -> NDArray[np.uint8]:
         name, index = split_item_key(image.key) or ("", 0)
-        if name != self._uri.rpartition("#")[2] or index >= len(self._array):
+        if name != self._uri.part or index >= len(self._array):
             raise ObjectMissingError(
-                f"{self._uri}: no image {image.key!r} among {len(self._array)}", "list the image set again"
+                f"{self._uri.uri}: no image {image.key!r} among {len(self._array)}", "list the image set again"
             )
         item: NDArray[np.uint8] = self._array[index]
         return item

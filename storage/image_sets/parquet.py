@@ -19,8 +19,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from storage.errors import InputError
+from storage.image_sets.file_names import is_parquet
 from storage.image_sets.image_ref import ImageReader, ImageRef, item_key, split_item_key
 from storage.image_sets.manifest import manifest_table
+from storage.image_sets.set_uri import SetUri
 from storage.image_sets.shared_cache import SharedCache
 from storage.objects.base import ObjectChangedError, ObjectInfo, ObjectMissingError, ObjectStore
 from storage.objects.open import S3Store, open_parent, open_store
@@ -37,30 +39,7 @@ _THREADS = 8
 _BROKEN = (pa.ArrowException, OSError, ValueError)
 
 
-def split_parquet_uri(uri: str) -> tuple[str, str] | None:
-    """The file or folder and the column, or None if the URI is not one of Parquet files.
-
-    The column is empty when a ``.parquet`` file has none. ``folder#column`` is meant unless a folder has that name.
-
-    >>> split_parquet_uri("s3://data/train.parquet#image")
-    ('s3://data/train.parquet', 'image')
-    >>> split_parquet_uri("images/") is None
-    True
-    """
-    place, hash_mark, column = uri.rpartition("#")
-    if not hash_mark:
-        return (uri, "") if is_parquet(uri) else None
-    if is_parquet(place) or (place and next(iter(open_store(uri).list()), None) is None):
-        return place, column
-    return None
-
-
-def is_parquet(key: str) -> bool:
-    """Whether a file of this name is a Parquet file; hidden ones are not."""
-    return key.lower().endswith(".parquet") and not key.rpartition("/")[2].startswith(".")
-
-
-def list_parquet(uri: str) -> pa.Table:
+def list_parquet(uri: SetUri) -> pa.Table:
     """The rows of ``file.parquet#column`` or ``folder#column``, file by file, as the table of a manifest.
 
     On S3 only the footers are read: a row's etag is that of its file with the column, its size the mean of its row
@@ -70,12 +49,11 @@ def list_parquet(uri: str) -> pa.Table:
         InputError: There is no such file or column, or it does not contain images.
         StoreError: The store cannot be read.
     """
-    place, _, column = uri.rpartition("#") if "#" in uri else (uri, "", "")
-    store, files = _open(place)
+    store, files = _open(uri.place)
     with ThreadPoolExecutor(_THREADS) as pool:
-        tables = list(pool.map(lambda info: manifest_table("parquet", _rows(store, info, column)), files))
+        tables = list(pool.map(lambda info: manifest_table("parquet", _rows(store, info, uri.part)), files))
     if not tables:
-        raise InputError(f"{uri}: no .parquet file here", "give file.parquet#column or folder#column")
+        raise InputError(f"{uri.uri}: no .parquet file here", "give file.parquet#column or folder#column")
     return pa.concat_tables(tables)
 
 
@@ -200,11 +178,12 @@ class ParquetReader(ImageReader):
     """Images of a column of Parquet files; the row groups read last are kept.
 
     Args:
-        uri: ``file.parquet#column`` or ``folder#column``.
+        place: The file or folder.
+        column: The column.
     """
 
-    def __init__(self, uri: str) -> None:
-        place, _, self._column = uri.rpartition("#")
+    def __init__(self, place: str, column: str) -> None:
+        self._column = column
         self._store, _ = _open(place)
         self._footer = lru_cache(maxsize=32)(self._read_footer)
         self._groups: SharedCache[pa.ChunkedArray] = SharedCache(_KEPT_GROUPS, MAX_GROUP_BYTES)

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.errors import InputError
-from storage.image_sets.image_ref import ImageReader, ImageRef, is_image
+from storage.image_sets.file_names import is_image
+from storage.image_sets.image_ref import ImageReader, ImageRef
 from storage.image_sets.manifest import manifest_table
 from storage.objects.base import ObjectChangedError, ObjectInfo, ObjectStore, checked_key
 from storage.objects.range_file import RangeFile
@@ -29,22 +30,9 @@ _THREADS = 8
 _SHARD = re.compile(r"(.*?\.tar)/", re.IGNORECASE | re.DOTALL)
 
 
-def is_shard(key: str) -> bool:
-    """Whether a file of this name is a tar shard; hidden ones are not.
-
-    >>> is_shard("a/0001.tar"), is_shard("a/0001.tar.gz"), is_shard("a/._0001.tar")
-    (True, False, False)
-    """
-    return key.lower().endswith(".tar") and not key.rpartition("/")[2].startswith(".")
-
-
-def is_packed_shard(key: str) -> bool:
-    """Whether a file of this name is a compressed tar, which cannot be read by ranges.
-
-    >>> is_packed_shard("a/0001.tar.gz"), is_packed_shard("a/0001.tgz"), is_packed_shard("a/x.gz")
-    (True, True, False)
-    """
-    return re.search(r"\.(tar\.[a-z0-9]+|tgz|tbz2|txz)$", key, re.IGNORECASE) is not None
+def packed_error(uri: str) -> InputError:
+    """The error for a tar that is compressed."""
+    return InputError(f"{uri}: a compressed tar, which cannot be read by ranges", "unpack it to .tar: gunzip FILE")
 
 
 def list_shards(store: ObjectStore, shards: Sequence[ObjectInfo]) -> pa.Table:

@@ -218,7 +218,7 @@ class TestFailures:
             raise StoreError("the disk is gone", "mount it")
 
         manifest = list_images(images.uri)
-        monkeypatch.setattr("storage.image_sets.open.ObjectReader.read", failing)
+        monkeypatch.setattr("storage.image_sets.folder.ObjectReader.read", failing)
         with pytest.raises(StoreError, match="the disk is gone"):
             _embed(store, manifest, 10, tiny.facts)
         assert list(store.list("receipts/")) == []

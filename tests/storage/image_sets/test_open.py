@@ -11,9 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from storage.errors import InputError, StoreError
+from storage.image_sets.fingerprint import fingerprint
 from storage.image_sets.image_ref import ImageRef
 from storage.image_sets.manifest import Manifest
-from storage.image_sets.open import fingerprint, list_images, open_reader
+from storage.image_sets.open import list_images, open_reader
 from storage.objects.open import ObjectChangedError, ObjectMissingError, ObjectStore, open_store
 
 IMAGES = {"b.PNG": b"1", "a/c.jpg": b"22", "a/ü d.jpeg": b"333", "e.webp": b"", "z/z/f.BmP": b"55555"}
