@@ -29,7 +29,7 @@ def audit(lab: str, store: str, name: str, **more: Any) -> layerprint.Audit:
 
 
 @pytest.fixture(scope="module")
-def store(lab: str, session_runtime: object) -> str:
+def store(lab: str, services: None) -> str:
     """A store with the audits of two releases."""
     place = "s3://test/face/audits"
     assert [audit(lab, place, name).verdict for name in ("copies", "unseen")] == ["copying", "no copying seen"]
