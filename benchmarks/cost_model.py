@@ -167,7 +167,7 @@ class Search(NamedTuple):
 
 
 def search(images: int) -> Search:
-    """Among so many train images."""
+    """Among so many training images."""
     partitions = min(index_partitions(images), SAMPLE_ROWS // FEWEST_SAMPLED)
     sampled = TUNED + measured_images(RELEASE_IMAGES)
     scanned = PROBES * images / partitions
@@ -219,7 +219,7 @@ def requests(images: int) -> Requests:
 
 
 class Bends(NamedTuple):
-    """Where something stops being small: train images, or hosts."""
+    """Where something stops being small: training images, or hosts."""
 
     in_cells: int
     partitions: int
@@ -273,12 +273,12 @@ def tables() -> dict[str, str]:
             [
                 [
                     f"exact search in the cell of sets of {MANY_IMAGES:,}, by the planner's choice",
-                    f"{limits.in_cells:.1e} train images",
+                    f"{limits.in_cells:.1e} training images",
                 ],
-                ["partitions of the index grow as √T", f"{limits.partitions:.1e} train images"],
+                ["partitions of the index grow as √T", f"{limits.partitions:.1e} training images"],
                 [
                     "a layer's index fits LanceDB's cache, if its default is 6 GiB",
-                    f"{limits.index_cache:.1e} train images",
+                    f"{limits.index_cache:.1e} training images",
                 ],
                 ["the manifest takes less than 1 GiB of the driver", f"{limits.manifest:.1e} images"],
                 [f"one driver feeds hosts that need {SHARD_SECONDS:.0f} s a shard", f"{limits.hosts_cpu:,} hosts"],
@@ -309,7 +309,7 @@ def tables() -> dict[str, str]:
         ),
         "search": _table(
             [
-                "train images",
+                "training images",
                 "chosen",
                 "release of 10,000, in cells",
                 "by index",

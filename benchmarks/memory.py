@@ -1,4 +1,4 @@
-"""Peak memory of an audit's driver and of its actors, at 10,000 and at 200,000 train images.
+"""Peak memory of an audit's driver and of its actors, at 10,000 and at 200,000 training images.
 
     python -m benchmarks.memory [--few 10000] [--many 200000]
 
@@ -42,7 +42,7 @@ def main(few: int = 10_000, many: int = 200_000) -> None:
 
 
 def measure(images: int) -> Ran:
-    """Audit so many train images in a folder of their own."""
+    """Audit so many training images in a folder of their own."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sizes = {"train": images, "held_out": OTHERS, "release": OTHERS}

@@ -2,7 +2,7 @@
 
 Source:
     He et al. 2024, arXiv 2407.21159, github.com/JackHe313/LayerChoice (``ct.py``): embeddings as float64; per layer and
-    release, scikit-learn's PCA(64) fitted on train, k-means with 10 cells and 10 starts on the projected train images,
+    release, scikit-learn's PCA(64) fitted on train, k-means with 10 cells and 10 starts on those projections,
     all sets assigned by its ``predict``; cells with more than 20 generated images count. Meehan et al. 2020, arXiv
     2004.05675, github.com/casey-meehan/data-copying (``data_copying_tests.py``, with He et al.'s distance): inside a
     cell a dense float64 matrix 1 − |cos| of all pairs, its row minima, scipy's Mann-Whitney U, a z-score with a
@@ -46,7 +46,7 @@ def published_score(embeddings: Sets, seed: int, components: int = COMPONENTS, c
     Args:
         embeddings: (·, d) each.
         seed: Of k-means; theirs is not fixed.
-        components: Dimensions of the PCA, at most d and the number of train images.
+        components: Dimensions of the PCA, at most d and the number of training images.
         cells: Cells of k-means.
     """
     train, held_out, generated = (x.astype(np.float64) for x in embeddings)

@@ -1,4 +1,4 @@
-"""Nearest search by index among all train images, against an exact flat scan by faiss, on clustered random vectors.
+"""Nearest search by index among all training images, against an exact flat scan by faiss, on clustered random vectors.
 
     python -m benchmarks.search [--quick] [--images 1000000] [--queries 10000]
 

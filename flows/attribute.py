@@ -138,7 +138,7 @@ def embed_suspect(runtime: Runtime, opened: OpenAttribution, images: str, label:
     """List, check and embed the images.
 
     Raises:
-        InputError: too few or unreadable images, or files of another kind than the train images.
+        InputError: too few or unreadable images, or files of another kind than the training images.
     """
     spec, reference = opened.spec, opened.reference
     manifest = list_set(runtime, images)

@@ -25,7 +25,7 @@ from typing import Any
 
 import lance
 
-from flows.registry.live_tables import needed_tables
+from flows.registry.live_tables import live_tables
 from storage import layout
 from storage.objects.open import ObjectStore, open_store
 from storage.vectors.tables import VectorStore
@@ -93,7 +93,7 @@ def maintain(store_uri: str, keep_days: float, dry_run: bool = False) -> Upkeep:
     work = _Work(store, time.time() - keep_days * DAY_S, dt.timedelta(days=keep_days), Upkeep(dry_run))
     markers = VectorStore(store).finished()
     receipts = _by_table(store.list(layout.RECEIPTS))
-    needed = needed_tables(store, markers, work.since)
+    needed = live_tables(store, markers, work.since)
     for table in sorted(markers):
         work.committed(table, receipts.get(table, []), needed=table in needed)
     written = {layout.name_of(folder) for folder in store.folders(layout.VECTORS) if layout.is_embedding_table(folder)}

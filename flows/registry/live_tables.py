@@ -20,7 +20,7 @@ SELECT DISTINCT encoder_digest, reference_digest, components, cells, seed, searc
 """
 
 
-def needed_tables(store: ObjectStore, tables: Collection[str], since: float) -> set[str]:
+def live_tables(store: ObjectStore, tables: Collection[str], since: float) -> set[str]:
     """The tables among these that must stay.
 
     Args:

@@ -67,7 +67,7 @@ def in_cell_neighbours(
         blocks: All training vectors.
         neighbours: Neighbours per query.
         own_rows: (q,) int64, the train row of each query, which is not its own neighbour; None when the queries are
-            not train images.
+            not training images.
         either_sign: Whether a training vector is as near as its opposite.
 
     >>> train = TrainBlock(np.arange(3), np.float32([[0, 0], [3, 4], [9, 9]]), np.array([0, 0, 1]))

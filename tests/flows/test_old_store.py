@@ -13,7 +13,7 @@ import pytest
 from flows.attribute import attribute_images
 from flows.audit import audit, audit_release
 from flows.maintain import maintain
-from flows.registry.live_tables import needed_tables
+from flows.registry.live_tables import live_tables
 from flows.report.make import make_reports
 from flows.results.made_from import made_from
 from flows.runtime.runtime import Runtime
@@ -71,7 +71,7 @@ def test_what_its_audits_need_stays(old: AuditSpec, owner: bool) -> None:
     if not owner:
         store.delete(OWNER_KEY)
     tables = VectorStore(store).finished()
-    assert needed_tables(store, tables, float("inf")) == reference | releases
+    assert live_tables(store, tables, float("inf")) == reference | releases
     done = maintain(old.store, 30, dry_run=True)
     assert (set(done.tables), done.unfinished) == (tables - reference - releases, [])
     assert len(done.tables) == 1  # its set was only attributed
