@@ -27,6 +27,9 @@ from typing import IO
 from flows.orchestration.settings import healthy_within, local_urls
 from storage.errors import InputError, StageError
 
+START_TIMEOUT_S = 120.0
+"""The longest wait for a server whose process lives; Prefect's own limit of 20 s is too short on a busy machine."""
+
 STOP_TIMEOUT_S = 5.0
 _LOG_BYTES = 600
 
@@ -159,7 +162,7 @@ def _used(server: LocalServer) -> Iterator[None]:
         temporary_settings,
     )
 
-    server.wait(PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value())
+    server.wait(max(START_TIMEOUT_S, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()))
     # Heartbeats let a server find flow runs that died; this one ends with ours, and each costs half a second.
     with temporary_settings({PREFECT_API_URL: server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield

@@ -28,7 +28,6 @@ def python(folder: Path, *arguments: str) -> str:
     """What a Python process prints that runs in a folder, with a Prefect home of its own."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PREFECT_"))}
     env |= {"PREFECT_HOME": str(folder / "prefect"), "PYTHONPATH": str(ROOT)}
-    env["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"
     done = subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=500, check=False
     )
