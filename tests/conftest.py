@@ -111,7 +111,7 @@ def local_ray(s3: EmbeddedS3) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def head(s3: EmbeddedS3) -> Iterator[RayHead]:
     """A head with token authentication, which knows the S3 server."""
     with (
