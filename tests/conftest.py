@@ -52,12 +52,11 @@ def _uses(item: pytest.Item) -> set[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by its fixtures. Those of the Ray head come last, so that it runs no longer than it must."""
+    """Mark each test by its fixtures."""
     for item in items:
         for name, fixtures in (("service", SERVICES), ("slow", {"slow"})):
             if _uses(item) & fixtures:
                 item.add_marker(name)
-    items.sort(key=lambda item: "head" in _uses(item))
 
 
 def pytest_runtest_setup() -> None:
