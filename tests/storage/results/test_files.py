@@ -166,19 +166,23 @@ def test_filters_agree_with_a_full_read(store: ObjectStore) -> None:
 
 
 @pytest.mark.usefixtures("slow")
-def test_a_thousand_releases_in_under_a_second(tmp_path: Path) -> None:
-    """13 layers each, an audit a file. The time is that of all cores together, which other work does not stretch."""
+def test_a_thousand_releases_cost_a_quarter_of_reading_their_files_one_by_one(tmp_path: Path) -> None:
+    """13 layers each, one file per audit. CPU time of all cores, as a ratio: the machine's speed drifts."""
     store = open_store(str(tmp_path))
     for i in range(1000):
         key: Row = {"audit_id": f"{i:04x}", "release": f"r{i}", "version": "1"}
         write_result(store, "audits", key["audit_id"], [row("audits", **key)])
         layers = [row("scores", **key, layer=layer, a_hat=i / 1000) for layer in range(13)]
         write_result(store, "scores", key["audit_id"], layers)
-    times = []
+    times, alone = [], []
     for _ in range(3):
         began = time.process_time()
         found = run_sql(store.uri, "SELECT layer, avg(a_hat) AS a, count(*) AS n FROM latest_scores GROUP BY layer")
         times.append(time.process_time() - began)
         assert found["n"].to_pylist() == [1000] * 13
         assert found["a"].to_pylist() == pytest.approx([0.4995] * 13)
-    assert min(times) < 1
+        began = time.process_time()
+        for path in tmp_path.rglob("*.parquet"):
+            pq.read_table(path)
+        alone.append(time.process_time() - began)
+    assert min(times) < min(alone) / 4, (times, alone)
