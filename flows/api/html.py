@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment
 
 from flows.report import words
 from flows.report.facts import AuditFacts
 from flows.report.figures.layer_curves import curve_chart
 from flows.report.figures.pairs import PairView
-from flows.text import one_line, terminal_text
+from flows.report.pages import safe_environment
 
 
 def audit_card(facts: AuditFacts, pairs: Sequence[PairView]) -> str:
@@ -61,24 +60,9 @@ def _render(template: str, **context: Any) -> str:
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("flows.api"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_plain,
-    )
-    made.filters.update(cut=one_line, percent=words.percent, certainty=words.certainty, number=_number)
-    made.globals.update(interval=words.interval)
-    return made
-
-
-def _plain(value: object) -> object:
-    """What a template writes: nothing for None, no control characters in a text."""
-    if value is None:
-        return ""
-    return terminal_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    environment = safe_environment("flows.api")
+    environment.filters.update(number=_number)
+    return environment
 
 
 def _number(value: float | None, form: str) -> str:

@@ -184,27 +184,31 @@ def _policy(style: str, scripts: Sequence[str]) -> str:
     )
 
 
-def _environment() -> Environment:
+def safe_environment(package: str) -> Environment:
+    """The templates of a package: everything is escaped, and control characters are removed from texts."""
     environment = Environment(
-        loader=PackageLoader("flows.report"),
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=_plain,
     )
+    environment.filters.update(cut=one_line, percent=words.percent, certainty=words.certainty)
+    environment.globals.update(interval=words.interval)
+    return environment
+
+
+def _environment() -> Environment:
+    environment = safe_environment("flows.report")
     environment.filters.update(
-        cut=one_line,
         counted=_counted,
         day=_day,
         number=_number,
         digits=words.digits,
         sortable=_sortable,
-        percent=words.percent,
-        certainty=words.certainty,
         tone=words.tone,
     )
-    environment.globals.update(interval=words.interval)
     return environment
 
 
