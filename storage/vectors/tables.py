@@ -44,9 +44,10 @@ SCAN_WINDOW = 2**18
 _READS = 16
 """Receipts that are read concurrently."""
 
-ATTEMPTS = 3
+ATTEMPTS = 6
 """Attempts to write a version. Lance puts it if absent, and gives up when that connection breaks, since the outcome is
-unknown; here both steps may be repeated."""
+unknown; here both steps may be repeated. One broken connection may cost two attempts: the request that it broke, and
+the next one, sent on a pooled connection that is dead as well."""
 
 _again = retry(
     retry=retry_if_exception_type(StoreUnavailableError),

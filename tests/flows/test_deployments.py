@@ -11,7 +11,16 @@ import httpx
 import pytest
 import yaml
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+)
 from prefect.client.schemas.objects import Artifact, FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_URL
 
 from flows import deployments
@@ -43,17 +52,22 @@ def path(write_spec: Write) -> str:
 
 
 def last_run(flow: str) -> FlowRun:
+    """The flow's run that ended last; the server is shared by all tests and answers with 200 runs at most."""
     with get_client(sync_client=True) as client:
-        runs = client.read_flow_runs()
-        flows = {one.id: client.read_flow(one.flow_id).name for one in runs}
-    return max((one for one in runs if flows[one.id] == flow and one.end_time), key=lambda one: str(one.end_time))
+        runs = client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])),
+            flow_run_filter=FlowRunFilter(end_time=FlowRunFilterEndTime(is_null_=False)),
+            sort=FlowRunSort.END_TIME_DESC,
+            limit=1,
+        )
+    return runs[0]
 
 
 def artifacts_of(flow_run: UUID) -> dict[str, Artifact]:
     """The artifacts of a flow run by their keys."""
+    of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]))
     with get_client(sync_client=True) as client:
-        found = client.read_artifacts()
-    return {str(one.key): one for one in found if one.flow_run_id == flow_run}
+        return {str(one.key): one for one in client.read_artifacts(artifact_filter=of_run)}
 
 
 def test_an_audit_by_its_name(runtime: Runtime, path: str) -> None:
