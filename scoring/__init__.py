@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from scoring.checks.check import Check as Check, invalidity as invalidity
     from scoring.checks.parity import parity as parity
     from scoring.checks.power import power_check as power_check
+    from scoring.copies.copy_counts import (
+        CopyCounts as CopyCounts,
+        copy_counts as copy_counts,
+        upper_rate as upper_rate,
+    )
+    from scoring.copies.copy_score import CopyScale as CopyScale
+    from scoring.copies.evidence import Evidence as Evidence, copy_evidence as copy_evidence
+    from scoring.copies.token_space import TokenSpace as TokenSpace, fit_token_space as fit_token_space
+    from scoring.copies.train_tokens import TrainTokens as TrainTokens
     from scoring.nearest.in_memory import Nearest as Nearest, in_cell_nearest as in_cell_nearest
     from scoring.partition.fit import Partition as Partition, fit_partition as fit_partition
     from scoring.partition.moments import Moments as Moments
@@ -41,6 +50,11 @@ _MODULES = {
     "checks.check": ("Check", "invalidity"),
     "checks.parity": ("parity",),
     "checks.power": ("power_check",),
+    "copies.copy_counts": ("CopyCounts", "copy_counts", "upper_rate"),
+    "copies.copy_score": ("CopyScale",),
+    "copies.evidence": ("Evidence", "copy_evidence"),
+    "copies.token_space": ("TokenSpace", "fit_token_space"),
+    "copies.train_tokens": ("TrainTokens",),
     "nearest.in_memory": ("Nearest", "in_cell_nearest"),
     "partition.fit": ("Partition", "fit_partition"),
     "partition.moments": ("Moments",),

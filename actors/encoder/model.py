@@ -77,12 +77,36 @@ class Encoder:
         parts = list(self._parallel.map(self._pass, np.array_split(images, self._passes)))
         return {k: np.concatenate([part[k] for part in parts]) for k in self.layers}
 
+    def patch_tokens(self, images: NDArray[np.uint8], layer: int) -> NDArray[np.float32]:
+        """The patch tokens of one layer; the layers behind it are not computed.
+
+        Args:
+            images: (b, s, s, 3) uint8, s = the configured image size.
+            layer: A layer ≥ 1, as `embed` numbers them; of a CNN a stage from 0.
+
+        Returns:
+            (b, t, d) float32, the patches row by row, without class and register tokens.
+        """
+        with torch.inference_mode(), self._products():
+            grids = self.model.forward_intermediates(
+                self._normalised(images),
+                indices=[layer - self._tap.first],
+                stop_early=True,
+                output_fmt="NCHW",
+                intermediates_only=True,
+            )
+            tokens: NDArray[np.float32] = grids[0].float().flatten(2).transpose(1, 2).contiguous().cpu().numpy()
+            return tokens
+
+    def _normalised(self, images: NDArray[np.uint8]) -> torch.Tensor:
+        """(b, 3, s, s) float32 as the model expects it."""
+        pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).to(torch.float32)
+        return (pixels / 255 - self._mean) / self._std
+
     def _pass(self, images: NDArray[np.uint8]) -> dict[int, NDArray[np.float32]]:
         with torch.inference_mode():
-            pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).to(torch.float32)
-            normalised = (pixels / 255 - self._mean) / self._std
             with self._products():
-                pooled = self._tap.run(normalised)
+                pooled = self._tap.run(self._normalised(images))
             return {k: pooled[k].cpu().numpy() for k in self.layers}
 
     def _products(self) -> AbstractContextManager[object]:
@@ -128,6 +152,11 @@ class _Tap:
             blocks[0].register_forward_pre_hook(lambda _m, args: self._keep(args[0]))
             for block in blocks:
                 block.register_forward_hook(lambda _m, _args, output: self._keep(output))
+
+    @property
+    def first(self) -> int:
+        """The layer that timm calls intermediate 0: it does not count the embedding output."""
+        return int(self._has_tokens)
 
     def name(self, layer: int) -> str:
         """The name of a layer."""

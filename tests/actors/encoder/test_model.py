@@ -148,6 +148,28 @@ class TestLayers:
         del older["precision"]
         assert EncoderFacts.from_json(json.dumps(older).encode()) == tiny.facts
 
+    @pytest.mark.parametrize("config", [TINY, SMALL, REGISTERS], ids=["tiny", "small", "registers"])
+    def test_patch_tokens_are_those_that_are_pooled(self, config: EncoderConfig) -> None:
+        encoder, images = Encoder(config), pictures(3, config.image_size)
+        pooled = encoder.embed(images)
+        for layer in (1, encoder.layers[-1]):
+            tokens = encoder.patch_tokens(images, layer)
+            assert tokens.shape[::2] == (3, pooled[layer].shape[1])
+            assert np.allclose(tokens.mean(axis=1), pooled[layer], atol=1e-5)
+
+    def test_patches_lie_row_by_row(self) -> None:
+        encoder, images = Encoder(TINY), pictures(1)
+        changed = images.copy()
+        changed[:, : TINY.image_size // 4, -(TINY.image_size // 4) :] ^= 255  # the corner at the upper right
+        moved = np.abs(encoder.patch_tokens(changed, 1) - encoder.patch_tokens(images, 1)).sum(axis=2)[0]
+        side = round(len(moved) ** 0.5)
+        assert int(moved.argmax()) % side >= side // 2
+        assert int(moved.argmax()) // side < side // 2
+
+    def test_patch_tokens_of_a_cnn_are_places_of_a_stage(self) -> None:
+        encoder, images = Encoder(CNN), pictures(2, CNN.image_size)
+        assert np.allclose(encoder.patch_tokens(images, 1).mean(axis=1), encoder.embed(images)[1], atol=1e-5)
+
     def test_a_cnn_gives_its_stages(self) -> None:
         encoder = Encoder(CNN)
         torch.manual_seed(0)

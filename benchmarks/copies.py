@@ -1,0 +1,236 @@
+"""What the copy score finds: altered copies on CIFAR-10, and what it says of honest images.
+
+    python -m benchmarks.copies DATA --encoder WEIGHTS [--copies 200] [--views default|all] [--json]
+
+DATA holds ``cifar10_train10k_test5k_jpeg.tar.xz`` and ``cifar10_generated_extra14_q75.tar.xz``; WEIGHTS are those of a
+`vit_small_patch14_dinov2`. Every image that is made is saved once more as JPEG 75, like the data. Training images,
+held-out images, honest images and canvases never overlap; the parameters of alterations are random
+(`benchmarks.alterations`).
+
+CIFAR-10's test set holds near-duplicates of its training set. Those that `CopyScale.leaks` names are left out of the
+held-out and of the honest images, and counted; figures with all of them kept are printed beside.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from PIL import Image
+
+from actors.encoder.config import EncoderConfig
+from actors.encoder.decode import to_square
+from actors.encoder.model import Encoder
+from actors.encoder.views import DEFAULT_VIEWS, VIEWS, view_of
+from benchmarks.alterations import HARD_KINDS, HONEST, KINDS, Alteration, jpeg
+from benchmarks.codec_parity import images
+from scoring.copies.copy_counts import copy_counts
+from scoring.copies.copy_score import CopyScale
+from scoring.copies.evidence import Evidence, copy_evidence
+from scoring.copies.token_space import TokenSpace, fit_token_space
+from scoring.copies.train_tokens import TrainTokens
+from scoring.score.conformal import conformal_p
+from scoring.score.false_discovery import discoveries
+
+Pictures = list[Image.Image]
+Scores = NDArray[np.float64]
+
+TRAIN, HELD_OUT, HONEST_IMAGES, CANVASES, SAMPLE, FIT = 300, 130, 100, 200, 2000, 600
+"""Images a class; then training images in all that set the scale, and that the token space is fitted to."""
+
+DRAWS, RELEASE, BATCH, PATCH = 200, 200, 64, 14
+TAIL = 0.01
+PLANTED = (0.0, 0.001, 0.005, 0.01, 0.02, 0.05)
+
+
+class Scorer(NamedTuple):
+    """All that turns pictures into evidence."""
+
+    encoder: Encoder
+    layer: int
+    views: Sequence[str]
+    space: TokenSpace
+    train: TrainTokens
+
+    def evidence(self, pictures: Pictures, own: NDArray[np.int64] | None = None) -> Evidence:
+        tokens = [tokens_of(self.encoder, pictures, self.layer, view) for view in self.views]
+        return copy_evidence([self.space.project(each) for each in tokens], self.train, own)
+
+
+def main(
+    data: Path,
+    encoder: str = typer.Option(..., help="weights of vit_small_patch14_dinov2"),
+    layer: int = 4,
+    copies: int = 200,
+    views: str = "default",
+    as_json: bool = typer.Option(False, "--json"),
+) -> None:
+    """Print what is found, kind by kind, and how often honest releases are called copying."""
+    rng = np.random.default_rng(1)
+    train, test = by_class(data, "train"), by_class(data, "test")
+    trained = [image for each in train.values() for image in each[:TRAIN]]
+    held_out, honest, canvases = (
+        [image for each in test.values() for image in each[start:stop]]
+        for start, stop in ((0, HELD_OUT), (HELD_OUT, HELD_OUT + HONEST_IMAGES), (HELD_OUT + HONEST_IMAGES, 10**9))
+    )
+    model = Encoder(EncoderConfig(model="vit_small_patch14_dinov2", weights=encoder, image_size=112))
+    tokens = tokens_of(model, trained, layer, DEFAULT_VIEWS[0])
+    space = fit_token_space(tokens[rng.choice(len(tokens), FIT, replace=False)])
+    scorer = Scorer(
+        model,
+        layer,
+        DEFAULT_VIEWS if views == "default" else tuple(VIEWS),
+        space,
+        TrainTokens(space.project(tokens)),
+    )
+    sample = np.sort(rng.choice(len(trained), SAMPLE, replace=False))
+    scale = CopyScale.of(scorer.evidence([trained[i] for i in sample], sample))
+    held = scorer.evidence(held_out)
+    clean = ~scale.leaks(scale.score(held))
+    found: dict[str, Any] = {"views": list(scorer.views), "leaks among held-out": int((~clean).sum())}
+    honest_scores = {}
+    for name, change in HONEST.items():
+        honest_scores[name] = scale.score(scorer.evidence(altered(change, honest, canvases, rng)))
+        _say(f"scored: honest, {name}")
+    leaked = scale.leaks(honest_scores["as it is"])
+    found["leaks among honest"] = int(leaked.sum())
+    pool = []
+    kinds: dict[str, Any] = {}
+    for name, change in {**KINDS, **HARD_KINDS}.items():
+        sources = rng.choice(len(trained), copies, replace=False)
+        evidence = scorer.evidence(altered(change, [trained[i] for i in sources], canvases, rng))
+        kinds[name] = of_kind(evidence, sources, scale, held, clean)
+        _say(f"{name}: {kinds[name]}")
+        if name in KINDS:
+            pool.append(scale.score(evidence))
+    found["kinds"] = kinds
+    for measure in ("found", "found, leaks kept", "late alone", "votes alone", "source right"):
+        found[f"mean of {len(KINDS)}: {measure}"] = round(float(np.mean([kinds[name][measure] for name in KINDS])), 1)
+    calibration = scale.score(held)[clean]
+    found["honest"] = {
+        name: called(calibration, scores[~leaked], rng, copies_above=TAIL) for name, scores in honest_scores.items()
+    }
+    found["one class"] = called_by_class(calibration, honest_scores["as it is"], leaked, rng)
+    found["generators"] = of_generators(scorer, scale, calibration, data)
+    found["lists"] = lists(calibration, honest_scores["as it is"][~leaked], np.concatenate(pool), rng)
+    typer.echo(json.dumps(found, indent=None if as_json else 1, ensure_ascii=False))
+
+
+def by_class(data: Path, split: str) -> dict[str, Pictures]:
+    """The images of a split by their class, in the order of their names."""
+    found: dict[str, dict[str, Image.Image]] = defaultdict(dict)
+    for name, content in images(data / "cifar10_train10k_test5k_jpeg.tar.xz", split, 10**9):
+        found[PurePosixPath(name).parent.name][name] = Image.open(io.BytesIO(content)).convert("RGB")
+    return {name: [each[key] for key in sorted(each)] for name, each in sorted(found.items())}
+
+
+def tokens_of(encoder: Encoder, pictures: Pictures, layer: int, view: str) -> NDArray[np.float16]:
+    """Patch tokens (n, t, d) of pictures in one view."""
+    size, parts = encoder.config.image_size, []
+    for start in range(0, len(pictures), BATCH):
+        squares = np.stack([to_square(each, size, encoder.resample) for each in pictures[start : start + BATCH]])
+        parts.append(encoder.patch_tokens(view_of(squares, view, PATCH), layer).astype(np.float16))
+    return np.concatenate(parts)
+
+
+def altered(change: Alteration, pictures: Pictures, canvases: Pictures, rng: np.random.Generator) -> Pictures:
+    """Each picture altered, with a random canvas, and saved as JPEG 75."""
+    return [jpeg(change(each, canvases[rng.integers(len(canvases))], rng), 75) for each in pictures]
+
+
+def of_kind(
+    evidence: Evidence, sources: NDArray[np.int64], scale: CopyScale, held: Evidence, clean: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Percentages of one kind of copy above the 1 % line of the held-out images, and with the right source."""
+    scores, all_held = scale.score(evidence), scale.score(held)
+    late_leads = evidence.late / scale.late[-1] > evidence.votes / scale.votes[-1]
+    source = np.where(late_leads, evidence.late_source, evidence.votes_source)
+    shares = {
+        "found": scores > tail_line(all_held[clean]),
+        "found, leaks kept": scores > tail_line(all_held),
+        "late alone": evidence.late > tail_line(held.late[clean]),
+        "votes alone": evidence.votes > tail_line(held.votes[clean]),
+        "source right": source == sources,
+    }
+    return {name: round(100 * float(share.mean()), 1) for name, share in shares.items()}
+
+
+def tail_line(scores: Scores, share: float = TAIL) -> float:
+    """The score that this share of the held-out images reaches."""
+    return float(np.sort(scores)[::-1][max(1, int(share * (len(scores) + 1))) - 1])
+
+
+def called(
+    held: Scores, honest: Scores, rng: np.random.Generator, *, copies_above: float, size: int = RELEASE
+) -> dict[str, float]:
+    """Of random releases of honest images, against half of the held-out images each: the share called copying."""
+    calls = 0
+    for _ in range(DRAWS):
+        some = rng.choice(held, len(held) // 2, replace=False)
+        release = rng.choice(honest, min(size, len(honest)), replace=False)
+        calls += copy_counts(some, release).low > 0
+    above = float((honest > tail_line(held, copies_above)).mean())
+    return {"called, % of draws": round(100 * calls / DRAWS, 1), "above the 1 % line, %": round(100 * above, 1)}
+
+
+def called_by_class(
+    held: Scores, honest: Scores, leaked: NDArray[np.bool_], rng: np.random.Generator
+) -> dict[str, float]:
+    """Releases of one class only, 60 images each: the share called copying over all classes, and the worst class."""
+    shares = []
+    for first in range(0, len(honest), HONEST_IMAGES):
+        of_class = slice(first, first + HONEST_IMAGES)
+        kept = honest[of_class][~leaked[of_class]]
+        shares.append(called(held, kept, rng, copies_above=TAIL, size=60)["called, % of draws"])
+    return {"mean, % of draws": round(float(np.mean(shares)), 1), "worst class": max(shares)}
+
+
+def of_generators(scorer: Scorer, scale: CopyScale, held: Scores, data: Path) -> dict[str, Any]:
+    """Fourteen CIFAR-10 generators, which trained on other images as well: at least how many copies."""
+    sets: dict[str, Pictures] = defaultdict(list)
+    for name, content in images(data / "cifar10_generated_extra14_q75.tar.xz", "", 10**9):
+        sets[PurePosixPath(name).parent.name].append(Image.open(io.BytesIO(content)).convert("RGB"))
+    counts = {name: copy_counts(held, scale.score(scorer.evidence(some))) for name, some in sets.items()}
+    return {name: f"{count.at_least} of {count.m}" for name, count in counts.items()}
+
+
+def lists(held: Scores, honest: Scores, copied: Scores, rng: np.random.Generator) -> dict[str, Any]:
+    """Releases of 600 images with a share of copies of all kinds: false share of the list, found, "at least" wrong."""
+    rows = {}
+    for rate in PLANTED:
+        false, found, wrong, said, called_copying = [], [], 0, [], 0
+        for _ in range(DRAWS):
+            some = rng.choice(held, len(held) - len(held) // 3, replace=False)
+            planted = rng.binomial(600, rate)
+            scores = np.concatenate([rng.choice(copied, planted), rng.choice(honest, 600 - planted, replace=False)])
+            listed = discoveries(conformal_p(-some, -scores))
+            false.append(listed[planted:].sum() / max(1, listed.sum()))
+            found.append(listed[:planted].sum() / max(1, planted))
+            counts = copy_counts(some, scores)
+            wrong += counts.at_least > planted
+            said.append(counts.at_least / max(1, planted))
+            called_copying += counts.low > 0
+        rows[f"{100 * rate:g} % planted"] = {
+            "false share of the list": round(float(np.mean(false)), 3),
+            "copies listed, %": round(100 * float(np.mean(found)), 1),
+            "called, %": round(100 * called_copying / DRAWS, 1),
+            '"at least" too high, %': round(100 * wrong / DRAWS, 1),
+            '"at least", share of the copies': round(float(np.mean(said)), 2),
+        }
+    return rows
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,261 @@
+"""What the patches of an image say about its source among the training images: two questions to all of them.
+
+**Late interaction.** How much better does the best training image explain *all* patches than the next one does?
+D(x, i) is the mean over the patches t of x of the squared distance to the nearest patch of i (a one-sided Chamfer
+distance, 2 - 2·MaxSim/t), the smallest over the views of x:
+
+    late(x) = ln(D(x, i₂)/D(x, i₁)),  i₁ and i₂ the nearest and the next training image
+
+It sees whole copies, however altered, and misses small parts.
+
+**Votes of patches.** Each patch votes for its nearest training image with ½·ln(d₂/d₁), where d₁ is its squared
+distance to that image and d₂ to the nearest other one. The margin of the best image over the next, the largest over
+the views, sees parts of images, and misses copies whose patches are all altered a little.
+
+Near-duplicates within the training set would hide a copy from both, since the next image is then the same picture. So
+training images that are the same picture as the best one are merged with it (`same_picture`).
+
+Both are the same fixed function for held-out and generated images: nothing is fitted on either.
+
+Source: late interaction: Khattab & Zaharia 2020 (ColBERT); ratio of the best to the next: Lowe 2004.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scoring.copies.token_space import unit
+from scoring.copies.train_tokens import TrainTokens, nearest_token_distances
+
+NEIGHBOURS = 50
+"""The rank of the training image whose distance is that of an unrelated one."""
+
+DUPLICATE = 0.5
+"""Training images nearer than this share of the distance of an unrelated one are the same picture."""
+
+CANDIDATES = 64
+"""Nearest training images among which the same picture is looked for."""
+
+FLOOR = 1e-6
+"""Smallest squared distance, so that identical patches count as a finite vote of at most 7."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """The evidence for each of q images.
+
+    Attributes:
+        late: (q,) float64, the late interaction ratio, ≥ 0.
+        late_source: (q,) int64, its training image.
+        late_view: (q,) int64, the view that matched.
+        votes: (q,) float64, the margin of votes, ≥ 0.
+        votes_source: (q,) int64, the image with most votes.
+        votes_view: (q,) int64, the view in which it has them.
+    """
+
+    late: NDArray[np.float64]
+    late_source: NDArray[np.int64]
+    late_view: NDArray[np.int64]
+    votes: NDArray[np.float64]
+    votes_source: NDArray[np.int64]
+    votes_view: NDArray[np.int64]
+
+
+class _Ranked(NamedTuple):
+    """The training images in order of their distance to one image.
+
+    Attributes:
+        distances: (n,) float32, late-interaction distance in the best view.
+        view: (n,) int64, that view.
+        order: The nearest images, nearest first.
+        unrelated: Distance of the `NEIGHBOURS`-th image.
+    """
+
+    distances: NDArray[np.float32]
+    view: NDArray[np.int64]
+    order: NDArray[np.int64]
+    unrelated: float
+
+
+class _Vote(NamedTuple):
+    """The margin of one image over the next in one view."""
+
+    margin: float
+    source: int
+    view: int
+
+
+def copy_evidence(
+    views: Sequence[NDArray[np.float16]], train: TrainTokens, own: NDArray[np.int64] | None = None
+) -> Evidence:
+    """Compute both kinds of evidence by comparing with every training image.
+
+    Args:
+        views: The same q images in each view, (q, t, k) float16 each.
+        train: The training images.
+        own: (q,) int64, the training image that each query is itself: it and its near-duplicates are left out. None
+            for images that are not training images.
+
+    >>> rng = np.random.default_rng(0)
+    >>> tokens = rng.normal(size=(80, 9, 8)); tokens /= np.linalg.norm(tokens, axis=2, keepdims=True)
+    >>> train, copy = TrainTokens(tokens.astype(np.float16)), tokens[[7]].astype(np.float16)
+    >>> found = copy_evidence([copy], train)
+    >>> found.late_source.tolist(), found.votes_source.tolist(), bool(found.late[0] > 5)
+    ([7], [7], True)
+    """
+    matches = [train.similarities(view) for view in views]
+    found = [
+        _evidence([view[number] for view in views], of_views, train, None if own is None else int(own[number]))
+        for number, of_views in enumerate(zip(*matches, strict=True))
+    ]
+    late, late_source, late_view, votes, votes_source, votes_view = zip(*found, strict=True) if found else ((),) * 6
+    return Evidence(
+        np.array(late, np.float64),
+        np.array(late_source, np.int64),
+        np.array(late_view, np.int64),
+        np.array(votes, np.float64),
+        np.array(votes_source, np.int64),
+        np.array(votes_view, np.int64),
+    )
+
+
+def _evidence(
+    queries: list[NDArray[np.float16]], similarities: Sequence[NDArray[np.float32]], train: TrainTokens, own: int | None
+) -> tuple[float, int, int, float, int, int]:
+    """Both kinds of evidence for one image, from its tokens and their similarities (t, n) in each view."""
+    if own is not None:
+        _leave_out({own}, similarities)
+        ranked = _rank(similarities)
+        _leave_out(same_picture(own, ranked.order[:CANDIDATES], ranked.unrelated, train), similarities)
+    ranked = _rank(similarities)
+    best = int(ranked.order[0])
+    same = same_picture(best, ranked.order[:CANDIDATES], ranked.unrelated, train)
+    others = [int(i) for i in ranked.order if i not in same]
+    following = others[0] if others else _nearest_outside(ranked.distances, same)
+    late = np.log(_distance(queries, ranked, following, train) / _distance(queries, ranked, best, train))
+    votes = [
+        _best_vote(query, matrix, view, best, same, ranked, train)
+        for view, (query, matrix) in enumerate(zip(queries, similarities, strict=True))
+    ]
+    vote = max(votes, key=lambda each: each.margin)
+    return max(0.0, float(late)), best, int(ranked.view[best]), vote.margin, vote.source, vote.view
+
+
+def _leave_out(images: set[int], similarities: Sequence[NDArray[np.float32]]) -> None:
+    """Make training images as unlike the query as can be."""
+    for matrix in similarities:
+        matrix[:, sorted(images)] = -1
+
+
+def _rank(similarities: Sequence[NDArray[np.float32]]) -> _Ranked:
+    """Order the training images by their late-interaction distance in the best view."""
+    means = np.stack([2 - 2 * matrix.mean(axis=0) for matrix in similarities])
+    distances = means.min(axis=0)
+    count = min(max(CANDIDATES, NEIGHBOURS), len(distances))
+    places = np.argpartition(distances, count - 1)[:count]
+    order = places[np.argsort(distances[places], kind="stable")]
+    unrelated = float(distances[order[min(NEIGHBOURS, count) - 1]])
+    return _Ranked(distances, means.argmin(axis=0), order, unrelated)
+
+
+def same_picture(image: int, candidates: NDArray[np.int64], unrelated: float, train: TrainTokens) -> set[int]:
+    """A training image with its near-duplicates among some others.
+
+    Args:
+        image: The training image.
+        candidates: Training images near it.
+        unrelated: Distance of an unrelated image.
+        train: The training images.
+
+    Returns:
+        Those whose late-interaction distance is below `DUPLICATE` times that of an unrelated image.
+    """
+    others = candidates[candidates != image]
+    cosines = np.einsum(
+        "tk,nuk->tnu",
+        train.tokens[image].astype(np.float32),
+        train.tokens[others].astype(np.float32),
+        optimize=True,
+    )
+    distances = 2 - 2 * cosines.max(axis=2).mean(axis=0)
+    return {image, *(int(i) for i in others[distances < DUPLICATE * unrelated])}
+
+
+def _best_vote(
+    query: NDArray[np.float16],
+    similarity: NDArray[np.float32],
+    view: int,
+    best: int,
+    same: set[int],
+    ranked: _Ranked,
+    train: TrainTokens,
+) -> _Vote:
+    """The largest margin of votes in one view: of the image with most votes, or of the one that explains all best."""
+    first = _count(query, similarity, view, None, train)
+    if first.source in same:
+        merged = same
+    else:
+        merged = same_picture(first.source, ranked.order[:CANDIDATES], ranked.unrelated, train)
+    counts = [first]
+    if len(merged) > 1:
+        counts.append(_count(query, similarity, view, (first.source, merged), train))
+    if best not in merged and len(same) > 1:
+        counts.append(_count(query, similarity, view, (best, same), train))
+    return max(counts, key=lambda each: each.margin)
+
+
+def _count(
+    query: NDArray[np.float16],
+    similarity: NDArray[np.float32],
+    view: int,
+    merged: tuple[int, set[int]] | None,
+    train: TrainTokens,
+) -> _Vote:
+    """Count the votes of one view, the images of one group as one."""
+    rows = np.arange(len(query))
+    stands_for = None
+    if merged is not None:
+        image, group = merged
+        members = np.array(sorted(group))
+        stands_for = members[similarity[:, members].argmax(axis=1)]
+        similarity = similarity.copy()
+        similarity[:, image] = similarity[:, members].max(axis=1)
+        similarity[:, members[members != image]] = -1
+    two = np.argpartition(similarity, -2, axis=1)[:, -2:]
+    images = two if merged is None or stands_for is None else np.where(two == merged[0], stands_for[:, None], two)
+    distances = _patch_distances(query, images, train)
+    nearer = distances.argmin(axis=1)
+    first, second = distances[rows, nearer], distances[rows, 1 - nearer]
+    weights = 0.5 * np.log(np.maximum(second, FLOOR) / np.maximum(first, FLOOR))
+    found, inverse = np.unique(two[rows, nearer], return_inverse=True)
+    totals = np.bincount(inverse, weights=weights)
+    winner = int(totals.argmax())
+    runner_up = np.delete(totals, winner).max(initial=0.0)
+    return _Vote(float(totals[winner] - runner_up), int(found[winner]), view)
+
+
+def _patch_distances(query: NDArray[np.float16], images: NDArray[np.int64], train: TrainTokens) -> NDArray[np.float64]:
+    """Squared distances (t, c) of each patch to the nearest patch of c training images (t, c), in float64."""
+    tokens = train.tokens[images]  # (t, c, u, k)
+    nearest = np.einsum("tk,tcuk->tcu", query.astype(np.float32), tokens.astype(np.float32)).argmax(axis=2)
+    chosen = np.take_along_axis(tokens, nearest[:, :, None, None], axis=2)[:, :, 0]
+    difference = unit(query.astype(np.float64))[:, None] - unit(chosen.astype(np.float64))
+    return np.asarray((difference * difference).sum(axis=2))
+
+
+def _distance(queries: list[NDArray[np.float16]], ranked: _Ranked, image: int, train: TrainTokens) -> float:
+    """The late-interaction distance to one training image in its best view, in float64."""
+    patches = nearest_token_distances(queries[ranked.view[image]], train.tokens[image])
+    return max(FLOOR, float(patches.mean()))
+
+
+def _nearest_outside(distances: NDArray[np.float32], same: set[int]) -> int:
+    """The nearest training image outside a group that has all candidates."""
+    left = distances.copy()
+    left[sorted(same)] = np.inf
+    return int(left.argmin())

@@ -1,0 +1,87 @@
+"""The copy score and the leaks among held-out images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from scoring.copies.copy_score import CopyScale, surprise
+from scoring.copies.evidence import Evidence
+from scoring.score.conformal import conformal_p
+
+
+def evidence(late: NDArray[np.float64], votes: NDArray[np.float64]) -> Evidence:
+    nowhere = np.zeros(len(late), np.int64)
+    return Evidence(late, nowhere, nowhere, votes, nowhere, nowhere)
+
+
+def honest(rng: np.random.Generator, images: int) -> Evidence:
+    """Both kinds of evidence without copies; they depend on each other."""
+    common = rng.exponential(size=images)
+    return evidence(0.05 * common + 0.02 * rng.exponential(size=images), common**2 + rng.exponential(size=images))
+
+
+def test_surprise_rises_with_the_value_and_does_not_tie_above_the_scale() -> None:
+    scale = np.sort(np.random.default_rng(0).exponential(size=50))
+    values = np.linspace(0, 3 * scale[-1], 400)
+    found = surprise(values, scale)
+    assert (np.diff(found) >= 0).all()
+    assert (np.diff(found[values > scale[-1]]) > 0).all()
+    assert found[values <= scale[0]].max() < 0.03
+
+
+def test_the_score_is_the_larger_surprise() -> None:
+    scale = CopyScale.of(evidence(np.arange(10) / 10, np.arange(10.0)))
+    got = scale.score(evidence(np.array([0.85, 0.0, 0.85]), np.array([0.0, 8.5, 8.5])))
+    assert got[0] == got[1] == got[2] == pytest.approx(np.log(11 / 2))
+
+
+def test_training_images_are_scored_by_the_others() -> None:
+    late, votes = np.arange(1.0, 9), np.arange(1.0, 9)[::-1].copy()
+    scale = CopyScale.of(evidence(late, votes))
+    for number in range(8):
+        rest = np.delete(np.arange(8), number)
+        expected = max(
+            float(surprise(late[[number]], np.sort(late[rest]))[0]),
+            float(surprise(votes[[number]], np.sort(votes[rest]))[0]),
+        )
+        assert any(np.isclose(scale.scores, expected)), number
+
+
+def test_p_values_of_honest_images_are_uniform_whatever_the_scale() -> None:
+    rng, small = np.random.default_rng(1), []
+    for _ in range(300):
+        scale = CopyScale.of(honest(rng, 30))  # small, so that the scale itself is far off
+        held, release = scale.score(honest(rng, 99)), scale.score(honest(rng, 40))
+        small.append((conformal_p(-held, -release) <= 0.05).mean())
+    assert np.mean(small) <= 0.05 + 3 * np.std(small) / np.sqrt(300)
+    assert np.mean(small) > 0.035  # ties only lose a little
+
+
+def test_leaks_are_named_and_hardly_anything_else() -> None:
+    rng = np.random.default_rng(2)
+    false, found = [], []
+    for _ in range(100):
+        scale = CopyScale.of(honest(rng, 3000))
+        held = honest(rng, 1000)
+        held.late[:10] += 2.0
+        named = scale.leaks(scale.score(held))
+        found.append(named[:10].mean())
+        false.append(named[10:].sum() / max(1, named.sum()))
+    assert np.mean(found) > 0.95
+    assert np.mean(false) <= 0.1 + 3 * np.std(false) / 10
+
+
+def test_no_leak_is_named_where_there_is_none() -> None:
+    rng = np.random.default_rng(3)
+    named = [
+        scale.leaks(scale.score(honest(rng, 500))).any()
+        for scale in (CopyScale.of(honest(rng, 1500)) for _ in range(100))
+    ]
+    assert np.mean(named) <= 0.1 + 3 * np.sqrt(0.09 / 100)
+
+
+def test_a_scale_needs_two_images() -> None:
+    with pytest.raises(ValueError, match="two training images"):
+        CopyScale.of(evidence(np.ones(1), np.ones(1)))
