@@ -171,17 +171,23 @@ class _Tap:
             return [stage.float().mean(dim=(2, 3)) for stage in stages]
         pooled: list[torch.Tensor] = []
         self._of_thread.pooled = pooled
-        self._model.forward_features(pixels)
+        try:
+            self._model.forward_features(pixels)
+        finally:
+            self._of_thread.pooled = None
         return pooled
 
     def _keep(self, tokens: torch.Tensor) -> None:
+        pooled: list[torch.Tensor] | None = getattr(self._of_thread, "pooled", None)
+        if pooled is None:  # a pass that does not pool
+            return
         tokens = tokens.float()  # autocast leaves a lower precision; pooling is in float32
         if self._pooling == "cls":
-            self._of_thread.pooled.append(tokens[:, 0])
+            pooled.append(tokens[:, 0])
         elif tokens.ndim == 3:
-            self._of_thread.pooled.append(tokens[:, self._prefix :].mean(dim=1))
+            pooled.append(tokens[:, self._prefix :].mean(dim=1))
         else:  # (b, h, w, d)
-            self._of_thread.pooled.append(tokens.flatten(1, -2).mean(dim=1))
+            pooled.append(tokens.flatten(1, -2).mean(dim=1))
 
 
 def load_model(config: EncoderConfig) -> Any:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,15 @@ class TestLayers:
             tokens = encoder.patch_tokens(images, layer)
             assert tokens.shape[::2] == (3, pooled[layer].shape[1])
             assert np.allclose(tokens.mean(axis=1), pooled[layer], atol=1e-5)
+
+    def test_patch_tokens_leave_the_pooled_ones_alone(self) -> None:
+        encoder, images = Encoder(TINY), pictures(2)
+        before = encoder.embed(images)
+        with ThreadPoolExecutor(1) as thread:  # a thread that has pooled nothing yet
+            thread.submit(encoder.patch_tokens, images, 1).result()
+        encoder.patch_tokens(images, 1)
+        after = encoder.embed(images)
+        assert all(np.array_equal(before[layer], after[layer]) for layer in encoder.layers)
 
     def test_patches_lie_row_by_row(self) -> None:
         encoder, images = Encoder(TINY), pictures(1)
