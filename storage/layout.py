@@ -44,6 +44,11 @@ BROKEN = "broken/"
 # -- in general ----------------------------------------------------------------------------------------------
 
 
+def is_store(store: ObjectStore) -> bool:
+    """Whether an audit, or a copy of its results, is there."""
+    return store.exists(OWNER_KEY) or any(True for prefix in (RESULTS, MARKERS, RECEIPTS) for _ in store.list(prefix))
+
+
 def layer_key(prefix: str, layer: int, suffix: str) -> str:
     """The object of one layer under a prefix.
 

@@ -46,6 +46,7 @@ _UNREADABLE = (
     EOFError,
     OSError,
     RuntimeError,
+    SyntaxError,  # Pillow
     struct.error,
     zlib.error,
     zipfile.BadZipFile,

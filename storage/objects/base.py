@@ -137,11 +137,11 @@ class ObjectStore(ABC):
             ObjectMissingError: There is no such object.
         """
 
-    def make_durable(self, prefix: str) -> None:
-        """See that what others wrote under a prefix survives a power failure. `put` does so by itself, and so does S3.
+    def make_durable(self, *places: str) -> None:
+        """See that what Lance wrote survives a power failure. `put` does so by itself, and so does S3.
 
         Args:
-            prefix: A folder, ending with ``/``.
+            places: Keys, and folders that end with ``/``.
         """
 
     @abstractmethod

@@ -120,14 +120,18 @@ class LocalStore(ObjectStore):
             os.replace(self._path(key), self._path(to))
             _sync(self._path(to).parent)
 
-    def make_durable(self, prefix: str) -> None:
-        root = self._path(prefix.removesuffix("/"))
-        with _local_errors(str(root)):
-            for folder, _, names in os.walk(root):
-                for name in names:
-                    _sync(Path(folder, name))
-                _sync(Path(folder))
-            _sync(root.parent)
+    def make_durable(self, *places: str) -> None:
+        folders: set[Path] = set()
+        for place in places:
+            path = self._path(place.removesuffix("/"))
+            with _local_errors(str(path)):
+                for folder, _, names in os.walk(path) if place.endswith("/") else [(path.parent, None, [path.name])]:
+                    for name in names:
+                        _sync(Path(folder, name))
+                    folders |= {Path(folder), Path(folder).parent}
+        for each in sorted(folders, reverse=True):
+            with _local_errors(str(each)):
+                _sync(each)
 
     def content_tag(self, info: ObjectInfo, start: int = 0, length: int | None = None) -> str:
         with _local_errors(self.child_uri(info.key), reading=True), self._path(info.key).open("rb") as file:

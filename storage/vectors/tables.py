@@ -246,17 +246,16 @@ class VectorStore:
                 rows, self.table_uri(name), schema=rows.schema, mode="append", storage_options=self.options
             )
         self.check_written(name, fragments)
-        self.store.make_durable(f"{table_folder(name)}/data/")
+        self.store.make_durable(*_data_keys(name, fragments))
         return [json.dumps(fragment.to_json()) for fragment in fragments]
 
-    def check_written(self, name: str, fragments: Iterable[FragmentMetadata]) -> None:
+    def check_written(self, name: str, fragments: Sequence[FragmentMetadata]) -> None:
         """Check that data files are complete: Lance does not notice a file that a full disk truncated.
 
         Raises:
             StoreError: A file is incomplete.
         """
-        for file in (file for fragment in fragments for file in fragment.files):
-            key = f"{table_folder(name)}/data/{file.path}"
+        for file, key in zip(_data(fragments), _data_keys(name, fragments), strict=True):
             size = self.store.info(key).size
             if size != file.file_size_bytes:
                 raise StoreError(
@@ -322,7 +321,7 @@ class VectorStore:
             sizes=_total(r.sizes for r in ordered),
             seconds=sum(r.seconds for r in ordered),
         )
-        self.store.make_durable(f"{table_folder(name)}/")
+        self.store.make_durable(*(f"{table_folder(name)}/{part}/" for part in ("_versions", "_transactions")))
         self.store.put_if_absent(marker_key(name), sealed_json(asdict(table)))
         return self.committed(name) or table
 
@@ -358,8 +357,16 @@ def _parse_marker(data: bytes) -> EmbeddingTable:
     return EmbeddingTable(**parse_json(data))
 
 
+def _data(fragments: Iterable[FragmentMetadata]) -> list[Any]:
+    return [file for fragment in fragments for file in fragment.files]
+
+
+def _data_keys(table: str, fragments: Iterable[FragmentMetadata]) -> list[str]:
+    return [f"{table_folder(table)}/data/{file.path}" for file in _data(fragments)]
+
+
 def _files(fragments: Iterable[FragmentMetadata]) -> set[str]:
-    return {file.path for fragment in fragments for file in fragment.files}
+    return {file.path for file in _data(fragments)}
 
 
 def _data_files(dataset: lance.LanceDataset) -> set[str]:

@@ -66,15 +66,20 @@ def load(path: Path, harmonise: str | None) -> AuditSpec:
 
 
 def store_of(store: str | None, spec: Path | None) -> str:
-    """The URI of the store that is given, else of the spec's store.
+    """The URI of the store that is given, else of the spec's store, which may not have been made yet.
 
     Raises:
-        InputError: neither is given.
+        InputError: neither is given, or there is no store where one is given.
     """
     if store:
         from flows.spec.spec import absolute_uri
+        from storage.layout import is_store
+        from storage.objects.open import open_store
 
-        return str(absolute_uri(store, Path.cwd()))
+        uri = str(absolute_uri(store, Path.cwd()))
+        if not is_store(open_store(uri)):
+            raise InputError(f"{uri}: there is no store here", "check the place; layerprint audit SPEC makes a store")
+        return uri
     if spec:
         from flows.spec.spec import load_spec
 
