@@ -114,8 +114,11 @@ def parse_json(data: bytes) -> Any:
     ({'a': 1}, {'a': 1})
     """
     document = json.loads(data)
-    sealed = isinstance(document, dict) and document.keys() == {"content", _FIELD}
-    return document["content"] if sealed else document
+    if not isinstance(document, dict) or document.keys() != {"content", _FIELD}:
+        return document
+    if not is_sealed(data):
+        raise ValueError("its seal is another one")
+    return document["content"]
 
 
 # -- arrays --------------------------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ from ray.exceptions import (
 
 from storage.errors import LayerprintError, StageError
 
-
 _NOT_INSTALLED = re.compile(r"No module named '(actors|scoring|storage|flows)\b")
 
 

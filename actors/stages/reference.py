@@ -218,9 +218,7 @@ def _search_left_out(context: StageContext, reference: ReferenceTables) -> str:
         context.store, reference.held_out, reference.layers, reference.partition, reference.metric, reference.search
     )
     if reference.search == "global":
-        sample_missing(
-            context, reference.nearest, held_out, reference.held_out.rows, "held-out", of_searched=True
-        )
+        sample_missing(context, reference.nearest, held_out, reference.held_out.rows, "held-out", of_searched=True)
     prefix = layout.left_out_prefix(train.name, reference.partition, size, reference.seed)
     tasks = [
         replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from flows.cli import interrupts
@@ -23,8 +24,9 @@ def _run() -> int:
         number = interrupts.received()
         if number is None or isinstance(error, SystemExit):
             raise
-        sys.stderr.write(interrupts.sentence(number) + "\n")  # it came during the imports
-        return interrupts.exit_code(number)
+        sys.stderr.write(interrupts.sentence(number) + "\n")
+        sys.stderr.flush()
+        os._exit(interrupts.exit_code(number))  # it came during the imports, which may be in any state
     finally:
         interrupts.unwatch()
 

@@ -53,7 +53,9 @@ def store_status(store_uri: str, spec: AuditSpec | None) -> StoreStatus:
         begun[table] = begun.get(table, 0) + 1
     vectors = VectorStore(store)
     finished = vectors.finished()
-    read = [unless_broken(partial(vectors.committed, name), "the next audit makes it again") for name in sorted(finished)]
+    read = [
+        unless_broken(partial(vectors.committed, name), "the next audit makes it again") for name in sorted(finished)
+    ]
     tables = [table for table in read if table is not None]
     return StoreStatus(
         releases=releases,

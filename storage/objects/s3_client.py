@@ -64,7 +64,14 @@ _CLIENT_ERRORS = {
     "SlowDown": (f"S3 is overloaded, after {MAX_ATTEMPTS} attempts", _BUSY),
     "ServiceUnavailable": (f"S3 is unavailable, after {MAX_ATTEMPTS} attempts", _BUSY),
     **dict.fromkeys(
-        ("TooManyRequests", "TooManyRequestsException", "429", "Throttling", "ThrottlingException", "RequestLimitExceeded"),
+        (
+            "TooManyRequests",
+            "TooManyRequestsException",
+            "429",
+            "Throttling",
+            "ThrottlingException",
+            "RequestLimitExceeded",
+        ),
         (f"S3 is overloaded, after {MAX_ATTEMPTS} attempts", _BUSY),
     ),
     "503": (f"S3 is unavailable, after {MAX_ATTEMPTS} attempts", _BUSY),

@@ -18,7 +18,7 @@ from storage.objects.base import ObjectStore
 
 _DAMAGED = re.compile(
     r"not found|does not appear to be a lance file|corrupt|failed to fill whole buffer|invalid (magic|protobuf)"
-    r"|failed to decode|unexpected eof|out of (range|bounds)|invalid range",
+    r"|failed to decode|file size is too small|unexpected eof|out of (range|bounds)|invalid range",
     re.IGNORECASE,
 )
 _PASSING = re.compile(
@@ -43,12 +43,13 @@ class DamagedTableError(StoreError):
 
 
 @contextmanager
-def lance_errors(store: ObjectStore, table: str) -> Iterator[None]:
+def lance_errors(store: ObjectStore, table: str, *, opening: bool = False) -> Iterator[None]:
     """Turns storage errors of Lance into `StoreError`; other errors pass unchanged.
 
     Args:
         store: The audit's store, whose ``vectors/`` holds the table.
         table: The table in use.
+        opening: Nothing but a version is opened: whatever fails there, the table is damaged.
 
     Raises:
         StoreUnavailableError: S3 did not answer for a while.
@@ -61,6 +62,8 @@ def lance_errors(store: ObjectStore, table: str) -> Iterator[None]:
         raise
     except (OSError, ValueError, RuntimeError) as error:  # pyarrow's errors are ValueErrors, LanceDB's RuntimeErrors
         meaning = _meaning(store, table, " ".join(str(error).split()))
+        if meaning is None and opening:
+            meaning = damaged_table(store, table, str(error))
         if meaning is None:
             raise
         raise meaning from error

@@ -181,14 +181,14 @@ class VectorStore:
 
     def open(self, name: str, version: int) -> Any:
         """The LanceDB table at exactly this version."""
-        with self.guarded(name):
+        with lance_errors(self.store, name, opening=True):
             table = self.database().open_table(name)
             table.checkout(version)
             return table
 
     def dataset(self, name: str, version: int) -> lance.LanceDataset:
         """The same table as a Lance dataset, for scans of single columns."""
-        with self.guarded(name):
+        with lance_errors(self.store, name, opening=True):
             return lance.dataset(self.table_uri(name), version=version, storage_options=self.options)
 
     def read(self, name: str, version: int, columns: list[str], **limits: Any) -> pa.Table:
