@@ -1,4 +1,4 @@
-"""The command ``layerprint``, from its first moment: the signals that end it are watched before anything is imported."""
+"""The command ``layerprint`` from its first moment: signals that end it are watched before anything is imported."""
 
 from __future__ import annotations
 
@@ -11,30 +11,16 @@ from flows.cli import interrupts
 def main() -> None:
     """Entry point of the command ``layerprint``."""
     interrupts.watch()
-    sys.exit(_run())
-
-
-def _run() -> int:
     try:
-        from flows.cli.main import run
-
-        _print_anything()
-        return run(sys.argv[1:])
-    except BaseException as error:
+        from flows.cli import main as command
+    except BaseException:
         number = interrupts.received()
-        if number is None or isinstance(error, SystemExit):
+        if number is None:
             raise
         sys.stderr.write(interrupts.sentence(number) + "\n")
         sys.stderr.flush()
-        os._exit(interrupts.exit_code(number))  # it came during the imports, which may be in any state
-    finally:
-        interrupts.unwatch()
-
-
-def _print_anything() -> None:
-    """Print a replacement for characters that the encoding of the output lacks."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        os._exit(interrupts.exit_code(number))  # the imports may be in any state
+    command.main()
 
 
 if __name__ == "__main__":

@@ -118,17 +118,21 @@ def _run(arguments: list[str], as_json: bool) -> int:
     except BrokenPipeError:
         return 0
     except Exception as error:  # the last line of defence: no traceback for users
-        if interrupts.received() is not None:  # what a library made of it
-            return _interrupted()
-        if getattr(error, "exit_code", None) == 2 and hasattr(error, "format_message"):
-            return _usage(error)
-        if os.environ.get("LAYERPRINT_VERBOSE"):
-            traceback.print_exc()
-        print_error(
-            LayerprintError(f"{type(error).__name__}: {error}", "run `layerprint --verbose …` and report its output"),
-            as_json,
-        )
-        return 1
+        return _unexpected(error, as_json)
+
+
+def _unexpected(error: Exception, as_json: bool) -> int:
+    if interrupts.received() is not None:  # what a library made of it
+        return _interrupted()
+    if getattr(error, "exit_code", None) == 2 and hasattr(error, "format_message"):
+        return _usage(error)
+    if os.environ.get("LAYERPRINT_VERBOSE"):
+        traceback.print_exc()
+    print_error(
+        LayerprintError(f"{type(error).__name__}: {error}", "run `layerprint --verbose …` and report its output"),
+        as_json,
+    )
+    return 1
 
 
 def _usage(error: Any) -> int:
@@ -144,7 +148,17 @@ def _interrupted(by: signal.Signals = signal.SIGINT) -> int:
     return interrupts.exit_code(number)
 
 
-if __name__ == "__main__":
-    from flows.cli.entry import main
+def main() -> None:
+    """Run the command of this process, and end with its exit code."""
+    interrupts.watch()
+    for stream in (sys.stdout, sys.stderr):  # characters that its encoding lacks are replaced
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        code = run(sys.argv[1:])
+    finally:
+        interrupts.unwatch()
+    sys.exit(code)
 
+
+if __name__ == "__main__":
     main()

@@ -137,6 +137,7 @@ class ObjectStore(ABC):
             ObjectMissingError: There is no such object.
         """
 
+    @abstractmethod
     def make_durable(self, *places: str) -> None:
         """See that what Lance wrote survives a power failure. `put` does so by itself, and so does S3.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -203,7 +204,7 @@ def read_result(store: ObjectStore, table: str, audit_id: str | None = None) -> 
         files = [_read(store, table, result_key(table, audit_id))]
     else:
         keys = result_keys(store, table)
-        files = [unless_broken(lambda key=key: _read(store, table, key), LEFT_OUT) for key in keys]
+        files = [unless_broken(partial(_read, store, table, key), LEFT_OUT) for key in keys]
     return pa.concat_tables([SCHEMAS[table].empty_table(), *(rows for rows in files if rows is not None)])
 
 

@@ -34,13 +34,22 @@ from tests.storage.damage import DAMAGES, damaged
 ARRAYS = {"x": np.arange(50.0), "name": np.array("layer")}
 TABLE = pa.table({"row": range(300), "key": ["a.png"] * 300}).replace_schema_metadata({"kind": "folder"})
 DOCUMENT = {"shard": 3, "fragments": ["a"], "text": "Â"}
+
+
+def _lists(data: bytes) -> dict[str, Any]:
+    return {name: array.tolist() for name, array in parse_arrays(data).items()}
+
+
+def _rows(data: bytes) -> tuple[Any, Any]:
+    table = parse_parquet(data)
+    return table.to_pydict(), table.schema.metadata
+
+
 FORMATS: dict[str, tuple[bytes, Callable[[bytes], Any], Any]] = {
     "json": (sealed_json(DOCUMENT), parse_json, DOCUMENT),
-    "npz": (sealed_arrays(ARRAYS), lambda data: {k: v.tolist() for k, v in parse_arrays(data).items()},
-            {name: array.tolist() for name, array in ARRAYS.items()}),
-    "parquet": (sealed_parquet(TABLE), lambda data: (parse_parquet(data).to_pydict(), parse_parquet(data).schema.metadata),
-                (TABLE.to_pydict(), TABLE.schema.metadata)),
-}  # fmt: skip
+    "npz": (sealed_arrays(ARRAYS), _lists, {name: array.tolist() for name, array in ARRAYS.items()}),
+    "parquet": (sealed_parquet(TABLE), _rows, (TABLE.to_pydict(), TABLE.schema.metadata)),
+}
 
 
 @pytest.mark.parametrize("form", FORMATS)

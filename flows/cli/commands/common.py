@@ -42,9 +42,15 @@ def working(as_json: bool) -> Iterator[tuple[ProgressBoard, Runtime]]:
     Import the flows inside the block: the server starts meanwhile. Inside it, what libraries print on stdout (Ray, when
     a process dies) goes to stderr with ``--verbose`` and is dropped without, since stdout is for the command's result.
     """
-    from flows.orchestration.local_server import prefect_server
+    from flows.runtime.libraries import prefect_home
 
     with ExitStack() as stack:
+        stack.enter_context(prefect_home())
+
+        from flows.orchestration.local_server import prefect_server
+        from flows.orchestration.settings import demand_configured_server
+
+        demand_configured_server()
         stack.enter_context(prefect_server(meanwhile=_import_flows))
         from flows.runtime.runtime import running
 

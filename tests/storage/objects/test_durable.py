@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ class Calls(list[tuple[str, str]]):
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Calls]:
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
     """Every fsync, link and rename."""
     seen, sync = Calls(), os.fsync
 
@@ -39,7 +38,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Calls]:
             call(source, target)  # type: ignore[operator]
 
         monkeypatch.setattr(f"os.{name}", noted)
-    yield seen
+    return seen
 
 
 @pytest.mark.parametrize(("put", "call"), [("put", "replace"), ("put_if_absent", "link")])
