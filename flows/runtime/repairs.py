@@ -25,7 +25,7 @@ def repairing(step: Step[P, R]) -> Step[P, R]:
     """
 
     @wraps(step)
-    def repaired(runtime: Runtime, spec: AuditSpec, *args: P.args, **kwargs: P.kwargs) -> R:
+    def repaired(runtime: Runtime, spec: AuditSpec, /, *args: P.args, **kwargs: P.kwargs) -> R:
         def forget() -> None:
             runtime.references = Once()
 

@@ -82,7 +82,7 @@ def test_a_broken_file_says_where(store: ObjectStore, form: str, damage: str) ->
 
 def test_files_of_0_1_0_have_no_seal(store: ObjectStore) -> None:
     buffer, sink = io.BytesIO(), io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **ARRAYS)  # type: ignore[arg-type]
+    np.savez(buffer, allow_pickle=False, **ARRAYS)
     pq.write_table(TABLE, sink)
     for data, parse, content in (
         (json.dumps(DOCUMENT).encode(), *FORMATS["json"][1:]),
