@@ -16,6 +16,7 @@ from flows.inputs import list_set
 from flows.results.identity import Reference, scoring_digest
 from flows.results.input_checks import FileFacts, check_counts, check_rejects, check_same_files
 from flows.results.profile_rows import Enrolled, enrolled_runs
+from flows.runtime.repairs import repairing
 from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec
 from flows.tasks import embed_set, profile_set, search_set
@@ -97,6 +98,7 @@ class OpenAttribution:
 
 
 @flow(name="attribute_images", persist_result=False, validate_parameters=False)
+@repairing
 def attribute_images(
     runtime: Runtime,
     spec: AuditSpec,

@@ -16,11 +16,12 @@ from prefect import flow
 from actors.stages import embed as embed_stage
 from flows.inputs import check_release, file_facts, open_reference
 from flows.orchestration.events import announce
-from flows.results.audit_result import AuditResult, load_audit_result
+from flows.results.audit_result import AuditResult, load_audit_result, load_whole_audit
 from flows.results.audit_rows import FinishedAudit, save_audit_result
 from flows.results.identity import Reference, audit_identity, reference_key
 from flows.results.input_checks import check_rejects, check_same_files
 from flows.results.profile_rows import save_profile
+from flows.runtime.repairs import repairing
 from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.tasks import embed_set, finish_reference, profile_set, score_release, search_set
@@ -28,6 +29,7 @@ from storage.errors import LayerprintError, StageError
 
 
 @flow(name="build_reference", persist_result=False, validate_parameters=False)
+@repairing
 def build_reference(runtime: Runtime, spec: AuditSpec) -> Reference:
     """Embed, partition and index a reference; what was built before is found.
 
@@ -50,6 +52,7 @@ def built_reference(runtime: Runtime, spec: AuditSpec) -> Reference:
 
 
 @flow(name="audit_release", persist_result=False, validate_parameters=False)
+@repairing
 def audit_release(runtime: Runtime, spec: AuditSpec, release: ReleaseSpec) -> AuditResult:
     """Audit one release against the spec's reference, and write its results.
 
@@ -61,7 +64,7 @@ def audit_release(runtime: Runtime, spec: AuditSpec, release: ReleaseSpec) -> Au
     manifest = check_release(runtime, spec, release)
     reference = built_reference(runtime, spec)
     audit_id = audit_identity(spec, release, reference, embed_stage.table_name(reference.facts, manifest))
-    earlier = load_audit_result(store, audit_id)
+    earlier = load_whole_audit(store, audit_id)
     if earlier is not None:
         return earlier
     table = embed_set(runtime, spec, reference.facts, manifest, release.label)

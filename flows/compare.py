@@ -11,6 +11,7 @@ from actors.stages.score import compare_releases
 from flows.audit import audit_release, built_reference
 from flows.inputs import list_set
 from flows.results.audit_result import AuditResult
+from flows.runtime.repairs import repairing
 from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.tasks import embed_set, profile_set, search_set
@@ -76,6 +77,7 @@ class ReleaseComparison:
 
 
 @flow(name="compare", persist_result=False, validate_parameters=False)
+@repairing
 def compare(runtime: Runtime, spec: AuditSpec, first: ReleaseSpec, second: ReleaseSpec) -> ReleaseComparison:
     """Audit both releases (audits that the store has are not repeated) and compare them.
 

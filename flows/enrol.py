@@ -11,6 +11,7 @@ from flows.audit import built_reference
 from flows.inputs import check_release
 from flows.results.input_checks import check_rejects
 from flows.results.profile_rows import save_profile
+from flows.runtime.repairs import repairing
 from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.tasks import embed_set, profile_set, search_set
@@ -30,6 +31,7 @@ class EnrolledRelease:
 
 
 @flow(name="enrol", persist_result=False, validate_parameters=False)
+@repairing
 def enrol_releases(runtime: Runtime, spec: AuditSpec, releases: Sequence[ReleaseSpec]) -> list[EnrolledRelease]:
     """Profile every release and store the profiles; what was enrolled or audited before is not computed again.
 

@@ -9,6 +9,7 @@ from actors.stages import embed as embed_stage
 from flows.results.identity import OpenedReference, reference_key
 from flows.results.input_checks import FileFacts, check_counts, check_held_out, check_same_files, sniff
 from flows.results.store_owner import claim_store
+from flows.runtime.repairs import repairing
 from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.tasks import resolve_encoder
@@ -19,6 +20,7 @@ from storage.vectors.tables import VectorStore
 _log = logging.getLogger(__name__)
 
 
+@repairing
 def open_reference(runtime: Runtime, spec: AuditSpec) -> OpenedReference:
     """List and check the reference's sets and load the encoder once, before anything is embedded.
 
@@ -37,6 +39,7 @@ def _open_reference(runtime: Runtime, spec: AuditSpec) -> OpenedReference:
     return OpenedReference(resolve_encoder(runtime, spec), train, held_out)
 
 
+@repairing
 def check_release(runtime: Runtime, spec: AuditSpec, release: ReleaseSpec) -> Manifest:
     """List a release's images and check that they can be compared with the reference.
 

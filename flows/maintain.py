@@ -17,7 +17,6 @@ built in full with their tables, so none needs a refresh; for compaction see doc
 from __future__ import annotations
 
 import datetime as dt
-import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -28,6 +27,7 @@ import lance
 from flows.registry.live_tables import live_tables
 from storage import layout
 from storage.objects.open import ObjectStore, open_store
+from storage.seal import read_json
 from storage.vectors.tables import VectorStore
 
 DAY_S = 24 * 3600.0
@@ -125,7 +125,7 @@ class _Work:
             return
         self.done.receipts += len(receipts)
         self._remove(receipts)
-        self._clean(table, int(json.loads(self.store.get(marker))["version"]))
+        self._clean(table, int(read_json(self.store, marker)["version"]))
 
     def begun(self, table: str, receipts: list[str]) -> None:
         """Remove an old table that was never committed."""

@@ -22,6 +22,7 @@ from actors.workers.nearest_table import Compose, Part, compose_table
 from flows.audit import built_reference
 from flows.inputs import list_set, open_reference
 from flows.results.identity import Reference, scoring_digest
+from flows.runtime.repairs import repairing
 from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec
 from flows.tasks import embed_set, search_set
@@ -93,6 +94,7 @@ class _Halves(NamedTuple):
 
 
 @flow(name="selfcheck", persist_result=False, validate_parameters=False)
+@repairing
 def selfcheck(runtime: Runtime, spec: AuditSpec) -> SelfCheck:
     """Try the spec's reference and encoder on placebos and planted copies.
 

@@ -10,7 +10,6 @@ Claims only save work; correctness does not depend on them: stages may be repeat
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -25,7 +24,8 @@ from pathlib import Path
 
 from storage.errors import StoreError
 from storage.layout import claim_folder, claim_key
-from storage.objects.base import ObjectMissingError, ObjectStore
+from storage.objects.base import BrokenObjectError, ObjectMissingError, ObjectStore
+from storage.seal import name_broken, parse_json, read_sealed, sealed_json
 
 LEASE_S = 120.0
 _RENEWALS = 4
@@ -117,9 +117,12 @@ class Claims:
         """The highest generation (0: none yet), and its claim."""
         for generation in reversed(self._generations(name)):
             try:
-                return generation, Claim(**json.loads(self._store.get(claim_key(name, generation))))
+                return generation, read_sealed(self._store, claim_key(name, generation), _parse)
             except ObjectMissingError:  # cleaned up since it was listed: there is a higher one
                 continue
+            except BrokenObjectError as error:
+                name_broken(error, "nobody holds it")
+                return generation, None
         return 0, None
 
     def _generations(self, name: str) -> list[int]:
@@ -129,7 +132,11 @@ class Claims:
 
 
 def _to_json(claim: Claim) -> bytes:
-    return json.dumps(asdict(claim)).encode()
+    return sealed_json(asdict(claim))
+
+
+def _parse(data: bytes) -> Claim:
+    return Claim(**parse_json(data))
 
 
 @lru_cache(maxsize=1)

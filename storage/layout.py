@@ -14,6 +14,7 @@ per layer (`layer_key`); the constants are folders to list. Callers pass full di
     perturbed/ selfcheck/            derived image sets and distances
     results/ reports/ pictures/      Parquet results, pages, figures
     claims/ failures/ jobs/ announced/ doctor/   notes on running and finished work
+    broken/                          files that were not what was written, set aside
 """
 
 from __future__ import annotations
@@ -38,8 +39,14 @@ FAILURES = "failures/"
 JOBS = "jobs/"
 ANNOUNCED = "announced/"
 DOCTOR = "doctor/"
+BROKEN = "broken/"
 
 # -- in general ----------------------------------------------------------------------------------------------
+
+
+def is_store(store: ObjectStore) -> bool:
+    """Whether an audit, or a copy of its results, is there."""
+    return store.exists(OWNER_KEY) or any(True for prefix in (RESULTS, MARKERS, RECEIPTS) for _ in store.list(prefix))
 
 
 def layer_key(prefix: str, layer: int, suffix: str) -> str:
@@ -305,3 +312,12 @@ def announced_key(audit_id: str) -> str:
 def job_folder(job: str) -> str:
     """The messages between a Ray job and its flow."""
     return f"{JOBS}{job}"
+
+
+def broken_key(key: str, seen: str) -> str:
+    """Where a broken object is set aside; ``seen`` is the digest of its content.
+
+    >>> broken_key("checks/ab.json", "0123456789abcdef0123")
+    'broken/0123456789abcdef/checks/ab.json'
+    """
+    return f"{BROKEN}{short(seen)}/{key}"

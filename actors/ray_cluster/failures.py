@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
 
 import ray
@@ -16,6 +18,8 @@ from ray.exceptions import (
 )
 
 from storage.errors import LayerprintError, StageError
+
+_NOT_INSTALLED = re.compile(r"No module named '(actors|scoring|storage|flows)\b")
 
 
 class WorkerFailure(NamedTuple):
@@ -42,13 +46,41 @@ def outcome(ref: Any, name: str) -> Any:
         cause = error.cause
         if isinstance(cause, LayerprintError):
             raise cause from None
+        if lacks_layerprint(str(cause)):
+            raise no_layerprint(name) from error
         if out_of_memory(cause):
             return WorkerFailure("memory", f"it ran out of memory: {_one_line(cause)}")
         raise _fault(name, f"{type(cause).__name__}: {cause}") from error
     except (ActorDiedError, ActorUnavailableError, NodeDiedError, ObjectLostError, OutOfMemoryError) as error:
+        if lacks_layerprint(str(error)):
+            raise no_layerprint(name) from error
         return _failure(error)
     except RayError as error:  # for example an exception that cannot be sent from process to process
+        if lacks_layerprint(str(error)):
+            raise no_layerprint(name) from error
         raise _fault(name, _last_line(error)) from error
+
+
+def lacks_layerprint(text: str) -> bool:
+    """Whether a process on a cluster says that it cannot import our packages.
+
+    >>> lacks_layerprint("ModuleNotFoundError: No module named 'actors'"), lacks_layerprint("No module named 'timm'")
+    (True, False)
+    """
+    return _NOT_INSTALLED.search(text) is not None
+
+
+def no_layerprint(name: str) -> StageError:
+    """The error of a cluster whose processes cannot import layerprint.
+
+    Args:
+        name: The pool, or the call.
+    """
+    return StageError(
+        f"{name}: layerprint is not installed on the cluster (No module named 'actors')",
+        f"install layerprint {version('layerprint')} there, with the Python of this machine: in the image of its nodes "
+        f"(deploy/Dockerfile), or as pip in cluster.runtime_env",
+    )
 
 
 def _fault(name: str, reason: str) -> StageError:

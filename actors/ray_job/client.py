@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from ray.job_submission import JobStatus
 
+from actors.ray_cluster.failures import lacks_layerprint, no_layerprint
 from actors.ray_cluster.hosts import PoolSize
 from actors.ray_cluster.local import ClusterSettings
 from actors.ray_job.api import ID_PREFIX, UNFINISHED, Jobs
@@ -244,6 +245,8 @@ class JobPool:
         lines = self.cluster.jobs.last_lines(job.name)
         if lines and lines[-1].startswith(("→", PREFIX)):
             raise StageError("cluster.ray: " + " ".join(lines).partition(PREFIX)[2], "fix the cluster, then run again")
+        if lacks_layerprint(" ".join(lines)):
+            raise no_layerprint(f"cluster.ray, job {job.name}")
         message = " ".join(str(info.message if info is not None else "").split())[:300]
         raise StageError(
             f"{self.name}: Ray job {job.name} ended as {status.value if status else 'lost'} after {done} of {tasks} "

@@ -6,6 +6,7 @@ in the store, so it may be repeated. No image and no vector passes through here.
 
 from __future__ import annotations
 
+import json
 import logging
 from importlib.metadata import version
 from typing import NamedTuple
@@ -17,8 +18,10 @@ from actors.stages.context import Progress, StageContext
 from actors.workers.embed import EmbedSettings, EmbedShard, describe_encoder, embed_shard
 from storage import layout
 from storage.digest import digest
+from storage.errors import StoreError, may_pass
 from storage.image_sets.manifest import Manifest
-from storage.objects.open import ObjectStore
+from storage.objects.open import ObjectMissingError, ObjectStore
+from storage.seal import parse_json, read_sealed, sealed_json
 from storage.vectors.reuse import EarlierTable, recall, remember
 from storage.vectors.tables import EmbeddingTable, VectorStore, embedding_schema
 
@@ -33,12 +36,14 @@ def resolve_encoder(context: StageContext, config: EncoderConfig) -> EncoderFact
 
     Raises:
         InputError: The model or its weights cannot be used.
+        BrokenObjectError: What the store remembers is not what was written.
     """
-    key = _encoder_key(config)
-    if not context.store.exists(key):
+    known = known_encoder(context.store, config)
+    if known is None:
         ((_, text),) = context.cluster.pool("embed").run(describe_encoder, [config])
-        context.store.put_if_absent(key, text)
-    return EncoderFacts.from_json(context.store.get(key))
+        context.store.put_if_absent(_encoder_key(config), sealed_json(parse_json(text)))
+        known = _read_encoder(context.store, _encoder_key(config))
+    return known
 
 
 def known_encoder(store: ObjectStore, config: EncoderConfig) -> EncoderFacts | None:
@@ -47,8 +52,14 @@ def known_encoder(store: ObjectStore, config: EncoderConfig) -> EncoderFacts | N
     Raises:
         InputError: The weights are missing.
     """
-    key = _encoder_key(config)
-    return EncoderFacts.from_json(store.get(key)) if store.exists(key) else None
+    try:
+        return _read_encoder(store, _encoder_key(config))
+    except ObjectMissingError:
+        return None
+
+
+def _read_encoder(store: ObjectStore, key: str) -> EncoderFacts:
+    return read_sealed(store, key, lambda data: EncoderFacts.from_json(json.dumps(parse_json(data)).encode()))
 
 
 def _encoder_key(config: EncoderConfig) -> str:
@@ -148,9 +159,21 @@ def embed(
         embedded = Embedded(done, 0)
     else:
         embedded = _embed_missing(context, config, facts, manifest, settings, stage)
-    latest = EarlierTable(layout.manifest_key(manifest.digest), embedded.table.name, embedded.table.version)
-    remember(context.store, facts.digest, manifest.uri, latest)  # also a reused one: upkeep sees that it is in use
+    try:
+        _note_use(context.store, facts, manifest, embedded.table)
+    except StoreError as error:  # a store that may only be read: an audit that is finished needs no note
+        if done is None or may_pass(error):
+            raise
+        _log.info("%s: its use could not be noted", stage, exc_info=True)
     return embedded
+
+
+def _note_use(store: ObjectStore, facts: EncoderFacts, manifest: Manifest, table: EmbeddingTable) -> None:
+    """Note the latest table of the set, also a reused one: upkeep sees that it is in use. See that its list exists."""
+    key = layout.manifest_key(manifest.digest)
+    if not store.exists(key):  # it was broken, and set aside
+        store.put_if_absent(key, manifest.to_bytes())
+    remember(store, facts.digest, manifest.uri, EarlierTable(key, table.name, table.version))
 
 
 def _embed_missing(

@@ -5,7 +5,6 @@ They work as those of `actors.stages.embed` do.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
@@ -13,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from actors.stages.context import StageContext
-from actors.stages.search import plan_search, run_search, search
+from actors.stages.search import plan_search, run_search, sample_missing, search
 from actors.workers.contamination import FindContamination, find_contamination, load_contaminated
 from actors.workers.partition import FitLayer, fit_layer
 from actors.workers.reference_checks import (
@@ -29,6 +28,7 @@ from scoring.nearest.search_plan import SearchMode, search_mode
 from storage import layout
 from storage.layout import keys_under, layer_key
 from storage.objects.open import ObjectStore
+from storage.seal import parse_json, read_sealed, sealed_json
 from storage.vectors.tables import EmbeddingTable
 
 LEFT_OUT_SHARE = 5
@@ -111,10 +111,9 @@ def settled_search(
         return chosen
     key = layout.search_mode_key(train.name, components, cells)
     if not store.exists(key):
-        store.put_if_absent(
-            key, json.dumps({"search": chosen, "train_images": train.rows, "held_out_images": held_out.rows}).encode()
-        )
-    return "global" if json.loads(store.get(key))["search"] == "global" else "in_cell"
+        counts = {"train_images": train.rows, "held_out_images": held_out.rows}
+        store.put_if_absent(key, sealed_json({"search": chosen, **counts}))
+    return "global" if read_sealed(store, key, lambda data: parse_json(data)["search"]) == "global" else "in_cell"
 
 
 def fit_partitions(
@@ -218,6 +217,8 @@ def _search_left_out(context: StageContext, reference: ReferenceTables) -> str:
     held_out = plan_search(
         context.store, reference.held_out, reference.layers, reference.partition, reference.metric, reference.search
     )
+    if reference.search == "global":
+        sample_missing(context, reference.nearest, held_out, reference.held_out.rows, "held-out", of_searched=True)
     prefix = layout.left_out_prefix(train.name, reference.partition, size, reference.seed)
     tasks = [
         replace(

@@ -23,7 +23,7 @@ from actors.workers.release_tests import (
 from actors.workers.score import LayerResult, ScoreLayer, score_layer_of_release
 from scoring.attribution.paired import Comparison
 from storage import layout
-from storage.layout import layer_key
+from storage.layout import keys_under, layer_key
 from storage.vectors.tables import EmbeddingTable
 
 
@@ -124,7 +124,14 @@ def compare_releases(
     nearest: tuple[str, str],
     a_hats: tuple[Mapping[int, float], Mapping[int, float]],
 ) -> Comparison:
-    """Compare two scored releases in these layers, on the same held-out images."""
+    """Compare two scored releases in these layers, on the same held-out images.
+
+    A release is scored again if its influences are not in the store: they were broken, and set aside.
+    """
+    for release in nearest:
+        prefix = influence_prefix(reference, release)
+        if not {layer_key(prefix, layer, "npz") for layer in layers} <= keys_under(context.store, prefix):
+            score_layers(context, reference, release, 0, "again")  # the count is that of constant layers only
     first, second = (tuple(a_hat[layer] for layer in layers) for a_hat in a_hats)
     keys_first, keys_second = (
         tuple(layer_key(influence_prefix(reference, prefix), layer, "npz") for layer in layers) for prefix in nearest

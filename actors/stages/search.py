@@ -74,20 +74,29 @@ def search(
     tasks = plan_search(context.store, table, layers, partition, metric, mode)
     prefix = tasks[0].key.rpartition("/")[0]
     if mode == "global":
-        _sample(context, prefix, tasks, table.rows, label)
+        sample_missing(context, prefix, tasks, table.rows, label)
     run_search(context, prefix, tasks, table.rows, label)
     return prefix
 
 
-def _sample(context: StageContext, prefix: str, tasks: Sequence[SearchLayer], images: int, label: str) -> None:
-    """Search a sample exactly in the layers that have none yet."""
+def sample_missing(
+    context: StageContext,
+    prefix: str,
+    tasks: Sequence[SearchLayer],
+    images: int,
+    label: str,
+    *,
+    of_searched: bool = False,
+) -> None:
+    """Search a sample exactly in the layers that have none yet; ``of_searched``: also where the search is finished."""
     existing = keys_under(context.store, prefix)
     missing = [
         SampleSearch(task.store, task.table, task.version, images, task.layer, task.partition_key, task.sample_key)
         for task in tasks
-        if task.sample_key and not {task.sample_key, task.key} & existing
+        if task.sample_key and task.sample_key not in existing and (of_searched or task.key not in existing)
     ]
-    context.run("layers", search_sample, missing, f"sample {label}", len(tasks) - len(missing))
+    if missing or not of_searched:
+        context.run("layers", search_sample, missing, f"sample {label}", len(tasks) - len(missing))
 
 
 def run_search(context: StageContext, prefix: str, tasks: Sequence[SearchLayer], images: int, label: str) -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from storage.objects.open import ObjectStore
+from storage.seal import parse_arrays, read_sealed, sealed_arrays
 
 
 def save_arrays(store: ObjectStore, key: str, **arrays: ArrayLike) -> bool:
     """Publish arrays; False when another worker was first."""
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    return store.put_if_absent(key, buffer.getvalue())
+    return store.put_if_absent(key, sealed_arrays(arrays))
 
 
 def load_arrays(store: ObjectStore, key: str) -> dict[str, NDArray[Any]]:
@@ -23,6 +20,6 @@ def load_arrays(store: ObjectStore, key: str) -> dict[str, NDArray[Any]]:
 
     Raises:
         ObjectMissingError: There are none.
+        BrokenObjectError: They are not what was written.
     """
-    with np.load(io.BytesIO(store.get(key)), allow_pickle=False) as arrays:
-        return dict(arrays)
+    return read_sealed(store, key, parse_arrays)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from actors.workers.nearest_table import NearestTable
 from scoring.nearest.near_duplicates import MIN_IMAGES, contaminated
 from storage.objects.open import ObjectStore, open_store
+from storage.seal import parse_json, read_sealed, sealed_json
 from storage.vectors.tables import VectorStore
 
 
@@ -41,7 +41,7 @@ def find_contamination(task: FindContamination) -> bool:
     """List the held-out images that must not be used; False when the list was already there."""
     store = open_store(task.store)
     images = [image._asdict() for image in _find(store, task)]
-    return store.put_if_absent(task.key, json.dumps(images).encode())
+    return store.put_if_absent(task.key, sealed_json(images))
 
 
 def _find(store: ObjectStore, task: FindContamination) -> list[Contaminated]:
@@ -73,7 +73,7 @@ def _near_duplicates(layers: list[NearestTable]) -> dict[int, int]:
 
 def load_contaminated(store: ObjectStore, key: str) -> list[Contaminated]:
     """The list that `find_contamination` wrote."""
-    return [Contaminated(**item) for item in json.loads(store.get(key))]
+    return read_sealed(store, key, lambda data: [Contaminated(**item) for item in parse_json(data)])
 
 
 def contaminated_rows(store: ObjectStore, key: str) -> NDArray[np.int64]:

@@ -25,6 +25,7 @@ from storage.image_sets.image_ref import ImageReader, ImageRef, Kind
 from storage.image_sets.manifest import Manifest
 from storage.image_sets.open import open_reader
 from storage.objects.open import ObjectChangedError, ObjectMissingError, ObjectStore, open_store
+from storage.seal import read_sealed
 from storage.vectors.reuse import EarlierTable, unchanged_rows
 from storage.vectors.tables import FACT_FIELDS, Receipt, VectorStore, embedding_schema, layer_column, vector_array
 
@@ -258,7 +259,7 @@ def _check_finite(embeddings: dict[int, NDArray[np.float32]], batch: list[_Read]
 
 @lru_cache(maxsize=2)
 def _manifest(store_uri: str, key: str) -> Manifest:
-    return Manifest.from_bytes(open_store(store_uri).get(key))
+    return read_sealed(open_store(store_uri), key, Manifest.from_bytes)
 
 
 @lru_cache(maxsize=2)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from scoring.checks.search_error import measure_recall
 from storage.objects.open import ObjectMissingError, ObjectStore, open_store
+from storage.seal import parse_parquet, read_sealed, sealed_parquet
 
 NEAREST_SCHEMA = pa.schema(
     [
@@ -44,14 +44,17 @@ def write_nearest(store: ObjectStore, key: str, table: pa.Table, facts: Mapping[
 
 
 def _publish(store: ObjectStore, key: str, table: pa.Table) -> bool:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    return store.put_if_absent(key, sink.getvalue().to_pybytes())
+    return store.put_if_absent(key, sealed_parquet(table))
 
 
 def read_nearest(store: ObjectStore, key: str) -> pa.Table:
-    """A table of nearest distances with its metadata; see `NEAREST_SCHEMA`."""
-    return pq.read_table(pa.BufferReader(store.get(key)))
+    """A table of nearest distances with its metadata; see `NEAREST_SCHEMA`.
+
+    Raises:
+        ObjectMissingError: There is none.
+        BrokenObjectError: It is not what was written.
+    """
+    return read_sealed(store, key, parse_parquet)
 
 
 def search_facts(table: pa.Table) -> dict[str, str]:
@@ -139,7 +142,7 @@ def compose_table(task: Compose) -> int:
     store = open_store(task.store)
     tables = []
     for part in task.parts:
-        table = pq.read_table(pa.BufferReader(store.get(part.key)), schema=NEAREST_SCHEMA)
+        table = read_nearest(store, part.key).select(NEAREST_SCHEMA.names).cast(NEAREST_SCHEMA)
         tables.append(table.filter(pc.is_in(table["row"], pa.array(part.rows, pa.int64()))))
     whole = pa.concat_tables([NEAREST_SCHEMA.empty_table(), *tables])
     numbered = whole.set_column(0, NEAREST_SCHEMA.field("row"), pa.array(range(whole.num_rows), pa.int64()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -16,6 +15,7 @@ from actors.workers.release_tests import PERMUTATIONS
 from scoring.checks.check import Check
 from scoring.checks.exchangeability import Located, ordered_halves, random_halves, train_likeness
 from storage.objects.open import ObjectStore, open_store
+from storage.seal import parse_json, read_sealed, sealed_json
 
 CheckName = Literal["random halves", "ordered halves", "train likeness"]
 
@@ -50,12 +50,12 @@ def run_reference_check(task: CheckReference) -> Check | None:
 
 def save_checks(store: ObjectStore, key: str, checks: Iterable[Check]) -> None:
     """Publish checks, unless another flow was first."""
-    store.put_if_absent(key, json.dumps([asdict(check) for check in checks]).encode())
+    store.put_if_absent(key, sealed_json([asdict(check) for check in checks]))
 
 
 def load_checks(store: ObjectStore, key: str) -> list[Check]:
     """The checks that `save_checks` published."""
-    return [Check(**item) for item in json.loads(store.get(key))]
+    return read_sealed(store, key, lambda data: [Check(**item) for item in parse_json(data)])
 
 
 def _located(

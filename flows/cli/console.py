@@ -26,7 +26,7 @@ def safe(text: str) -> str:
 
 def print_json(document: Any) -> None:
     """Print one JSON document on stdout; times as ISO text."""
-    sys.stdout.write(json_text(document))
+    sys.stdout.write(encodable(json_text(document), sys.stdout.encoding or "utf-8"))
 
 
 def json_text(document: Any) -> str:
@@ -37,6 +37,19 @@ def json_text(document: Any) -> str:
     """
     text = json.dumps(document, default=str, ensure_ascii=False, indent=2)
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text) + "\n"
+
+
+def encodable(text: str, encoding: str) -> str:
+    r"""A JSON document whose characters an encoding has; the others are escaped, which changes no value.
+
+    >>> encodable('"Â"', "ascii"), encodable('"Â"', "utf-8")
+    ('"\\u00c2"', '"Â"')
+    """
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return "".join(c if c.isascii() else json.dumps(c)[1:-1] for c in text)
+    return text
 
 
 def print_error(error: LayerprintError, as_json: bool) -> None:

@@ -1,10 +1,12 @@
 """The command line.
 
-Exit codes: 0 passed · 1 unexpected error · 2 bad input or storage · 3 gate failed · 130 interrupted.
+Exit codes: 0 passed · 1 unexpected error · 2 bad input or storage · 3 gate failed · 130 interrupted, 143 by SIGTERM,
+129 by SIGHUP.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -16,8 +18,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from flows.cli import interrupts
 from flows.cli.commands import attribution, audits, machine, report, results, sql, stack, sweeps
-from flows.cli.console import print_error
+from flows.cli.console import print_error, print_marked
+from flows.cli.progress import own_warnings
 from flows.runtime.libraries import quiet_libraries
 from storage.errors import LayerprintError
 
@@ -32,7 +36,8 @@ app = typer.Typer(
     help="Audit releases of image-generation models: does a release copy its training images, at which level, and "
     "which known release made a set of images?\n\n"
     "Start with `layerprint demo`; then write a spec (`layerprint init`) and run `layerprint audit SPEC`.\n\n"
-    "Exit codes: 0 passed · 1 unexpected error · 2 bad input or storage · 3 gate failed · 130 interrupted.",
+    "Exit codes: 0 passed · 1 unexpected error · 2 bad input or storage · 3 gate failed · 130 interrupted, 143 by "
+    "SIGTERM, 129 by SIGHUP.",
 )
 
 
@@ -82,34 +87,52 @@ for panel, commands in _COMMANDS.items():
 app.add_typer(stack.app, rich_help_panel="Operations")
 
 
+class _Warnings(logging.Handler):
+    """Prints warnings where no progress board shows them, as text that is safe for a terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_marked(Console(stderr=True, highlight=False), "!", "yellow", record.getMessage())
+
+
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
-    as_json = "--json" in arguments
+    with own_warnings(_Warnings(logging.WARNING)):
+        return _run(arguments, "--json" in arguments)
+
+
+def _run(arguments: list[str], as_json: bool) -> int:
     try:
         code = int(app(arguments, standalone_mode=False) or 0)
-        if code == EXIT_INTERRUPTED:  # typer has turned the interrupt into this code
-            raise KeyboardInterrupt
-        return code
+        return _interrupted() if code == EXIT_INTERRUPTED else code  # typer has turned an interrupt into this code
+    except SystemExit as end:  # Ray's own handler of SIGTERM
+        if end.code != signal.SIGTERM:
+            raise
+        return _interrupted(signal.SIGTERM)
     except LayerprintError as error:
         print_error(error, as_json)
         return error.exit_code
     except typer.Exit as done:
         return done.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        Console(stderr=True).print("interrupted; finished work is kept: run the same command again to continue")
-        return EXIT_INTERRUPTED
+        return _interrupted()
     except BrokenPipeError:
         return 0
     except Exception as error:  # the last line of defence: no traceback for users
-        if getattr(error, "exit_code", None) == 2 and hasattr(error, "format_message"):
-            return _usage(error)
-        if os.environ.get("LAYERPRINT_VERBOSE"):
-            traceback.print_exc()
-        print_error(
-            LayerprintError(f"{type(error).__name__}: {error}", "run `layerprint --verbose …` and report its output"),
-            as_json,
-        )
-        return 1
+        return _unexpected(error, as_json)
+
+
+def _unexpected(error: Exception, as_json: bool) -> int:
+    if interrupts.received() is not None:  # what a library made of it
+        return _interrupted()
+    if getattr(error, "exit_code", None) == 2 and hasattr(error, "format_message"):
+        return _usage(error)
+    if os.environ.get("LAYERPRINT_VERBOSE"):
+        traceback.print_exc()
+    print_error(
+        LayerprintError(f"{type(error).__name__}: {error}", "run `layerprint --verbose …` and report its output"),
+        as_json,
+    )
+    return 1
 
 
 def _usage(error: Any) -> int:
@@ -118,14 +141,23 @@ def _usage(error: Any) -> int:
     return 2
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+def _interrupted(by: signal.Signals = signal.SIGINT) -> int:
+    """Say that a signal ended the command, and return its exit code."""
+    number = interrupts.received() or by
+    Console(stderr=True).print(interrupts.sentence(number), soft_wrap=True)
+    return interrupts.exit_code(number)
 
 
 def main() -> None:
-    """Entry point of the command ``layerprint``. SIGTERM ends it as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    sys.exit(run(sys.argv[1:]))
+    """Run the command of this process, and end with its exit code."""
+    interrupts.watch()
+    for stream in (sys.stdout, sys.stderr):  # characters that its encoding lacks are replaced
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        code = run(sys.argv[1:])
+    finally:
+        interrupts.unwatch()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,19 @@ if TYPE_CHECKING:  # importing it would load Ray for --help
 
 
 _LOGGERS = [logging.getLogger(package) for package in ("actors", "flows", "storage")]
+
+
+@contextmanager
+def own_warnings(handler: logging.Handler) -> Iterator[None]:
+    """Within this block one handler alone gets the log records of our own packages."""
+    before = [(logger.handlers, logger.propagate) for logger in _LOGGERS]
+    for logger in _LOGGERS:
+        logger.handlers, logger.propagate = [handler], False
+    try:
+        yield
+    finally:
+        for logger, (handlers, propagate) in zip(_LOGGERS, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
 
 
 class ProgressBoard:
@@ -41,25 +56,22 @@ class ProgressBoard:
         )
         self._tasks: dict[str, tuple[TaskID, float]] = {}
         self._warnings = _Warnings(self)
+        self._shown = ExitStack()
 
     def __enter__(self) -> ProgressBoard:
         self._progress.start()
-        for logger in _LOGGERS:
-            logger.addHandler(self._warnings)
-            logger.propagate = False
+        self._shown.enter_context(own_warnings(self._warnings))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for logger in _LOGGERS:
-            logger.removeHandler(self._warnings)
-            logger.propagate = True
+        self._shown.close()
         self._progress.stop()
 
     def say(self, text: str) -> None:
         """Print one line above the bars. Rich markup is allowed, so escape untrusted text."""
-        self._progress.console.print(text)
+        self._progress.console.print(text, soft_wrap=not self._console.is_terminal)
 
     def report(self, now: StageProgress) -> None:
         """Show one step of a stage."""

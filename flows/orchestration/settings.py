@@ -8,10 +8,13 @@ from collections.abc import Callable
 import httpx
 from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT
 
+from storage.errors import StageError
+
 local_urls: set[str] = set()
 """APIs of the Prefect servers that commands of this process started for themselves."""
 
 _HEALTH_TIMEOUT_S = 2.0
+_ANSWER_TIMEOUT_S = 20.0
 
 
 def configured_url() -> str | None:
@@ -27,6 +30,24 @@ def server_url() -> str | None:
         return str(configured)
     here = f"http://127.0.0.1:{PREFECT_SERVER_API_PORT.value()}/api"
     return here if is_healthy(here) else None
+
+
+def demand_configured_server() -> None:
+    """See that something answers where `PREFECT_API_URL` points, if it is set.
+
+    Raises:
+        StageError: Nothing does.
+    """
+    url = configured_url()
+    if url is None:
+        return
+    try:
+        httpx.get(f"{url}/health", timeout=_ANSWER_TIMEOUT_S)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise StageError(
+            f"PREFECT_API_URL: no Prefect server answers at {url} ({type(error).__name__})",
+            "start it, or unset PREFECT_API_URL: the command then starts a server of its own",
+        ) from error
 
 
 def is_healthy(url: str) -> bool:

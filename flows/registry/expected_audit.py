@@ -12,6 +12,7 @@ from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from storage.image_sets.manifest import Manifest
 from storage.objects.open import open_store
+from storage.seal import unless_broken
 from storage.vectors.tables import VectorStore
 
 
@@ -46,9 +47,16 @@ class ExpectedAudit(NamedTuple):
 def stored_reference(runtime: Runtime, spec: AuditSpec) -> StoredReference:
     """What the store knows of a spec's reference; its sets are listed once per command.
 
+    A reference of which a file is broken counts as one that is not built: building it makes the file again.
+
     Raises:
         InputError: the sets or the encoder's weights are missing.
     """
+    known = unless_broken(lambda: _stored_reference(runtime, spec), "the next audit makes it again")
+    return StoredReference() if known is None else known
+
+
+def _stored_reference(runtime: Runtime, spec: AuditSpec) -> StoredReference:
     store = open_store(spec.store)
     facts = embed_stage.known_encoder(store, spec.encoder.config())
     if facts is None:

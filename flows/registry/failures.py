@@ -8,7 +8,6 @@ in the same way. Any other (a store out of reach, workers that died) may pass: i
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -18,7 +17,8 @@ from flows.spec.spec import AuditSpec, ReleaseSpec
 from storage.digest import digest, short
 from storage.errors import InputError, LayerprintError
 from storage.layout import FAILURES, failure_key
-from storage.objects.open import ObjectStore
+from storage.objects.open import ObjectMissingError, ObjectStore
+from storage.seal import parse_json, read_sealed, sealed_json, unless_broken
 
 FIRST_WAIT_S = 15 * 60.0
 MOST_WAIT_S = 24 * 3600.0
@@ -86,14 +86,25 @@ def attempt_digest(spec: AuditSpec, release: ReleaseSpec, images: str) -> str:
 
 def load_failure(store: ObjectStore, name: str) -> Failure | None:
     """The failure of this work; None when it never failed or succeeded since."""
-    key = failure_key(name)
-    return Failure(**json.loads(store.get(key))) if store.exists(key) else None
+    return _read(store, failure_key(name))
 
 
 def all_failures(store: ObjectStore) -> Iterator[Failure]:
     """Every failure of the store."""
     for info in store.list(FAILURES):
-        yield Failure(**json.loads(store.get(info.key)))
+        failure = _read(store, info.key)
+        if failure is not None:
+            yield failure
+
+
+def _read(store: ObjectStore, key: str) -> Failure | None:
+    """A failure; None where there is none, or, with a warning, a broken one."""
+    try:
+        return unless_broken(
+            lambda: read_sealed(store, key, lambda data: Failure(**parse_json(data))), "the failure is forgotten"
+        )
+    except ObjectMissingError:
+        return None
 
 
 def save_failure(store: ObjectStore, name: str, label: str, error: Exception, saw: str, now: float) -> Failure:
@@ -104,7 +115,7 @@ def save_failure(store: ObjectStore, name: str, label: str, error: Exception, sa
     if isinstance(error, LayerprintError):
         found, remedy = error.found, error.remedy
     failure = Failure(label, found, remedy, isinstance(error, InputError), saw, attempts, now)
-    store.put(failure_key(name), json.dumps(asdict(failure)).encode())
+    store.put(failure_key(name), sealed_json(asdict(failure)))
     return failure
 
 

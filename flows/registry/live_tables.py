@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from typing import Any
 
@@ -10,7 +9,8 @@ from flows.results.made_from import owner_contents, tables_of_old_audit
 from storage.layout import ENCODERS, SETS, embedding_table
 from storage.objects.open import ObjectStore
 from storage.results.sql import run_sql
-from storage.vectors.reuse import EarlierTable
+from storage.seal import read_json
+from storage.vectors.reuse import read_earlier
 
 _AUDITED = "SELECT DISTINCT encoder_digest, images_digest FROM audits"
 _PROFILED = 'SELECT DISTINCT "table" FROM profiles WHERE "table" IS NOT NULL'
@@ -46,14 +46,14 @@ def _of_references(store: ObjectStore, tables: Collection[str]) -> set[str]:
 
 def _of_owner(store: ObjectStore) -> set[str]:
     """The tables of the store's own reference under every encoder that was ever loaded."""
-    encoders = [json.loads(store.get(info.key))["digest"] for info in store.list(ENCODERS)]
+    encoders = [read_json(store, info.key)["digest"] for info in store.list(ENCODERS)]
     return {embedding_table(encoder, images) for encoder in encoders for images in owner_contents(store).values()}
 
 
 def _in_use(store: ObjectStore, since: float) -> set[str]:
     """The last table of every set that was audited, enrolled or attributed of late."""
     notes = [info.key for info in store.list(SETS) if store.modified(info.key) >= since]
-    return {EarlierTable(**json.loads(store.get(key))).table for key in notes}
+    return {read_earlier(store, key).table for key in notes}
 
 
 def _rows(store: ObjectStore, statement: str) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 from actors.stages.bisect_shard import killers
@@ -9,6 +10,7 @@ from flows.spec.spec import AuditSpec
 from storage.layout import RECEIPTS, table_of_receipt
 from storage.objects.open import open_store
 from storage.results.sql import run_sql
+from storage.seal import unless_broken
 from storage.vectors.tables import VectorStore
 
 _LATEST = """
@@ -51,7 +53,10 @@ def store_status(store_uri: str, spec: AuditSpec | None) -> StoreStatus:
         begun[table] = begun.get(table, 0) + 1
     vectors = VectorStore(store)
     finished = vectors.finished()
-    tables = [found for name in sorted(finished) if (found := vectors.committed(name))]
+    read = [
+        unless_broken(partial(vectors.committed, name), "the next audit makes it again") for name in sorted(finished)
+    ]
+    tables = [table for table in read if table is not None]
     return StoreStatus(
         releases=releases,
         not_audited=[release.label for release in wanted if (release.name, release.version, release.run) not in known],

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,8 @@ from flows.results.audit_result import AuditResult, load_audit_result
 from storage.errors import InputError
 from storage.objects.open import ObjectStore
 from storage.results.sql import connect
-from storage.results.tables import read_result
+from storage.results.tables import LEFT_OUT, read_result
+from storage.seal import unless_broken
 
 Row = dict[str, Any]
 
@@ -41,6 +43,10 @@ FROM profiles WHERE coalesce(part, 0) = 0 AND logit_a IS NOT NULL ORDER BY creat
 """
 
 _ATTRIBUTIONS = "SELECT * FROM attributions ORDER BY created_at DESC, attribution_id DESC, rank"
+
+
+class NoAuditError(InputError):
+    """There is no such audit, or a file of it is broken."""
 
 
 class LayerCurve(NamedTuple):
@@ -135,12 +141,12 @@ def audit_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> AuditF
     """Read the contents of the report of one audit.
 
     Raises:
-        InputError: there is no such audit.
+        NoAuditError: there is no such audit, or a file of it is broken.
         StoreError: the store cannot be read.
     """
     outcome = load_audit_result(store, audit_id)
     if outcome is None:
-        raise InputError(f"no audit {audit_id!r} in {store.uri}", "layerprint status --store STORE lists them")
+        raise NoAuditError(f"no audit {audit_id!r} in {store.uri}", "layerprint status --store STORE lists them")
     own = curve_of(outcome)
     others = _comparable(shared.curves, outcome)
     asked, named = _attributions(shared.attributions, outcome)
@@ -150,7 +156,7 @@ def audit_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> AuditF
         others=_nearest(own, others),
         enrolled=len(others),
         evidence=read_evidence(store, audit_id),
-        rejects=read_result(store, "rejects", audit_id).to_pylist(),
+        rejects=_rows_of(store, "rejects", audit_id),
         asked=asked,
         named=named,
     )
@@ -158,8 +164,13 @@ def audit_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> AuditF
 
 def read_evidence(store: ObjectStore, audit_id: str) -> list[Row]:
     """The closest pairs of an audit, by layer and rank."""
-    rows = read_result(store, "evidence", audit_id).to_pylist()
-    return sorted(rows, key=lambda row: (row["layer"], row["rank"]))
+    return sorted(_rows_of(store, "evidence", audit_id), key=lambda row: (row["layer"], row["rank"]))
+
+
+def _rows_of(store: ObjectStore, table: str, audit_id: str) -> list[Row]:
+    """The rows of one audit in a table; none, with a warning, where its file is broken."""
+    rows = unless_broken(partial(read_result, store, table, audit_id), LEFT_OUT)
+    return [] if rows is None else list(rows.to_pylist())
 
 
 def curve_of(outcome: AuditResult) -> LayerCurve:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from PIL import Image
+
 from flows.report.distances import read_histogram
-from flows.report.facts import AuditFacts, Row, audit_facts, label_of, read_evidence, read_store
+from flows.report.facts import (
+    AuditFacts,
+    NoAuditError,
+    Row,
+    StoreFacts,
+    audit_facts,
+    label_of,
+    read_evidence,
+    read_store,
+)
 from flows.report.figures.layer_curves import curves_picture
 from flows.report.figures.pairs import ImageSet, pair_groups
 from flows.report.figures.pairs_sheet import pairs_picture
@@ -19,11 +33,14 @@ from flows.results.audit_result import AuditResult
 from flows.results.made_from import made_from
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.text import file_name
-from storage.errors import InputError
+from storage.errors import InputError, StoreError
 from storage.layout import curves_key, pairs_key, report_key
-from storage.objects.open import ObjectStore, open_store
+from storage.objects.open import ObjectMissingError, ObjectStore, open_store
+from storage.seal import parsed, unless_broken
 
 Format = Literal["html", "modelcard"]
+
+_log = logging.getLogger(__name__)
 
 
 class Written(NamedTuple):
@@ -70,7 +87,7 @@ def save_curves(store: ObjectStore, outcomes: Sequence[AuditResult]) -> str:
         Its URI.
     """
     key = curves_key([outcome.audit_id for outcome in outcomes])
-    if not store.exists(key):
+    if not _is_drawn(store, key):
         store.put(key, curves_picture(outcomes))
     return store.child_uri(key)
 
@@ -83,12 +100,45 @@ def save_pairs(spec: AuditSpec, release: ReleaseSpec, outcome: AuditResult) -> s
     """
     store = open_store(spec.store)
     key = pairs_key(file_name(outcome.label), outcome.audit_id)
-    if not store.exists(key):
+    if not _is_drawn(store, key):
         images = ImageSet(store, release.images, outcome.audit["images_digest"])
         train = training_images(store, spec, outcome.audit)
         groups = pair_groups(outcome, read_evidence(store, outcome.audit_id), images, train)
         store.put(key, pairs_picture(outcome.label, groups))
     return store.child_uri(key)
+
+
+def save_pictures(spec: AuditSpec, releases: Sequence[ReleaseSpec], outcomes: Sequence[AuditResult]) -> list[str]:
+    """Draw the curves of some audits together, and the closest pairs of each.
+
+    Returns:
+        Their URIs. A picture that the store refuses is left out with a warning: it may be one that we can only read.
+    """
+    store, by_label = open_store(spec.store), {release.label: release for release in releases}
+    drawings = [partial(save_curves, store, outcomes)]
+    drawings += [partial(save_pairs, spec, by_label[outcome.label], outcome) for outcome in outcomes]
+    drawn = []
+    for draw in drawings:
+        try:
+            drawn.append(draw())
+        except StoreError as error:
+            _log.warning("no picture: %s", error.found)
+    return drawn
+
+
+def _is_drawn(store: ObjectStore, key: str) -> bool:
+    """Whether a picture is in the store, whole: PNG has a checksum of every part."""
+    try:
+        data = store.get(key)
+    except ObjectMissingError:
+        return False
+    return unless_broken(lambda: parsed(store, key, data, _check_picture), "it is drawn again") is not None
+
+
+def _check_picture(data: bytes) -> bool:
+    with Image.open(io.BytesIO(data)) as picture:
+        picture.verify()
+    return True
 
 
 def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Format, publish: bool = False) -> Reports:
@@ -120,8 +170,10 @@ def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Forma
     written = []
     for one in wanted:
         row = audits[one.label]
-        if row is not None:
-            facts = audit_facts(store, shared, row["audit_id"])
+        facts = None if row is None else _readable_facts(store, shared, row["audit_id"])
+        if row is not None and facts is None:
+            missing.append(one.label)
+        if row is not None and facts is not None:
             digest = row["train_digest"]
             if digest not in trains:
                 trains[digest] = training_images(store, spec, row)
@@ -133,6 +185,14 @@ def make_reports(spec: AuditSpec, release: str | None, folder: Path, kind: Forma
         return Reports(written, None, missing)
     hrefs = {report.audit_id: report.path.name for report in written}
     return Reports(written, _write(folder, FLEET_FILE, fleet_page(shared, hrefs, missing)), missing)
+
+
+def _readable_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> AuditFacts | None:
+    """The contents of a report; None, after a warning, where a file of the audit is broken."""
+    try:
+        return audit_facts(store, shared, audit_id)
+    except NoAuditError:
+        return None
 
 
 def _publish(store: ObjectStore, facts: AuditFacts, release: ReleaseSpec, train: ImageSet) -> str:

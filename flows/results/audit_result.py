@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flows.spec.releases import label_of
 from storage.objects.open import ObjectStore
 from storage.results.tables import read_result
+from storage.seal import unless_broken
 
 COPYING, NO_COPYING = "copying", "no copying seen"
 NOT_JUDGED, INCONCLUSIVE, INVALID = "not judged", "inconclusive", "invalid"
@@ -47,7 +49,27 @@ class AuditResult:
 
 
 def load_audit_result(store: ObjectStore, audit_id: str) -> AuditResult | None:
-    """A finished audit, or None. The row of `audits` is written last, so the others are complete."""
+    """A finished audit, or None; also, with a warning, where one of its files is broken.
+
+    The row of `audits` is written last, so the others are complete.
+    """
+    return unless_broken(lambda: _load(store, audit_id), f"audit {audit_id} counts as not made")
+
+
+def load_whole_audit(store: ObjectStore, audit_id: str) -> AuditResult | None:
+    """As `load_audit_result`; None also where its evidence, rejects or profile are broken, which it does not read."""
+    outcome = load_audit_result(store, audit_id)
+    if outcome is None:
+        return None
+    files = {"evidence": audit_id, "rejects": audit_id, "profiles": outcome.audit["profile_id"]}
+    for table, name in files.items():
+        read = partial(read_result, store, table, name)
+        if name and unless_broken(read, "it is made again") is None:
+            return None
+    return outcome
+
+
+def _load(store: ObjectStore, audit_id: str) -> AuditResult | None:
     audits = read_result(store, "audits", audit_id).to_pylist()
     if not audits:
         return None

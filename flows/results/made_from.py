@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +9,8 @@ from actors.stages.reference import CELLS_FIT
 from flows.results.identity import reference_digest
 from scoring.presets import PRESETS
 from storage.layout import OWNER_KEY, contaminated_key, embedding_table, nearest_prefix, partition_prefix
-from storage.objects.open import ObjectMissingError, ObjectStore
+from storage.objects.open import BrokenObjectError, ObjectMissingError, ObjectStore
+from storage.seal import read_json
 
 
 class MadeFrom(NamedTuple):
@@ -82,7 +82,7 @@ def tables_of_old_audit(
 def owner_contents(store: ObjectStore) -> dict[str, str]:
     """Digests of the lists of training (``train``) and held-out images (``held_out``) at the store's first audit."""
     try:
-        contents = json.loads(store.get(OWNER_KEY))["contents"]
+        contents = read_json(store, OWNER_KEY)["contents"]
         return {name: str(contents[name]) for name in ("train", "held_out")}
-    except (ObjectMissingError, ValueError, KeyError, TypeError):
+    except (ObjectMissingError, BrokenObjectError, KeyError, TypeError):
         return {}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 from flows.spec.spec import AuditSpec
 from storage.errors import InputError
 from storage.image_sets.manifest import Manifest
 from storage.layout import OWNER_KEY
-from storage.objects.open import ObjectStore
+from storage.objects.open import BrokenObjectError, ObjectMissingError, ObjectStore
+from storage.results.tables import read_result
+from storage.seal import read_json, sealed_json
 
 
 def claim_store(store: ObjectStore, spec: AuditSpec, train: Manifest, held_out: Manifest) -> None:
@@ -18,16 +20,22 @@ def claim_store(store: ObjectStore, spec: AuditSpec, train: Manifest, held_out: 
 
     Raises:
         InputError: the store belongs to another reference, or holds something else.
+        BrokenObjectError: the note of the owner is not what was written, and the audits are of this reference.
     """
     places = {"train": spec.reference.train, "held_out": spec.reference.held_out}
     contents = {"train": train.digest, "held_out": held_out.digest}
     ours = {"format": 1, "name": spec.reference.name, "places": places, "contents": contents}
-    if store.put_if_absent(OWNER_KEY, json.dumps(ours, indent=1).encode()):
-        return
     try:
-        owner = json.loads(store.get(OWNER_KEY))
+        owner = _owner(store)
+    except BrokenObjectError:
+        _demand_same_owner(store, spec, train)
+        raise
+    if owner is None:  # a store that has one may be read only
+        store.put_if_absent(OWNER_KEY, sealed_json(ours))
+        owner = _owner(store) or ours
+    try:
         known = (owner["name"], owner["places"], owner["contents"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise InputError(f"store: {store.uri} holds a {OWNER_KEY} that is not ours", "give an empty store") from error
     if known[0] != spec.reference.name or (known[1] != places and known[2] != contents):
         raise InputError(
@@ -36,3 +44,27 @@ def claim_store(store: ObjectStore, spec: AuditSpec, train: Manifest, held_out: 
             f"{places['held_out']})",
             "give this spec a store of its own",
         )
+
+
+def _owner(store: ObjectStore) -> Any:
+    """What the store says of its owner; None when it says nothing."""
+    try:
+        return read_json(store, OWNER_KEY)
+    except ObjectMissingError:
+        return None
+
+
+def _demand_same_owner(store: ObjectStore, spec: AuditSpec, train: Manifest) -> None:
+    """Before the broken note of a store's owner is written again: its audits must be of the spec's reference.
+
+    Raises:
+        InputError: An audit in the store is of another reference.
+    """
+    for audit in read_result(store, "audits").to_pylist():
+        known = (audit["reference"], audit["train_digest"] or train.digest)
+        if known != (spec.reference.name, train.digest):
+            raise InputError(
+                f"store: {store.child_uri(OWNER_KEY)} is broken, and the audits of {store.uri} are of another "
+                f"reference, {audit['reference']}",
+                "give this spec a store of its own",
+            )

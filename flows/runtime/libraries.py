@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
 
 
 def quiet_libraries(verbose: bool = False) -> None:
@@ -21,3 +27,31 @@ def quiet_libraries(verbose: bool = False) -> None:
         os.environ.setdefault("PREFECT_INTERNAL_LOGGING_LEVEL", "CRITICAL")
         logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
         os.environ.setdefault("RUST_LOG", "error")
+
+
+@contextmanager
+def prefect_home() -> Iterator[None]:
+    """Within this block Prefect has a folder that it can write: a temporary one where the user's cannot be written.
+
+    Enter it before Prefect is imported.
+    """
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    existing = next(folder for folder in (home, *home.parents) if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        _log.warning("%s cannot be written (%s): Prefect's files go to a temporary folder", existing, error.strerror)
+    else:
+        yield
+        return
+    before = os.environ.get("PREFECT_HOME")
+    with tempfile.TemporaryDirectory(prefix="layerprint-prefect-", ignore_cleanup_errors=True) as folder:
+        os.environ["PREFECT_HOME"] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["PREFECT_HOME"]
+            else:
+                os.environ["PREFECT_HOME"] = before

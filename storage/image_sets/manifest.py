@@ -17,6 +17,7 @@ from storage.errors import InputError, StoreError
 from storage.image_sets.file_names import USABLE, counted
 from storage.image_sets.image_ref import ImageRef, Kind
 from storage.objects.base import ObjectMissingError
+from storage.seal import sealed_parquet
 
 MANIFEST_SCHEMA = pa.schema(
     [
@@ -112,9 +113,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """The manifest as a Parquet file."""
-        sink = pa.BufferOutputStream()
-        pq.write_table(self.table.replace_schema_metadata({"uri": self.uri, "kind": self.kind}), sink)
-        return bytes(sink.getvalue())
+        return sealed_parquet(self.table.replace_schema_metadata({"uri": self.uri, "kind": self.kind}))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Manifest:

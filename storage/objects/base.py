@@ -22,6 +22,22 @@ class ObjectChangedError(StoreError):
     """An object was rewritten after it was listed."""
 
 
+class BrokenObjectError(StoreError):
+    """An object of our own is not what was written: empty, cut or changed.
+
+    Args:
+        found: See `StoreError`.
+        remedy: See `StoreError`.
+        key: The object.
+        seen: SHA-256 of the bytes that were read.
+    """
+
+    def __init__(self, found: str, remedy: str, *, key: str = "", seen: str = "") -> None:
+        super().__init__(found, remedy)
+        self.key = key
+        self.seen = seen
+
+
 class ObjectInfo(NamedTuple):
     """One object of a listing.
 
@@ -112,6 +128,22 @@ class ObjectStore(ABC):
     @abstractmethod
     def delete(self, key: str) -> None:
         """Removes an object; a missing one is no error."""
+
+    @abstractmethod
+    def move(self, key: str, to: str) -> None:
+        """Give an object another key; an object there is replaced.
+
+        Raises:
+            ObjectMissingError: There is no such object.
+        """
+
+    @abstractmethod
+    def make_durable(self, *places: str) -> None:
+        """See that what Lance wrote survives a power failure. `put` does so by itself, and so does S3.
+
+        Args:
+            places: Keys, and folders that end with ``/``.
+        """
 
     @abstractmethod
     def content_tag(self, info: ObjectInfo, start: int = 0, length: int | None = None) -> str:

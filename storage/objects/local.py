@@ -75,6 +75,7 @@ class LocalStore(ObjectStore):
     def put(self, key: str, data: bytes) -> None:
         with _local_errors(self.child_uri(key)), self._written(key, data) as temporary:
             os.replace(temporary, self._path(key))
+            _sync(temporary.parent)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         if self.exists(key):
@@ -84,16 +85,20 @@ class LocalStore(ObjectStore):
                 os.link(temporary, self._path(key))
             except FileExistsError:
                 return False
+            _sync(temporary.parent)
         return True
 
     @contextmanager
     def _written(self, key: str, data: bytes) -> Iterator[Path]:
-        """A complete temporary file beside the target, so that no reader sees half a file."""
+        """A complete and durable temporary file beside the target, so that no reader sees half a file, ever."""
         folder = self._path(key).parent
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_folder(folder)
         temporary = folder / f"{_TEMPORARY[0]}{uuid.uuid4().hex}{_TEMPORARY[1]}"
         try:
-            temporary.write_bytes(data)
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
             yield temporary
         finally:
             temporary.unlink(missing_ok=True)
@@ -106,6 +111,28 @@ class LocalStore(ObjectStore):
         with _local_errors(self.child_uri(key)), suppress(*_NOT_A_FILE):
             self._path(key).unlink()
 
+    def move(self, key: str, to: str) -> None:
+        with _local_errors(self.child_uri(key), reading=True):
+            if not self._path(key).is_file():
+                raise FileNotFoundError
+        with _local_errors(self.child_uri(to)):
+            _make_folder(self._path(to).parent)
+            os.replace(self._path(key), self._path(to))
+            _sync(self._path(to).parent)
+
+    def make_durable(self, *places: str) -> None:
+        folders: set[Path] = set()
+        for place in places:
+            path = self._path(place.removesuffix("/"))
+            with _local_errors(str(path)):
+                for folder, _, names in os.walk(path) if place.endswith("/") else [(path.parent, None, [path.name])]:
+                    for name in names:
+                        _sync(Path(folder, name))
+                    folders |= {Path(folder), Path(folder).parent}
+        for each in sorted(folders, reverse=True):
+            with _local_errors(str(each)):
+                _sync(each)
+
     def content_tag(self, info: ObjectInfo, start: int = 0, length: int | None = None) -> str:
         with _local_errors(self.child_uri(info.key), reading=True), self._path(info.key).open("rb") as file:
             if length is None:
@@ -115,6 +142,24 @@ class LocalStore(ObjectStore):
 
     def _path(self, key: str) -> Path:
         return self.root / checked_key(key)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's entries, are on the disk; one that is gone by now needs none."""
+    with suppress(FileNotFoundError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, durably."""
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in new:
+        _sync(each.parent)
 
 
 def _is_temporary(name: str) -> bool:

@@ -9,7 +9,14 @@ from urllib.parse import unquote, urlsplit
 from pyarrow import fs as arrow_fs
 
 from storage.errors import InputError, StoreError
-from storage.objects.base import ObjectChangedError, ObjectInfo, ObjectMissingError, ObjectStore, checked_key
+from storage.objects.base import (
+    BrokenObjectError,
+    ObjectChangedError,
+    ObjectInfo,
+    ObjectMissingError,
+    ObjectStore,
+    checked_key,
+)
 from storage.objects.local import LocalStore
 from storage.objects.s3 import S3Store
 from storage.objects.s3_client import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, connection, s3_errors
@@ -18,6 +25,7 @@ LANCE_RETRIES = 7
 """Retries of one request, with pauses that double from 0.1 s; Lance's default of 3 ends within a second."""
 
 __all__ = [
+    "BrokenObjectError",
     "LocalStore",
     "ObjectChangedError",
     "ObjectInfo",

@@ -63,10 +63,22 @@ _CLIENT_ERRORS = {
     "RequestTimeout": (f"S3 waited too long for us, {MAX_ATTEMPTS} times", _BUSY),
     "SlowDown": (f"S3 is overloaded, after {MAX_ATTEMPTS} attempts", _BUSY),
     "ServiceUnavailable": (f"S3 is unavailable, after {MAX_ATTEMPTS} attempts", _BUSY),
+    **dict.fromkeys(
+        (
+            "TooManyRequests",
+            "TooManyRequestsException",
+            "429",
+            "Throttling",
+            "ThrottlingException",
+            "RequestLimitExceeded",
+        ),
+        (f"S3 is overloaded, after {MAX_ATTEMPTS} attempts", _BUSY),
+    ),
     "503": (f"S3 is unavailable, after {MAX_ATTEMPTS} attempts", _BUSY),
     "InternalError": (f"S3 failed inside, after {MAX_ATTEMPTS} attempts", _BUSY),
 }
-_PASSING = {"RequestTimeout", "SlowDown", "ServiceUnavailable", "503", "InternalError"}
+_PASSING = {code for code, (_, remedy) in _CLIENT_ERRORS.items() if remedy == _BUSY}
+_TOO_MANY_REQUESTS = 429
 _MISSING = {"NoSuchKey", "404", "NotFound"}
 _SETTINGS_FILES = {"AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials", "AWS_CONFIG_FILE": "~/.aws/config"}
 
@@ -182,6 +194,9 @@ def _client_error(where: str, error: aws.ClientError) -> StoreError:
         return ObjectMissingError(f"{where}: no such object", "was it deleted or renamed since it was listed?")
     if code == "PreconditionFailed":
         return ObjectChangedError(f"{where}: written again since it was listed", "list the image set again")
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if code not in _CLIENT_ERRORS and status == _TOO_MANY_REQUESTS:
+        code = "TooManyRequests"
     reason, remedy = _CLIENT_ERRORS.get(code, (f"S3 answered {code} to {error.operation_name}", _OTHER))
     return (StoreUnavailableError if code in _PASSING else StoreError)(f"{where}: {reason}", remedy)
 

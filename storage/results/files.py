@@ -3,13 +3,17 @@
 Files are listed when their table is first read, and opened when their rows are. They are named after audits (or
 attributions), so that a filter on that name opens no other file. Local files are read by a DuckDB of our own, separate
 from the one that runs a user's statements; files on S3 by Arrow, since DuckDB would need an extension.
+
+A file that is not what was written is named in a warning, and its rows are left out. Local files, and small ones on S3,
+are compared with their digest before they are used; the pages of large ones on S3 with their checksums when they are
+read.
 """
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
@@ -18,12 +22,14 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from storage.errors import InputError, LayerprintError, StoreError
 from storage.layout import results_folder
 from storage.objects.open import LocalStore, ObjectInfo, arrow_filesystem, open_store
-from storage.results.tables import SCHEMAS
+from storage.results.tables import LEFT_OUT, SCHEMAS
 from storage.results.views import VIEWS, no_glob, read_parquet
+from storage.seal import is_sealed, parse_parquet, parsed, unless_broken
 
 READ_WHOLE = 64 * 1024
 """Largest file on S3 that is fetched whole: Arrow reads as much to find a footer."""
@@ -35,7 +41,9 @@ MOST_BYTES = 4 * 1024**3
 _NAMED_AFTER = {
     table: schema.names[0] for table, schema in SCHEMAS.items() if schema.names[0] in ("audit_id", "attribution_id")
 }
-_PARQUET = ds.ParquetFileFormat()
+_PARQUET = ds.ParquetFileFormat(
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
 
 
 class ResultFiles:
@@ -56,6 +64,7 @@ class ResultFiles:
         self._lock = threading.RLock()
         self._listed: dict[str, _Listing] = {}
         self._fetched: dict[ObjectInfo, pa.Buffer] = {}
+        self._sound: dict[ObjectInfo, bool] = {}
         self._latest: set[str] | None = None
         self._stopping = threading.Event()
         self.error: LayerprintError | None = None
@@ -75,7 +84,7 @@ class ResultFiles:
     def read(
         self, table: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None, *, latest: bool
     ) -> pa.Table:
-        """Rows of a table.
+        """Rows of a table, without those of broken files.
 
         Args:
             table: A name in `SCHEMAS`.
@@ -92,11 +101,12 @@ class ResultFiles:
             listing = self._list(table)
             fragments = listing.files.get_fragments(where)
             chosen = [file for file in fragments if not latest or _name(file.path) in self._latest_ids()]
-            if not chosen:
-                return SCHEMAS[table].empty_table().select(columns)
-            if isinstance(self._store, LocalStore):
-                return self._read_folder(table, chosen, columns, where)
-            return self._read_s3(table, listing, chosen, columns, where)
+            try:
+                return self._rows(table, listing, chosen, columns, where)
+            except (pa.ArrowException, OSError, duckdb.Error):
+                if all(self._is_readable(listing.infos[file.path]) for file in chosen):
+                    raise
+                return self._rows(table, listing, chosen, columns, where)
         except LayerprintError as error:
             self.error = error
             raise
@@ -106,6 +116,39 @@ class ResultFiles:
                 "check that the store can be read; move foreign files out of it",
             )
             raise self.error from error
+
+    def _rows(
+        self, table: str, listing: _Listing, files: list[Any], columns: list[str], where: pc.Expression | None
+    ) -> pa.Table:
+        local = isinstance(self._store, LocalStore)
+        if local:
+            files = [file for file in files if self._is_sound(listing.infos[file.path])]
+        else:
+            with ThreadPoolExecutor(FETCHES) as pool:
+                near = pool.map(lambda file: self._whole(file, listing.infos[file.path]), files)
+                files = [file for file in near if file is not None]
+        if not files:
+            return SCHEMAS[table].empty_table().select(columns)
+        if local:
+            return self._read_folder(table, files, columns, where)
+        return self._read_s3(table, listing, files, columns, where)
+
+    def _is_sound(self, info: ObjectInfo, data: bytes | None = None) -> bool:
+        """Whether a file has its digest, or of an older one a footer; ``data`` are its bytes, if they are known."""
+        if info not in self._sound:
+            self._demand_going_on()
+            self._sound[info] = self._passes(info, _check, data)
+        return self._sound[info]
+
+    def _is_readable(self, info: ObjectInfo) -> bool:
+        """Whether all of a file can be read, if it was thought to be sound."""
+        if self._sound.get(info, True):
+            self._sound[info] = self._passes(info, parse_parquet)
+        return self._sound[info]
+
+    def _passes(self, info: ObjectInfo, check: Callable[[bytes], object], data: bytes | None = None) -> bool:
+        content = self._store.get(info.key, info.etag) if data is None else data
+        return unless_broken(lambda: parsed(self._store, info.key, content, check), LEFT_OUT) is not None
 
     def _list(self, table: str) -> _Listing:
         with self._lock:
@@ -147,9 +190,7 @@ class ResultFiles:
     def _read_s3(
         self, table: str, listing: _Listing, fragments: list[Any], columns: list[str], where: pc.Expression | None
     ) -> pa.Table:
-        with ThreadPoolExecutor(FETCHES) as pool:
-            near = list(pool.map(lambda file: self._whole(file, listing.infos[file.path]), fragments))
-        files = _dataset(table, near, listing.files.filesystem)
+        files = _dataset(table, fragments, listing.files.filesystem)
         scanner = files.scanner(columns=columns, filter=where, fragment_readahead=FETCHES)
         return self._collected(scanner.to_reader())
 
@@ -172,12 +213,17 @@ class ResultFiles:
             raise InputError("SQL: stopped", "run it again")
 
     def _whole(self, fragment: Any, info: ObjectInfo) -> Any:
-        """A fragment with the bytes of its file, if it is small."""
+        """A fragment with the bytes of its file, if it is small; None if it is broken."""
+        if not self._sound.get(info, True):
+            return None
         if info.size > READ_WHOLE:
             return fragment
         if info not in self._fetched:
             self._demand_going_on()
-            self._fetched[info] = pa.py_buffer(self._store.get(info.key, info.etag))
+            data = self._store.get(info.key, info.etag)
+            if not self._is_sound(info, data):
+                return None
+            self._fetched[info] = pa.py_buffer(data)
         return _PARQUET.make_fragment(self._fetched[info], None, fragment.partition_expression)
 
 
@@ -208,6 +254,13 @@ class ResultTable(ds.Dataset):  # type: ignore[misc]  # Arrow has no types
     def scanner(self, columns: list[str] | None = None, filter: pc.Expression | None = None, **_: Any) -> pa.Table:  # noqa: A002
         """The rows, which like a scanner have ``to_reader``; the argument names are Arrow's."""
         return self._files.read(self._table, columns, filter, latest=self._latest)
+
+
+def _check(data: bytes) -> bool:
+    """Read the footer of a file without a seal; the others have been compared with theirs."""
+    if not is_sealed(data):
+        pq.read_metadata(pa.BufferReader(data))
+    return True
 
 
 def _dataset(table: str, fragments: list[Any], filesystem: Any) -> ds.FileSystemDataset:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from storage import layout
 from storage.errors import InputError, StoreError
-from storage.objects.base import ObjectMissingError, ObjectStore
+from storage.objects.base import BrokenObjectError, ObjectMissingError, ObjectStore
+from storage.seal import name_broken, parse_parquet, read_sealed, sealed_parquet, unless_broken
+
+LEFT_OUT = "its rows are left out"
 
 SCHEMA_VERSION = "3"
 """2 added runs and parts in `profiles`, `attributions` and how each layer was searched; 3 what an audit was made from.
@@ -162,7 +165,7 @@ def result_key(table: str, audit_id: str) -> str:
 
 
 def write_result(store: ObjectStore, table: str, audit_id: str, rows: Sequence[Mapping[str, object]] | pa.Table) -> str:
-    """Writes one table of an audit; an existing file is left as it is.
+    """Writes one table of an audit; an existing file is left as it is, unless it is broken: then it is set aside.
 
     Args:
         store: The store of the audits.
@@ -177,20 +180,31 @@ def write_result(store: ObjectStore, table: str, audit_id: str, rows: Sequence[M
         ValueError: A column is unknown, missing, null where it must not be, or of another type.
     """
     key = result_key(table, audit_id)
-    sink = pa.BufferOutputStream()
-    pq.write_table(_conform(table, rows), sink, compression="zstd")
-    store.put_if_absent(key, bytes(sink.getvalue()))
+    data = sealed_parquet(_conform(table, rows), compression="zstd", write_page_checksum=True)
+    if not store.put_if_absent(key, data):
+        try:
+            _read(store, table, key)
+        except BrokenObjectError as error:
+            store.move(key, layout.broken_key(key, error.seen))
+            store.put_if_absent(key, data)
+            name_broken(error, "set aside and made again")
     return store.child_uri(key)
 
 
 def read_result(store: ObjectStore, table: str, audit_id: str | None = None) -> pa.Table:
     """Reads one table of one audit, or of all (None); without a file, an empty table with all columns.
 
+    Of all audits, broken files are left out with a warning.
+
     Raises:
+        BrokenObjectError: The file of this audit is not what was written.
         StoreError: A file is not a result of this version of layerprint.
     """
-    keys = result_keys(store, table) if audit_id is None else [result_key(table, audit_id)]
-    files = [_read(store, table, key) for key in keys]
+    if audit_id is not None:
+        files = [_read(store, table, result_key(table, audit_id))]
+    else:
+        keys = result_keys(store, table)
+        files = [unless_broken(partial(_read, store, table, key), LEFT_OUT) for key in keys]
     return pa.concat_tables([SCHEMAS[table].empty_table(), *(rows for rows in files if rows is not None)])
 
 
@@ -201,11 +215,11 @@ def result_keys(store: ObjectStore, table: str) -> list[str]:
 
 def _read(store: ObjectStore, table: str, key: str) -> pa.Table | None:
     try:
-        data = store.get(key)
+        rows = read_sealed(store, key, parse_parquet)
     except ObjectMissingError:
         return None
     try:
-        return _current(pq.read_table(pa.BufferReader(data)), SCHEMAS[table])
+        return _current(rows, SCHEMAS[table])
     except (ValueError, KeyError) as error:  # ArrowInvalid and a missing column
         raise StoreError(
             f"{store.child_uri(key)}: not a {table} file of schema {SCHEMA_VERSION} or older",

@@ -7,7 +7,6 @@ small part of a forward pass, and tables stay independent.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 
 from storage.image_sets.manifest import Manifest
 from storage.layout import latest_table_key
-from storage.objects.open import ObjectStore, open_store
+from storage.objects.open import ObjectMissingError, ObjectStore, open_store
+from storage.seal import parse_json, read_sealed, sealed_json
 from storage.vectors.tables import VectorStore
 
 
@@ -32,17 +32,26 @@ class EarlierTable:
 
 def remember(store: ObjectStore, encoder: str, uri: str, latest: EarlierTable) -> None:
     """Record the latest table of an image set under an encoder (its digest)."""
-    store.put(latest_table_key(encoder, uri), json.dumps(asdict(latest)).encode())
+    store.put(latest_table_key(encoder, uri), sealed_json(asdict(latest)))
 
 
 def recall(store: ObjectStore, encoder: str, uri: str) -> EarlierTable | None:
-    """The latest table of an image set, if it still exists."""
-    key = latest_table_key(encoder, uri)
-    if not store.exists(key):
+    """The latest table of an image set, if it still exists.
+
+    Raises:
+        BrokenObjectError: The note of it is not what was written.
+    """
+    try:
+        latest = read_earlier(store, latest_table_key(encoder, uri))
+    except ObjectMissingError:
         return None
-    latest = EarlierTable(**json.loads(store.get(key)))
     exists = store.exists(latest.manifest_key) and VectorStore(store).committed(latest.table) is not None
     return latest if exists else None
+
+
+def read_earlier(store: ObjectStore, key: str) -> EarlierTable:
+    """The note at a key of `storage.layout.latest_table_key`; errors are those of `read_sealed`."""
+    return read_sealed(store, key, lambda data: EarlierTable(**parse_json(data)))
 
 
 def unchanged_rows(

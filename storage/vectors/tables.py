@@ -31,7 +31,8 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 
 from storage.errors import StageError, StoreError, StoreUnavailableError
 from storage.layout import MARKERS, VECTORS, marker_key, name_of, receipt_key, table_folder
-from storage.objects.open import ObjectStore, lance_storage_options
+from storage.objects.open import ObjectMissingError, ObjectStore, lance_storage_options
+from storage.seal import parse_json, read_sealed, sealed_json
 from storage.vectors.lance_errors import lance_errors
 
 if TYPE_CHECKING:
@@ -180,14 +181,14 @@ class VectorStore:
 
     def open(self, name: str, version: int) -> Any:
         """The LanceDB table at exactly this version."""
-        with self.guarded(name):
+        with lance_errors(self.store, name, opening=True):
             table = self.database().open_table(name)
             table.checkout(version)
             return table
 
     def dataset(self, name: str, version: int) -> lance.LanceDataset:
         """The same table as a Lance dataset, for scans of single columns."""
-        with self.guarded(name):
+        with lance_errors(self.store, name, opening=True):
             return lance.dataset(self.table_uri(name), version=version, storage_options=self.options)
 
     def read(self, name: str, version: int, columns: list[str], **limits: Any) -> pa.Table:
@@ -245,16 +246,16 @@ class VectorStore:
                 rows, self.table_uri(name), schema=rows.schema, mode="append", storage_options=self.options
             )
         self.check_written(name, fragments)
+        self.store.make_durable(*_data_keys(name, fragments))
         return [json.dumps(fragment.to_json()) for fragment in fragments]
 
-    def check_written(self, name: str, fragments: Iterable[FragmentMetadata]) -> None:
+    def check_written(self, name: str, fragments: Sequence[FragmentMetadata]) -> None:
         """Check that data files are complete: Lance does not notice a file that a full disk truncated.
 
         Raises:
             StoreError: A file is incomplete.
         """
-        for file in (file for fragment in fragments for file in fragment.files):
-            key = f"{table_folder(name)}/data/{file.path}"
+        for file, key in zip(_data(fragments), _data_keys(name, fragments), strict=True):
             size = self.store.info(key).size
             if size != file.file_size_bytes:
                 raise StoreError(
@@ -264,23 +265,31 @@ class VectorStore:
 
     def leave_receipt(self, prefix: str, receipt: Receipt) -> bool:
         """Publish a shard's receipt; False if another worker was first (then its rows count, not ours)."""
-        return self.store.put_if_absent(receipt_key(prefix, receipt.shard), json.dumps(asdict(receipt)).encode())
+        return self.store.put_if_absent(receipt_key(prefix, receipt.shard), sealed_json(asdict(receipt)))
 
     def receipts(self, prefix: str) -> dict[int, Receipt]:
-        """All receipts under a prefix, by shard index."""
+        """All receipts under a prefix, by shard index.
+
+        Raises:
+            BrokenObjectError: One is not what was written.
+        """
         keys = [info.key for info in self.store.list(prefix + "/")]
         with ThreadPoolExecutor(_READS) as pool:
-            parsed = [Receipt(**json.loads(text)) for text in pool.map(self.store.get, keys)]
-        return {receipt.shard: receipt for receipt in parsed}
+            receipts = list(pool.map(lambda key: read_sealed(self.store, key, _parse_receipt), keys))
+        return {receipt.shard: receipt for receipt in receipts}
 
     # -- commit ----------------------------------------------------------------------------------------------
 
     def committed(self, name: str) -> EmbeddingTable | None:
-        """The marker of a finished table, or None."""
-        key = marker_key(name)
-        if not self.store.exists(key):
+        """The marker of a finished table, or None.
+
+        Raises:
+            BrokenObjectError: It is not what was written.
+        """
+        try:
+            return read_sealed(self.store, marker_key(name), _parse_marker)
+        except ObjectMissingError:
             return None
-        return EmbeddingTable(**json.loads(self.store.get(key)))
 
     def finished(self) -> set[str]:
         """The names of all committed tables."""
@@ -312,7 +321,8 @@ class VectorStore:
             sizes=_total(r.sizes for r in ordered),
             seconds=sum(r.seconds for r in ordered),
         )
-        self.store.put_if_absent(marker_key(name), json.dumps(asdict(table)).encode())
+        self.store.make_durable(*(f"{table_folder(name)}/{part}/" for part in ("_versions", "_transactions")))
+        self.store.put_if_absent(marker_key(name), sealed_json(asdict(table)))
         return self.committed(name) or table
 
     @_again
@@ -339,8 +349,24 @@ class VectorStore:
             return int(dataset.version)
 
 
+def _parse_receipt(data: bytes) -> Receipt:
+    return Receipt(**parse_json(data))
+
+
+def _parse_marker(data: bytes) -> EmbeddingTable:
+    return EmbeddingTable(**parse_json(data))
+
+
+def _data(fragments: Iterable[FragmentMetadata]) -> list[Any]:
+    return [file for fragment in fragments for file in fragment.files]
+
+
+def _data_keys(table: str, fragments: Iterable[FragmentMetadata]) -> list[str]:
+    return [f"{table_folder(table)}/data/{file.path}" for file in _data(fragments)]
+
+
 def _files(fragments: Iterable[FragmentMetadata]) -> set[str]:
-    return {file.path for fragment in fragments for file in fragment.files}
+    return {file.path for file in _data(fragments)}
 
 
 def _data_files(dataset: lance.LanceDataset) -> set[str]:

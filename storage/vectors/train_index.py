@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from storage.errors import StageError
+from storage.layout import table_folder
 from storage.vectors.tables import VectorStore, vector_array, vector_matrix
 
 
@@ -64,6 +65,7 @@ def write_indexed(
         )
         version = int(dataset.version)
         dataset.tags.create(f"index-{version}", version)
+        vectors.store.make_durable(f"{table_folder(name)}/")
         return version
 
 

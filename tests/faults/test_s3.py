@@ -15,6 +15,7 @@ from tests.faults.proxy import Answer, Cut, Fault, FaultyProxy, Request, Silence
 from tests.storage.small_run import ROWS, SCHEMA, found_rows, run
 
 BUSY = Answer(503, "SlowDown")
+TOO_MANY = Answer(429, "TooManyRequests")
 DATA = np.random.default_rng(0).bytes(200_000)
 
 
@@ -33,7 +34,7 @@ def _check(store: S3Store, table: EmbeddingTable) -> None:
 
 
 class TestForAWhile:
-    @pytest.mark.parametrize("fault", [BUSY, Answer(500, "InternalError"), Cut(0)], ids=["503", "500", "cut"])
+    @pytest.mark.parametrize("fault", [BUSY, TOO_MANY, Answer(500, "InternalError"), Cut(0)])
     def test_every_request_fails_twice(self, store: S3Store, proxy: FaultyProxy, fault: Fault) -> None:
         proxy.rule = lambda request: fault if request.number < 2 else None
         table = run(VectorStore(store))
@@ -84,8 +85,10 @@ class TestForLong:
             ("/receipts/", Silence(2)),
             ("/t.lance/_versions/", BUSY),
             ("/tables/", BUSY),
+            ("/receipts/", TOO_MANY),
+            ("/t.lance/_versions/", TOO_MANY),
         ],
-        ids=["fragments", "receipts", "receipts, silence", "commit", "marker"],
+        ids=["fragments", "receipts", "receipts, silence", "commit", "marker", "receipts, 429", "commit, 429"],
     )
     def test_a_later_run_completes(
         self, store: S3Store, proxy: FaultyProxy, impatient: None, part: str, fault: Fault

@@ -56,6 +56,7 @@ NAMES = [
     (layout.failure_key("ab"), "failures/ab.json"),
     (layout.announced_key("ab"), "announced/ab"),
     (layout.job_folder("ab"), "jobs/ab"),
+    (layout.broken_key("checks/ab.json", D), "broken/0123456789abcdef/checks/ab.json"),
 ]
 
 
@@ -69,7 +70,7 @@ def test_the_folders_are_what_they_were() -> None:
     assert folders.pop("OWNER_KEY") == "layerprint.json"
     assert set(folders.values()) == {
         *("encoders/", "sets/", "vectors/", "tables/", "receipts/", "results/", "pictures/"),
-        *("claims/", "failures/", "jobs/", "announced/", "doctor/"),
+        *("claims/", "failures/", "jobs/", "announced/", "doctor/", "broken/"),
     }
 
 
@@ -78,4 +79,4 @@ def test_no_name_is_left_out() -> None:
         name for name, value in inspect.getmembers(layout, inspect.isfunction) if value.__module__ == layout.__name__
     ]
     tested = Path(__file__).read_text(encoding="utf-8")
-    assert [name for name in functions if f"layout.{name}(" not in tested] == ["keys_under"]
+    assert [name for name in functions if f"layout.{name}(" not in tested] == ["is_store", "keys_under"]

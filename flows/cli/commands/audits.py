@@ -51,15 +51,11 @@ def audit(
 
     with working(as_json) as (_, runtime):
         from flows.audit import audit as audit_flow  # takes seconds, so only once the spec is valid
-        from flows.report.make import save_curves, save_pairs
+        from flows.report.make import save_pictures
         from flows.results.audit_result import NO_COPYING
-        from storage.objects.open import open_store
 
         report = audit_flow(runtime, loaded, chosen)
-        store = open_store(loaded.store)
-        releases = {each.label: each for each in chosen}
-        pictures = [save_curves(store, report.outcomes)]
-        pictures += [save_pairs(loaded, releases[outcome.label], outcome) for outcome in report.outcomes]
+        pictures = save_pictures(loaded, chosen, report.outcomes)
         forward = runtime.forward_images
     if as_json:
         print_json(

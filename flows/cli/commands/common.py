@@ -42,9 +42,15 @@ def working(as_json: bool) -> Iterator[tuple[ProgressBoard, Runtime]]:
     Import the flows inside the block: the server starts meanwhile. Inside it, what libraries print on stdout (Ray, when
     a process dies) goes to stderr with ``--verbose`` and is dropped without, since stdout is for the command's result.
     """
-    from flows.orchestration.local_server import prefect_server
+    from flows.runtime.libraries import prefect_home
 
     with ExitStack() as stack:
+        stack.enter_context(prefect_home())
+
+        from flows.orchestration.local_server import prefect_server
+        from flows.orchestration.settings import demand_configured_server
+
+        demand_configured_server()
         stack.enter_context(prefect_server(meanwhile=_import_flows))
         from flows.runtime.runtime import running
 
@@ -66,15 +72,20 @@ def load(path: Path, harmonise: str | None) -> AuditSpec:
 
 
 def store_of(store: str | None, spec: Path | None) -> str:
-    """The URI of the store that is given, else of the spec's store.
+    """The URI of the store that is given, else of the spec's store, which may not have been made yet.
 
     Raises:
-        InputError: neither is given.
+        InputError: neither is given, or there is no store where one is given.
     """
     if store:
         from flows.spec.spec import absolute_uri
+        from storage.layout import is_store
+        from storage.objects.open import open_store
 
-        return str(absolute_uri(store, Path.cwd()))
+        uri = str(absolute_uri(store, Path.cwd()))
+        if not is_store(open_store(uri)):
+            raise InputError(f"{uri}: there is no store here", "check the place; layerprint audit SPEC makes a store")
+        return uri
     if spec:
         from flows.spec.spec import load_spec
 

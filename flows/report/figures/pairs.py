@@ -9,6 +9,7 @@ import base64
 import io
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from storage.image_sets.open import list_images, open_reader
 from storage.layout import manifest_key
 from storage.objects.base import ObjectMissingError
 from storage.objects.open import ObjectStore
+from storage.seal import read_sealed, unless_broken
 
 SIDE = 160
 """Longest side of a picture, in pixels."""
@@ -126,7 +128,8 @@ def _stored(store: ObjectStore, digest: str | None) -> Manifest | None:
     if not digest:
         return None
     try:
-        return Manifest.from_bytes(store.get(manifest_key(digest)))
+        read = partial(read_sealed, store, manifest_key(digest), Manifest.from_bytes)
+        return unless_broken(read, "the images are listed again")
     except ObjectMissingError:
         return None
 

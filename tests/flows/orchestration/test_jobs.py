@@ -132,7 +132,7 @@ def test_a_killed_audit_goes_on_in_its_job_and_a_terminated_one_stops_it(
     stopped.process.send_signal(signal.SIGTERM)
     began = time.monotonic()
     _, told = stopped.process.communicate(timeout=60)
-    assert stopped.process.returncode == 130, told
+    assert stopped.process.returncode == 143, told
     _wait_for(lambda: not head.jobs().unfinished(), 15)
     assert time.monotonic() - began < 15
     found = Command(spec, tmp_path).end()

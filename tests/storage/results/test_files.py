@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from storage.errors import StoreError
 from storage.objects.embedded_s3 import EmbeddedS3
 from storage.objects.open import ObjectStore, open_store
 from storage.results.sql import SqlSession, connect, run_sql
-from storage.results.tables import SCHEMAS, write_result
+from storage.results.tables import SCHEMAS, result_keys, write_result
+from storage.seal import parse_parquet
 from tests.storage.counting_proxy import CountingProxy
+from tests.storage.damage import DAMAGES, damaged
 from tests.storage.fleet import Row, fleet, latest, write_fleet
 from tests.storage.results.test_tables import row
 
@@ -136,12 +137,28 @@ def test_an_old_store_is_read(store: ObjectStore, table: str, lacks: set[str]) -
         assert latest_of_old["audit_id"].to_pylist() == ["z"]
 
 
-def test_a_foreign_file_is_named(store: ObjectStore) -> None:
-    store.put("results/scores/foreign.parquet", b"not parquet at all")
-    with pytest.raises(StoreError, match=r"foreign|magic bytes") as caught:
-        run_sql(store.uri, "FROM scores")
-    assert "results/scores" in str(caught.value)
-    assert run_sql(store.uri, "FROM audits").num_rows == 0
+@pytest.mark.parametrize(
+    ("damage", "sealed"),
+    [*((damage, True) for damage in DAMAGES), ("empty", False), ("cut", False), ("foreign", False)],
+)
+def test_a_broken_file_is_named_and_its_rows_are_left_out(
+    store: ObjectStore, damage: str, sealed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_fleet(store, fleet(releases=3))
+    count = run_sql(store.uri, "FROM scores").num_rows
+    keys = result_keys(store, "scores")
+    if not sealed:  # as layerprint 0.1.0 wrote them
+        for key in keys:
+            sink = io.BytesIO()
+            pq.write_table(parse_parquet(store.get(key)), sink)
+            store.put(key, sink.getvalue())
+    data = store.get(keys[1])
+    broken = b"not parquet at all" if damage == "foreign" else damaged(data, damage, at=len(data) - 20)
+    store.put(keys[1], broken)
+    with caplog.at_level("WARNING"):
+        rows = run_sql(store.uri, "FROM scores")
+    assert 0 < rows.num_rows < count
+    assert [record.getMessage().count(keys[1]) for record in caplog.records] == [1]
 
 
 def test_a_folder_with_a_hostile_name(tmp_path: Path) -> None:
