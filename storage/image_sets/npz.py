@@ -36,7 +36,7 @@ MAX_COLUMN_MAJOR_BYTES = 256 * 2**20
 """The largest array in Fortran's order, whose images cannot be read one after the other."""
 
 _BOMB_BYTES, _BOMB_RATIO = 256 * 2**20, 250
-_IMAGES_BEYOND_DOUBT, _LEAST_IMAGE_BYTES = 1_000_000, 16
+_IMAGES_BEYOND_DOUBT, _LEAST_IMAGE_BYTES = 200_000, 16
 _MAX_HEADER_BYTES = 64 * 2**10
 _BLOCK_BYTES = 8 * 2**20
 _KEPT_BLOCKS = 8
