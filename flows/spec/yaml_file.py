@@ -46,8 +46,8 @@ def read_yaml(data: bytes, where: str, remedy: str, limit: int = MAX_BYTES) -> A
         line = f"line {mark.line + 1}: " if mark else ""
         raise InputError(f"{where}: {line}{one_line(error.problem or error.context, 200)}", remedy) from error
     except yaml.reader.ReaderError as error:
-        line = f"line {data.count(b"\n", 0, error.position) + 1}: "
-        raise InputError(f"{where}: {line}{one_line(error.reason, 200)}", remedy) from error
+        line = data.count(b"\n", 0, error.position) + 1
+        raise InputError(f"{where}: line {line}: {one_line(error.reason, 200)}", remedy) from error
     except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{where}: {one_line(error, 200)}", remedy) from error
 
