@@ -5,6 +5,7 @@ Exit codes: 0 passed · 1 unexpected error · 2 bad input or storage · 3 gate f
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -14,10 +15,9 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from flows.cli.commands import attribution, audits, machine, report, results, sql, stack, sweeps
-from flows.cli.console import print_error
+from flows.cli.console import clean_logs, messages, print_error, print_text
 from flows.runtime.libraries import quiet_libraries
 from storage.errors import LayerprintError
 
@@ -55,6 +55,7 @@ def _options(
     if verbose:
         os.environ["LAYERPRINT_VERBOSE"] = "1"
     quiet_libraries(verbose)
+    clean_logs()
 
 
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
@@ -96,7 +97,7 @@ def run(arguments: list[str]) -> int:
     except typer.Exit as done:
         return done.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        Console(stderr=True).print("interrupted; finished work is kept: run the same command again to continue")
+        messages().print("interrupted; finished work is kept: run the same command again to continue")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         return 0
@@ -104,7 +105,7 @@ def run(arguments: list[str]) -> int:
         if getattr(error, "exit_code", None) == 2 and hasattr(error, "format_message"):
             return _usage(error)
         if os.environ.get("LAYERPRINT_VERBOSE"):
-            traceback.print_exc()
+            print_text(traceback.format_exc())
         print_error(
             LayerprintError(f"{type(error).__name__}: {error}", "run `layerprint --verbose …` and report its output"),
             as_json,
@@ -114,7 +115,9 @@ def run(arguments: list[str]) -> int:
 
 def _usage(error: Any) -> int:
     """Print what is wrong with the options or arguments."""
-    error.show()
+    text = io.StringIO()
+    error.show(file=text)
+    print_text(text.getvalue())
     return 2
 
 

@@ -16,7 +16,16 @@ from storage.objects.range_file import RangeFile
 if TYPE_CHECKING:
     from zlib import _Decompress
 
-BROKEN = (EOFError, NotImplementedError, OSError, OverflowError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
+BROKEN = (
+    EOFError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 """What a broken archive makes `zipfile` and this module raise."""
 
 MAX_DIRECTORY_BYTES = 8 * 2**20
