@@ -54,7 +54,7 @@ def outcome() -> AuditResult:
 
 
 def answer() -> Any:
-    candidate = {name: 0.5 for name in ("posterior", "curve_posterior", "signature_posterior", "p_value")}
+    candidate = dict.fromkeys(("posterior", "curve_posterior", "signature_posterior", "p_value"), 0.5)
     return SimpleNamespace(
         verdict="unknown",
         sentence=HOSTILE,
@@ -65,7 +65,8 @@ def answer() -> Any:
 
 
 def attributed() -> Any:
-    scores = dict.fromkeys(("published_similarity", "frechet", "mean_distance", "probe_log_p"), {HOSTILE: 1.0})
+    names = ("published_similarity", "frechet", "mean_distance", "probe_log_p")
+    scores = {name: {HOSTILE: 1.0} for name in names}
     return SimpleNamespace(
         answer=answer(),
         enrolled_as=[HOSTILE],

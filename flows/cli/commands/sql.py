@@ -54,15 +54,15 @@ def sql(
     Queries are read-only and see nothing but the results. In CSV, text that a spreadsheet would run as a formula starts
     with an apostrophe; JSON and Parquet are exact.
     """
-    place = store_of(store, spec)
     chosen = Format.JSON if as_json else format_of(form, out)
     if export is not None:
-        _export(place, export, as_json)
+        _export(store_of(store, spec), export, as_json)
         return
 
-    from storage.results.sql import SqlSession
+    from storage.results.sql_process import SqlProcess
 
-    with SqlSession(place, seconds=timeout, memory_limit=memory) as session:
+    with SqlProcess(seconds=timeout, memory_limit=memory) as session:  # before what is imported here
+        session.open(store_of(store, spec))
         if statement is not None:
             write_rows(session.run(statement), chosen, out)
             return
