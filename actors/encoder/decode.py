@@ -26,7 +26,8 @@ MAX_PIXELS = 64_000_000
 LARGE_PIXELS = 4_000_000
 """Larger images are decoded one at a time: a decode holds up to three copies of 4 bytes per pixel."""
 
-_STRIP_PIXELS = 1_000_000
+STRIP_PIXELS = 1_000_000
+"""Larger images are converted in strips of so many pixels."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 _GIF = (b"GIF87a", b"GIF89a")
@@ -160,7 +161,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     """Convert to upright RGB, in strips, so that no more than the image and its result are in memory."""
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
-    rows = max(1, _STRIP_PIXELS // image.width)
+    rows = max(1, STRIP_PIXELS // image.width)
     if image.height <= rows:
         return _strip_to_rgb(image)
     rgb = Image.new("RGB", image.size)
