@@ -46,8 +46,8 @@ def read_yaml(data: bytes, where: str, remedy: str, limit: int = MAX_BYTES) -> A
         line = f"line {mark.line + 1}: " if mark else ""
         raise InputError(f"{where}: {line}{one_line(error.problem or error.context, 200)}", remedy) from error
     except yaml.reader.ReaderError as error:
-        line = data.count(b"\n", 0, error.position) + 1
-        raise InputError(f"{where}: line {line}: {one_line(error.reason, 200)}", remedy) from error
+        row = data.count(b"\n", 0, error.position) + 1
+        raise InputError(f"{where}: line {row}: {one_line(error.reason, 200)}", remedy) from error
     except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{where}: {one_line(error, 200)}", remedy) from error
 
@@ -56,9 +56,9 @@ def _check_events(data: bytes) -> None:
     """Refuse what would take long to build, before anything is built."""
     depth = values = 0
     for event in yaml.parse(data, _Base):
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+        if anchor := getattr(event, "anchor", None):
             kind = "an alias (*" if isinstance(event, yaml.AliasEvent) else "an anchor (&"
-            raise _problem(f"it has {kind}{event.anchor}): write the value itself", event)
+            raise _problem(f"it has {kind}{anchor}): write the value itself", event)
         if tag := getattr(event, "tag", None):
             raise _problem(f"it has a tag ({tag})", event)
         if isinstance(event, yaml.NodeEvent):
@@ -70,7 +70,8 @@ def _check_events(data: bytes) -> None:
             raise _problem(f"it has more than {MAX_VALUES:,} values", event)
 
 
-def _problem(text: str, place: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
+def _problem(text: str, place: Any) -> yaml.MarkedYAMLError:
+    """An error at the place of an event or a node."""
     return ConstructorError(None, None, text, place.start_mark)
 
 

@@ -49,7 +49,7 @@ def list_array(uri: SetUri) -> pa.Table:
     return manifest_table(
         "array",
         (
-            ImageRef(item_key(uri.part, i), image.nbytes, hashlib.sha256(image).hexdigest())
+            ImageRef(item_key(uri.part, i), image.nbytes, hashlib.sha256(image.data).hexdigest())
             for i, image in enumerate(array.all_images())
         ),
     )

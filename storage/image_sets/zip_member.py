@@ -61,7 +61,7 @@ def list_members(store: ObjectStore, info: ObjectInfo) -> list[zipfile.ZipInfo]:
         zipfile.BadZipFile: It is not an archive. Other errors of `BROKEN` are possible.
         StoreError: It cannot be read.
     """
-    with zipfile.ZipFile(_DirectoryFile(store, info)) as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(_DirectoryFile(store, info)) as archive:
         return archive.infolist()
 
 

@@ -56,9 +56,9 @@ def connect(store_uri: str, *, memory_limit: str = MEMORY_LIMIT) -> duckdb.DuckD
 
 
 def _connect(files: ResultFiles, memory_limit: str) -> duckdb.DuckDBPyConnection:
-    limits = {"memory_limit": memory_limit, "threads": min(MOST_THREADS, os.cpu_count() or 1)}
+    threads = min(MOST_THREADS, os.cpu_count() or 1)
     try:
-        connection = duckdb.connect(":memory:", config={**_CONFIG, **limits})
+        connection = duckdb.connect(":memory:", config={**_CONFIG, "memory_limit": memory_limit, "threads": threads})
     except duckdb.Error as error:
         raise InputError(f"memory limit {memory_limit!r}: {error}", "give it as 4GB or 50%") from error
     for table in SCHEMAS:

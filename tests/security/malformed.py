@@ -60,7 +60,7 @@ def filled(rng: Rng, crafted: Files, valid: list[bytes]) -> Files:
     return files
 
 
-# --- .npz --------------------------------------------------------------------------------------------------------------
+# --- .npz -------------------------------------------------------------------------------------------------------------
 
 
 def npy(shape: tuple[int, ...], data: bytes = b"", descr: Any = "|u1", order: bool = False) -> bytes:
@@ -110,7 +110,7 @@ def npz_files(rng: Rng) -> Files:
     return filled(rng, crafted, [zipped(plain), zipped(plain, zipfile.ZIP_STORED)])
 
 
-# --- .tar --------------------------------------------------------------------------------------------------------------
+# --- .tar -------------------------------------------------------------------------------------------------------------
 
 
 def with_size(header: bytes, field: bytes, kind: bytes = b"0") -> bytes:
@@ -157,7 +157,7 @@ def tar_files(rng: Rng) -> Files:
     return filled(rng, crafted, [plain, tar(*members, form=tarfile.GNU_FORMAT)])
 
 
-# --- Parquet -----------------------------------------------------------------------------------------------------------
+# --- Parquet ----------------------------------------------------------------------------------------------------------
 
 
 def varint(value: int) -> bytes:
@@ -250,7 +250,7 @@ def parquet_files(rng: Rng) -> Files:
     return filled(rng, crafted, [plain, column([png()] * 20, compression="zstd", data_page_version="2.0")])
 
 
-# --- YAML --------------------------------------------------------------------------------------------------------------
+# --- YAML -------------------------------------------------------------------------------------------------------------
 
 
 def yaml_files(rng: Rng) -> Files:
@@ -281,7 +281,7 @@ def yaml_files(rng: Rng) -> Files:
     return filled(rng, {name: data.encode() for name, data in crafted.items()}, [valid])
 
 
-# --- images ------------------------------------------------------------------------------------------------------------
+# --- images -----------------------------------------------------------------------------------------------------------
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

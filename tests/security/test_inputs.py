@@ -19,7 +19,9 @@ from flows.registry.state import ReleaseState
 from flows.runtime.runtime import running
 from flows.spec.live_spec import LiveSpec, load_live_spec
 from flows.spec.spec import AuditSpec
+from flows.sweep import sweep
 from storage.errors import InputError, LayerprintError, StageError, StoreError
+from storage.image_sets.fingerprint import fingerprint
 from storage.objects.local import LocalStore
 from tests.paths import ROOT
 from tests.security.malformed import FILES, KINDS, png, write_files
@@ -35,6 +37,7 @@ HARMLESS = {
 }
 """Crafted files that are read: what is odd about them is passed over, in bounded memory."""
 
+NO_RUNTIME: Any = SimpleNamespace()
 MOST_SECONDS, MOST_MB = 10, 1000
 
 
@@ -128,7 +131,7 @@ def test_one_release_s_failure_does_not_end_an_audit(
     for name in ("open_reference", "check_release", "audit_release"):
         monkeypatch.setattr(f"flows.audit.{name}", lambda _runtime, _spec, release=None: release)
     monkeypatch.setattr(f"flows.audit.{step}", fails)
-    report = audit.fn(SimpleNamespace(), spec)
+    report = audit.fn(NO_RUNTIME, spec)
     assert [outcome.label for outcome in report.outcomes] == ["good@1"]
     assert set(report.failures) == {f"bad-{type(error).__name__}@1" for error in ERRORS}
     for error in ERRORS:
@@ -148,11 +151,11 @@ def test_an_interrupt_ends_an_audit(
 
     monkeypatch.setattr("flows.audit.open_reference", interrupted)
     with pytest.raises(error):
-        audit.fn(SimpleNamespace(), spec)
+        audit.fn(NO_RUNTIME, spec)
     monkeypatch.setattr("flows.audit.open_reference", lambda *_: None)
     monkeypatch.setattr("flows.audit.check_release", interrupted)
     with pytest.raises(error):
-        audit.fn(SimpleNamespace(), spec)
+        audit.fn(NO_RUNTIME, spec)
 
 
 @pytest.fixture
@@ -172,8 +175,6 @@ def sweeping(spec: AuditSpec, monkeypatch: pytest.MonkeyPatch) -> AuditSpec:
 def test_one_release_s_failure_does_not_end_a_sweep(
     sweeping: AuditSpec, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.sweep import fingerprint, sweep
-
     def unreadable(uri: str) -> str:
         fails(None, None, SimpleNamespace(name=Path(uri).name, label=""))
         return fingerprint(uri)
