@@ -6,6 +6,7 @@ flow that is run again does only what is missing, and a finished audit runs no f
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from prefect import flow
 from actors.stages import embed as embed_stage
 from flows.inputs import check_release, file_facts, open_reference
 from flows.orchestration.events import announce
+from flows.registry.failures import release_error
 from flows.results.audit_result import AuditResult, load_audit_result, load_whole_audit
 from flows.results.audit_rows import FinishedAudit, save_audit_result
 from flows.results.identity import Reference, audit_identity, reference_key
@@ -26,6 +28,8 @@ from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.tasks import embed_set, finish_reference, profile_set, score_release, search_set
 from storage.errors import LayerprintError, StageError
+
+_log = logging.getLogger(__name__)
 
 
 @flow(name="build_reference", persist_result=False, validate_parameters=False)
@@ -130,8 +134,10 @@ def audit(runtime: Runtime, spec: AuditSpec, releases: list[ReleaseSpec] | None 
 
 @contextmanager
 def _collected(failures: dict[str, LayerprintError], release: ReleaseSpec) -> Iterator[None]:
-    """Keep a release's error for the report, so that the others go on."""
+    """Keep a release's error for the report, so that the others go on; one that nobody expected is logged."""
     try:
         yield
-    except LayerprintError as error:
-        failures[release.label] = error
+    except Exception as error:  # a lack of memory, a fault of ours: the other releases can be audited
+        if not isinstance(error, LayerprintError):
+            _log.exception("%s could not be audited", release.label)
+        failures[release.label] = release_error(error)

@@ -25,7 +25,7 @@ from prefect.states import Completed
 from flows.audit import audit_release, built_reference
 from flows.orchestration.events import announce, announced
 from flows.registry.expected_audit import StoredReference, expected_audit
-from flows.registry.failures import attempt_digest, forget_failure, save_failure, work_name
+from flows.registry.failures import attempt_digest, forget_failure, release_error, save_failure, work_name
 from flows.registry.registry import Entry, registry_of
 from flows.report.publish import publish
 from flows.results.audit_result import COPYING, NO_COPYING, AuditResult, load_audit_result
@@ -128,7 +128,8 @@ def sweep(runtime: Runtime, spec_uri: str, settle_s: float = SETTLE_S) -> SweepR
     if due:
         time.sleep(max(0.0, listed_at + settle_s - time.monotonic()))
     for release in due:
-        _audit_claimed(runtime, spec, reference, release, report)
+        with _reported(release.label, report):
+            _audit_claimed(runtime, spec, reference, release, report)
     return report
 
 
@@ -159,9 +160,11 @@ def _note(spec: AuditSpec, entries: list[Entry], report: SweepReport) -> None:
             report.left[entry.label] = f"audited now {reason}"
         elif entry.audit is not None:
             report.current[entry.label] = str(entry.audit["verdict"])
-            outcome = load_audit_result(store, entry.audit["audit_id"]) if entry.audit["audit_id"] not in done else None
-            if outcome is not None:
-                announce(store, outcome)
+            with _reported(entry.label, report):
+                audit_id = entry.audit["audit_id"]
+                outcome = load_audit_result(store, audit_id) if audit_id not in done else None
+                if outcome is not None:
+                    announce(store, outcome)
 
 
 def _audit_claimed(
@@ -177,7 +180,7 @@ def _audit_claimed(
         if fingerprint(release.images) != manifest.fingerprint:
             report.left[release.label] = "it changed since it was listed: it may still be uploading"
             return
-        with _recorded(runtime, spec, release, report):
+        with _recorded(runtime, spec, release):
             stored = StoredReference(reference.facts, reference.digest)
             audit_id = expected_audit(spec, stored, release, manifest).audit_id
             earlier = load_audit_result(store, audit_id) if audit_id else None
@@ -192,14 +195,25 @@ def _audit_claimed(
 
 
 @contextmanager
-def _recorded(runtime: Runtime, spec: AuditSpec, release: ReleaseSpec, report: SweepReport) -> Iterator[None]:
-    """Record why a release could not be audited, so that the others go on."""
+def _reported(label: str, report: SweepReport) -> Iterator[None]:
+    """Put a release's error into the report, so that the others go on; one that nobody expected is logged."""
     try:
         yield
-    except Exception as error:  # a fault of ours must not stop the other releases either
+    except Exception as error:  # a lack of memory, a fault of ours: the other releases can be audited
         if not isinstance(error, LayerprintError):
-            _log.exception("%s could not be audited", release.label)
-        store, name = open_store(spec.store), work_name(spec, release)
-        attempt = attempt_digest(spec, release, runtime.listed(release.images).digest)
-        failure = save_failure(store, name, release.label, error, attempt, time.time())
-        report.failures[release.label] = failure.error()
+            _log.exception("%s could not be audited", label)
+        report.failures[label] = release_error(error)
+
+
+@contextmanager
+def _recorded(runtime: Runtime, spec: AuditSpec, release: ReleaseSpec) -> Iterator[None]:
+    """Record in the store why a release could not be audited, for later sweeps and `layerprint releases`."""
+    try:
+        yield
+    except Exception as error:
+        try:
+            attempt = attempt_digest(spec, release, runtime.listed(release.images).digest)
+            save_failure(open_store(spec.store), work_name(spec, release), release.label, error, attempt, time.time())
+        except Exception as unsaved:  # the report still names the first error
+            _log.warning("the failure of %s could not be recorded: %s", release.label, release_error(unsaved).found)
+        raise

@@ -8,13 +8,23 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~$&]|^[-+#]|:(?=//)|\.(?<=www\.))", re.MU
 """What Markdown, HTML or a math renderer would interpret, and what makes a bare address a link."""
 
 
-def terminal_text(text: str) -> str:
-    r"""Text for a terminal, which control characters in it could drive; line breaks stay.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Characters that Python calls printable and that show nothing: fillers, joiners, variation selectors."""
 
-    >>> terminal_text("a\x1b[2Jb")
-    'a�[2Jb'
+
+def terminal_text(text: str) -> str:
+    r"""Text for a terminal, which control characters in it could drive or make deceptive; line breaks stay.
+
+    What is not printable becomes �: control characters of both sets (U+0000 to U+001F, U+007F to U+009F), characters
+    that change the direction of text or take no space, line and paragraph separators, surrogates, unassigned ones.
+
+    >>> terminal_text("a\x1b[2Jb\x9b1m"), terminal_text("x\u202egnp.exe"), terminal_text("a\u200b\ufe0fb")
+    ('a�[2Jb�1m', 'x�gnp.exe', 'a��b')
     """
-    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
+    text = _INVISIBLE.sub("�", text)
+    return text if text.isprintable() else "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
 
 
 def one_line(text: object, limit: int = 40) -> str:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
+from storage.image_sets.image_ref import MAX_FILE_BYTES
+
 # Pillow warns of oddities that the checks below handle. Not `catch_warnings`: it swaps the filters of the whole
 # process, and decoding runs in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -22,7 +24,10 @@ MAX_PIXELS = 64_000_000
 """Pixels of the largest image that is decoded: a file of a few kilobytes can claim gigabytes."""
 
 LARGE_PIXELS = 4_000_000
-"""Larger images are decoded one at a time: a decode holds up to four copies of 3 or 4 bytes per pixel."""
+"""Larger images are decoded one at a time: a decode holds up to three copies of 4 bytes per pixel."""
+
+STRIP_PIXELS = 1_000_000
+"""Larger images are converted in strips of so many pixels."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 _GIF = (b"GIF87a", b"GIF89a")
@@ -76,6 +81,8 @@ def decode(content: bytes | NDArray[np.uint8]) -> DecodedImage:
         return DecodedImage(image, sha, "array", image.width, image.height)
     if not content:
         raise UnreadableImageError("the file is empty (0 bytes)")
+    if len(content) > MAX_FILE_BYTES:
+        raise UnreadableImageError(f"the file is larger than {MAX_FILE_BYTES // 2**20} MiB")
     sha = hashlib.sha256(content).hexdigest()
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
@@ -151,8 +158,21 @@ def _check_size(image: Image.Image) -> None:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert to upright RGB: 16-bit grey is scaled (Pillow would clip it), transparency is put on white."""
-    upright = ImageOps.exif_transpose(image)
+    """Convert to upright RGB, in strips, so that no more than the image and its result are in memory."""
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    rows = max(1, STRIP_PIXELS // image.width)
+    if image.height <= rows:
+        return _strip_to_rgb(image)
+    rgb = Image.new("RGB", image.size)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        rgb.paste(_strip_to_rgb(strip), (0, top))
+    return rgb
+
+
+def _strip_to_rgb(upright: Image.Image) -> Image.Image:
+    """Convert to RGB: 16-bit grey is scaled (Pillow would clip it), transparency is put on white."""
     if upright.mode.startswith("I"):
         deep = np.asarray(upright).astype(np.uint32)
         return Image.fromarray((deep >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")

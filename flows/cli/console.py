@@ -3,20 +3,60 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
+import traceback
+from collections.abc import Iterable
 from textwrap import TextWrapper
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 
 from flows.text import terminal_text
 from storage.errors import LayerprintError
 
 
-def output() -> Console:
-    """The console for results, on stdout."""
-    return Console(highlight=False)
+class CleanConsole(Console):
+    """A console that writes no character that could drive a terminal, whoever forgot to clean it before."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The pieces of what is printed; only the console's own control codes stay."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(terminal_text(segment.text), segment.style)
+
+
+def output(**settings: Any) -> Console:
+    """The console for results, on stdout; with the settings of rich's."""
+    return CleanConsole(highlight=False, emoji=False, **settings)
+
+
+def messages(quiet: bool = False) -> Console:
+    """The console for messages, on stderr."""
+    return output(stderr=True, quiet=quiet)
+
+
+class CleanRecord(logging.LogRecord):
+    """A line of a log, made safe for a terminal."""
+
+    def __init__(self, *args: Any, **fields: Any) -> None:
+        super().__init__(*args, **fields)
+        if self.exc_info and self.exc_info[0]:
+            self.exc_text = terminal_text("".join(traceback.format_exception(*self.exc_info)).rstrip())
+
+    def getMessage(self) -> str:  # noqa: N802 (logging's name)
+        return terminal_text(super().getMessage())
+
+
+def clean_logs() -> None:
+    """Make every line safe that this process logs from now on."""
+    logging.setLogRecordFactory(CleanRecord)
+
+
+def print_text(text: str) -> None:
+    """Print untrusted lines on stderr."""
+    sys.stderr.write(terminal_text(text))
 
 
 def safe(text: str) -> str:
@@ -36,7 +76,9 @@ def json_text(document: Any) -> str:
     '"a\\u202eb\\u009b"\n'
     """
     text = json.dumps(document, default=str, ensure_ascii=False, indent=2)
-    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text) + "\n"
+    if terminal_text(text) != text:
+        text = "".join(c if terminal_text(c) == c else json.dumps(c)[1:-1] for c in text)
+    return text + "\n"
 
 
 def encodable(text: str, encoding: str) -> str:
@@ -57,7 +99,7 @@ def print_error(error: LayerprintError, as_json: bool) -> None:
     if as_json:
         print_json({"error": error.found, "remedy": error.remedy, "exit_code": error.exit_code})
         return
-    explain(Console(stderr=True, highlight=False), "Error:", error.found, error.remedy)
+    explain(messages(), "Error:", error.found, error.remedy)
 
 
 def explain(out: Console, what: str, found: str, remedy: str) -> None:

@@ -6,6 +6,7 @@ Exit codes: 0 passed · 1 unexpected error · 2 bad input or storage · 3 gate f
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -16,11 +17,10 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from flows.cli import interrupts
 from flows.cli.commands import attribution, audits, machine, report, results, sql, stack, sweeps
-from flows.cli.console import print_error, print_marked
+from flows.cli.console import clean_logs, messages, print_error, print_marked, print_text
 from flows.cli.progress import own_warnings
 from flows.runtime.libraries import quiet_libraries
 from storage.errors import LayerprintError
@@ -60,6 +60,7 @@ def _options(
     if verbose:
         os.environ["LAYERPRINT_VERBOSE"] = "1"
     quiet_libraries(verbose)
+    clean_logs()
 
 
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
@@ -91,7 +92,7 @@ class _Warnings(logging.Handler):
     """Prints warnings where no progress board shows them, as text that is safe for a terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print_marked(Console(stderr=True, highlight=False), "!", "yellow", record.getMessage())
+        print_marked(messages(), "!", "yellow", record.getMessage())
 
 
 def run(arguments: list[str]) -> int:
@@ -127,7 +128,7 @@ def _unexpected(error: Exception, as_json: bool) -> int:
     if getattr(error, "exit_code", None) == 2 and hasattr(error, "format_message"):
         return _usage(error)
     if os.environ.get("LAYERPRINT_VERBOSE"):
-        traceback.print_exc()
+        print_text(traceback.format_exc())
     print_error(
         LayerprintError(f"{type(error).__name__}: {error}", "run `layerprint --verbose …` and report its output"),
         as_json,
@@ -137,14 +138,16 @@ def _unexpected(error: Exception, as_json: bool) -> int:
 
 def _usage(error: Any) -> int:
     """Print what is wrong with the options or arguments."""
-    error.show()
+    text = io.StringIO()
+    error.show(file=text)
+    print_text(text.getvalue())
     return 2
 
 
 def _interrupted(by: signal.Signals = signal.SIGINT) -> int:
     """Say that a signal ended the command, and return its exit code."""
     number = interrupts.received() or by
-    Console(stderr=True).print(interrupts.sentence(number), soft_wrap=True)
+    messages().print(interrupts.sentence(number), soft_wrap=True)
     return interrupts.exit_code(number)
 
 

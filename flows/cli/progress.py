@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from flows.cli.console import safe
+from flows.cli.console import messages, safe
 
 if TYPE_CHECKING:  # importing it would load Ray for --help
     from actors.stages.context import Progress as StageProgress
@@ -43,7 +42,7 @@ class ProgressBoard:
     """
 
     def __init__(self, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._console = messages(quiet)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -76,7 +75,7 @@ class ProgressBoard:
     def report(self, now: StageProgress) -> None:
         """Show one step of a stage."""
         if now.stage not in self._tasks:
-            task = self._progress.add_task(escape(now.stage), total=now.total, rate="")
+            task = self._progress.add_task(safe(now.stage), total=now.total, rate="")
             self._tasks[now.stage] = (task, time.monotonic())
         task, began = self._tasks[now.stage]
         seconds = max(time.monotonic() - began, 1e-3)
@@ -98,10 +97,12 @@ class _Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._board.say(f"[yellow]![/] {safe(record.getMessage())}")
+        if record.exc_text and os.environ.get("LAYERPRINT_VERBOSE"):
+            self._board.say(safe(record.exc_text))
 
 
 def _ended(now: StageProgress, seconds: float) -> str:
-    stage, fresh = escape(now.stage), now.total - now.skipped
+    stage, fresh = safe(now.stage), now.total - now.skipped
     if not fresh:
         return f"[dim]· {stage}: {now.total:,} {now.unit} found in the store[/]"
     skipped = f", {now.skipped:,} found in the store" if now.skipped else ""

@@ -14,6 +14,7 @@ from importlib.metadata import version
 
 from flows.results.identity import reference_key
 from flows.spec.spec import AuditSpec, ReleaseSpec
+from flows.text import one_line
 from storage.digest import digest, short
 from storage.errors import InputError, LayerprintError
 from storage.layout import FAILURES, failure_key
@@ -64,10 +65,6 @@ class Failure:
             return "tried again when it has changed"
         return f"tried again from {dt.datetime.fromtimestamp(self.retry_at, dt.UTC):%Y-%m-%d %H:%M} UTC on"
 
-    def error(self) -> LayerprintError:
-        """The same as an error."""
-        return (InputError if self.own_fault else LayerprintError)(self.found, self.remedy)
-
 
 def work_name(spec: AuditSpec, release: ReleaseSpec) -> str:
     """The name of the work on a release under a spec, for its claim and its failure."""
@@ -107,14 +104,28 @@ def _read(store: ObjectStore, key: str) -> Failure | None:
         return None
 
 
+def release_error(error: Exception) -> LayerprintError:
+    """Why a release could not be audited, for people; an error that nobody expected keeps its name.
+
+    >>> release_error(MemoryError()).found, release_error(KeyError("x")).found
+    ('MemoryError', "KeyError: 'x'")
+    """
+    if isinstance(error, LayerprintError):
+        return error
+    found = f"{type(error).__name__}: {one_line(error, 500)}".removesuffix(": ")
+    if isinstance(error, MemoryError):
+        return LayerprintError(found, "give this machine more memory, or fewer and smaller images")
+    if isinstance(error, OSError):
+        return LayerprintError(found, "check the disk, the network and the limits of this user")
+    return LayerprintError(found, "run `layerprint --verbose …` and report its output")
+
+
 def save_failure(store: ObjectStore, name: str, label: str, error: Exception, saw: str, now: float) -> Failure:
     """Record that an attempt failed, and how often the same attempt did."""
     before = load_failure(store, name)
     attempts = before.attempts + 1 if before is not None and before.saw == saw else 1
-    found, remedy = f"{type(error).__name__}: {error}", "report it with the log of the flow run; it is tried again"
-    if isinstance(error, LayerprintError):
-        found, remedy = error.found, error.remedy
-    failure = Failure(label, found, remedy, isinstance(error, InputError), saw, attempts, now)
+    shown = release_error(error)
+    failure = Failure(label, shown.found, shown.remedy, isinstance(error, InputError), saw, attempts, now)
     store.put(failure_key(name), sealed_json(asdict(failure)))
     return failure
 

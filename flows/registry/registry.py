@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flows.registry.expected_audit import StoredReference, expected_audit, stored_reference
-from flows.registry.failures import all_failures, attempt_digest, load_failure, work_name
+from flows.registry.failures import all_failures, attempt_digest, load_failure, release_error, work_name
 from flows.registry.state import ReleaseRecord, ReleaseState, release_state
 from flows.runtime.runtime import Runtime
 from flows.spec.live_spec import LiveSpec
@@ -27,6 +28,8 @@ FROM audits ORDER BY created_at, audit_id
 """
 
 Row = Mapping[str, Any]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,10 @@ def _entry(
     record = ReleaseRecord(audit=audits[-1] if audits else None, held_by=_held_by(claim) if claim else None)
     try:
         manifest = runtime.listed(release.images)
-    except LayerprintError as error:
-        record = record._replace(unlisted=error.found)
+    except Exception as error:  # also a lack of memory: it is this release's failure
+        if not isinstance(error, LayerprintError):
+            _log.exception("%s could not be listed", release.label)
+        record = record._replace(unlisted=release_error(error).found)
     else:
         expected = expected_audit(spec, reference, release, manifest)
         record = record._replace(

@@ -12,6 +12,9 @@ from flows.text import one_line
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
 
+MOST_EXPLAINED = 20
+"""Number of wrong fields that are named."""
+
 IMAGE_SET = "folder or s3:// prefix of images or .tar shards, file.tar, file.parquet#column, file.npz#array"
 
 
@@ -28,7 +31,10 @@ def explain(error: ValidationError, part: str = "") -> str:
         error: The error of pydantic.
         part: The part of the spec that was checked; empty = all of it.
     """
-    return "\n".join(_explain_one(item, part) for item in error.errors())
+    lines = [_explain_one(item, part) for item in error.errors()[:MOST_EXPLAINED]]
+    if (more := error.error_count() - MOST_EXPLAINED) > 0:
+        lines.append(f"  and {more:,} more")
+    return "\n".join(lines)
 
 
 def _explain_one(item: Mapping[str, Any], part: str) -> str:

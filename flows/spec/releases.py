@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, NamedTuple
 
-import yaml
 from pydantic import Field, ValidationError
 
 from flows.spec.fields import IMAGE_SET, Name, SpecPart, Uri, explain
-from storage.errors import InputError
+from flows.spec.yaml_file import read_yaml
+from storage.errors import InputError, LayerprintError, StoreUnavailableError
 from storage.image_sets.file_names import RELEASE_FILE
 from storage.objects.open import ObjectMissingError, ObjectStore, open_store
 
@@ -93,7 +93,9 @@ def scan_releases(pattern: str) -> FoundReleases:
             release = _read(store, folder)
         except ObjectMissingError:  # not the folder of a release
             continue
-        except InputError as error:
+        except StoreUnavailableError:  # no fault of this file
+            raise
+        except LayerprintError as error:
             found.broken[uri] = error.found
             continue
         if release.label in places:
@@ -148,12 +150,7 @@ def _read(store: ObjectStore, folder: str) -> ReleaseSpec:
     data = store.get_range(folder + RELEASE_FILE, 0, MAX_FILE_BYTES + 1)
     if not uri.isprintable():
         raise InputError(f"{uri!a}: control characters in its name", _REMEDY)
-    if len(data) > MAX_FILE_BYTES:
-        raise InputError(f"{uri}: more than {MAX_FILE_BYTES // 2**10} KiB", _REMEDY)
-    try:
-        content: Any = yaml.load(data, _PlainLoader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InputError(f"{uri}: {' '.join(str(error).split())}", _REMEDY) from error
+    content: Any = read_yaml(data, uri, _REMEDY, MAX_FILE_BYTES)
     if not isinstance(content, dict):
         raise InputError(f"{uri}: it contains {type(content).__name__}, not fields", _REMEDY)
     try:
@@ -164,15 +161,6 @@ def _read(store: ObjectStore, folder: str) -> ReleaseSpec:
         return release.model_copy(update={"images": _images_uri(store, folder, release.images)})
     except InputError as error:
         raise InputError(f"{uri}:\n  images: {error.found}", _REMEDY) from None
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, with which a short file could expand without limit."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has an alias (*name)")
-        return super().compose_node(parent, index)
 
 
 def _images_uri(store: ObjectStore, folder: str, images: str) -> str:

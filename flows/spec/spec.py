@@ -8,13 +8,13 @@ import posixpath
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from actors.encoder.config import EncoderConfig, Pooling, Precision
 from flows.spec.cluster import ClusterSpec
 from flows.spec.fields import IMAGE_SET, Name, SpecPart, Uri, explain
 from flows.spec.releases import ReleasePattern, ReleaseSpec, find_releases
+from flows.spec.yaml_file import MAX_BYTES, read_yaml
 from storage.errors import InputError
 from storage.objects.open import ObjectMissingError, open_parent
 
@@ -199,22 +199,28 @@ def read_content(path: Path | str) -> dict[str, Any]:
     """
     remote = isinstance(path, str) and "://" in path
     try:
-        content = yaml.safe_load(_remote_text(str(path)) if remote else Path(path).read_text(encoding="utf-8"))
+        data = _remote_start(str(path)) if remote else _local_start(Path(path))
     except (FileNotFoundError, ObjectMissingError):
         raise InputError(
             f"there is no spec {path}", "give the path of a YAML file; `layerprint init` writes one"
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}", "give a YAML file") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", "give a YAML file") from error
+    content = read_yaml(data, f"{path} cannot be read", "give a YAML file")
     if not isinstance(content, dict):
         kind = "nothing" if content is None else type(content).__name__
         raise InputError(f"{path} contains {kind}, not fields", "start from the one that `layerprint init` writes")
     return _with_paths_from(content, str(path).rpartition("/")[0] if remote else Path(path).resolve().parent)
 
 
-def _remote_text(uri: str) -> str:
+def _local_start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def _remote_start(uri: str) -> bytes:
     store, key = open_parent(uri)
-    return store.get(key).decode()
+    return store.get_range(key, 0, MAX_BYTES + 1)
 
 
 def checked_spec(path: Path | str, content: dict[str, Any]) -> AuditSpec:

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from storage.errors import InputError
 from storage.image_sets.file_names import RELEASE_FILE, is_image, is_packed_shard, is_shard, suffix_of
 from storage.image_sets.fingerprint import Fingerprint
-from storage.image_sets.image_ref import ImageReader, ImageRef
+from storage.image_sets.image_ref import MAX_FILE_BYTES, ImageReader, ImageRef
 from storage.image_sets.manifest import Manifest, batched, listed_manifest, manifest_table
 from storage.image_sets.tar import list_shards, packed_error
 from storage.objects.base import ObjectInfo, ObjectStore
@@ -77,4 +77,6 @@ class ObjectReader(ImageReader):
         self._store = store
 
     def read(self, image: ImageRef) -> bytes:
+        if image.size > MAX_FILE_BYTES:
+            return self._store.get_range(image.key, 0, MAX_FILE_BYTES + 1, image.etag)
         return self._store.get(image.key, image.etag)

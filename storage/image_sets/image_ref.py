@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 Kind = Literal["objects", "tar", "parquet", "array"]
 """How images are stored: as objects, members of a tar shard, rows of a Parquet file, or items of an array."""
 
+MAX_FILE_BYTES = 256 * 2**20
+"""Of a larger file no more than this and a byte is read, which shows that it cannot be used as an image."""
+
 
 class ImageRef(NamedTuple):
     """One image of a set.

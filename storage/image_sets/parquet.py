@@ -22,6 +22,7 @@ from storage.errors import InputError
 from storage.image_sets.file_names import is_parquet
 from storage.image_sets.image_ref import ImageReader, ImageRef, item_key, split_item_key
 from storage.image_sets.manifest import manifest_table
+from storage.image_sets.parquet_pages import page_sizes
 from storage.image_sets.set_uri import SetUri
 from storage.image_sets.shared_cache import SharedCache
 from storage.objects.base import ObjectChangedError, ObjectInfo, ObjectMissingError, ObjectStore
@@ -31,9 +32,14 @@ from storage.objects.range_file import RangeFile
 MAX_GROUP_BYTES = 512 * 2**20
 """The largest row group that is read, unpacked, and the memory for cached row groups."""
 
-_ROWS_BEYOND_DOUBT = 1_000_000
+MAX_FOOTER_BYTES = 16 * 2**20
+"""The largest footer that is read; it takes up to forty times as much memory."""
+
+_ROWS_BEYOND_DOUBT = 200_000
 _LEAST_ROW_BYTES = 16
+_BOMB_BYTES, _BOMB_RATIO = 128 * 2**20, 50
 _BATCH_ROWS = 64
+_BATCH_BYTES = 64 * 2**20
 _KEPT_GROUPS = 8
 _THREADS = 8
 _BROKEN = (pa.ArrowException, OSError, ValueError)
@@ -74,6 +80,7 @@ class _Footer(NamedTuple):
         info: The file as listed.
         metadata: Its ``pyarrow.parquet.FileMetaData``.
         leaf: Path of the column with the bytes.
+        position: Its place among the columns.
         sizes: Unpacked bytes of that column, per row group.
         stops: Rows up to the end of each row group.
     """
@@ -81,6 +88,7 @@ class _Footer(NamedTuple):
     info: ObjectInfo
     metadata: Any
     leaf: str
+    position: int
     sizes: Sequence[int]
     stops: Sequence[int]
 
@@ -88,7 +96,8 @@ class _Footer(NamedTuple):
 def _read_footer(store: ObjectStore, info: ObjectInfo, column: str) -> _Footer:
     uri = store.child_uri(info.key)
     try:
-        file = pq.ParquetFile(RangeFile(store, info))
+        _check_footer(store, info)
+        file = pq.ParquetFile(RangeFile(store, info), thrift_string_size_limit=MAX_FOOTER_BYTES)
         metadata, schema = file.metadata, file.schema_arrow
         groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
         leaf = _leaf(uri, schema, column)
@@ -97,11 +106,21 @@ def _read_footer(store: ObjectStore, info: ObjectInfo, column: str) -> _Footer:
         raise _unreadable(uri, error) from error
     sizes = [group.column(position).total_uncompressed_size for group in groups]
     stops = list(accumulate(group.num_rows for group in groups))
+    if min([*sizes, *(group.num_rows for group in groups)], default=0) < 0:
+        raise _unreadable(uri, ValueError("its footer has negative sizes"))
     if max(sizes, default=0) > MAX_GROUP_BYTES:
         raise _too_large(uri, max(sizes))
     if stops and stops[-1] > max(_ROWS_BEYOND_DOUBT, info.size // _LEAST_ROW_BYTES):
         raise InputError(f"{uri}: {stops[-1]:,} rows in {info.size:,} bytes", "these are not images: give another file")
-    return _Footer(info, metadata, leaf, sizes, stops)
+    return _Footer(info, metadata, leaf, position, sizes, stops)
+
+
+def _check_footer(store: ObjectStore, info: ObjectInfo) -> None:
+    """Raise a ValueError if the footer cannot be in the file, or is too large."""
+    end = store.get_range(info.key, max(0, info.size - 8), 8, info.etag)
+    length = int.from_bytes(end[:4], "little")
+    if end[4:] == b"PAR1" and not length <= min(MAX_FOOTER_BYTES, info.size):
+        raise ValueError(f"a footer of {length:,} bytes: write larger row groups, or several files")
 
 
 def _leaf(uri: str, schema: pa.Schema, column: str) -> str:
@@ -133,27 +152,60 @@ def _rows(store: ObjectStore, info: ObjectInfo, column: str) -> Iterator[ImageRe
             size, tag = footer.sizes[group] // max(1, stop - start), f"{info.etag}#{column}"
             yield from (ImageRef(item_key(info.key, row), size, tag) for row in range(start, stop))
         else:
-            for row, value in zip(range(start, stop), _read_group(store, footer, group), strict=True):
-                image = _content(value)
+            images = (_content(value) for batch in _batches(store, footer, group) for value in batch)
+            for row, image in enumerate(images, start):
                 yield ImageRef(item_key(info.key, row), len(image), hashlib.sha256(image).hexdigest())
         start = stop
 
 
 def _read_group(store: ObjectStore, footer: _Footer, group: int) -> pa.ChunkedArray:
-    """The images of a row group, binary; unpacked in small batches, so that a wrong declared size is noticed."""
+    """The images of a row group, binary."""
+    chunks = list(_batches(store, footer, group))
+    return pa.chunked_array(chunks, pa.binary() if not chunks else chunks[0].type)
+
+
+def _batches(store: ObjectStore, footer: _Footer, group: int) -> Iterator[pa.Array]:
+    """The images of a row group, binary; in small batches, since a few values can refer to many bytes."""
     uri = store.child_uri(footer.info.key)
-    chunks, size = [], 0
+    rows = size = 0
+    file = RangeFile(store, footer.info)
     try:
-        file = pq.ParquetFile(RangeFile(store, footer.info), metadata=footer.metadata)
-        for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=[footer.leaf], use_threads=False):
+        at_once = _rows_at_once(uri, file, footer, group)
+        parquet = pq.ParquetFile(file, metadata=footer.metadata)
+        for batch in parquet.iter_batches(at_once, row_groups=[group], columns=[footer.leaf], use_threads=False):
             column = batch.column(0)
-            chunks.append(pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column)
-            size += chunks[-1].nbytes
+            images = pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
+            rows, size = rows + len(images), size + images.nbytes
             if size > MAX_GROUP_BYTES:
                 raise _too_large(uri, size)
-        return pa.chunked_array(chunks, pa.binary() if not chunks else chunks[0].type)
+            yield images
+        if rows != footer.metadata.row_group(group).num_rows:
+            raise ValueError(f"row group {group} has {rows:,} rows, and another number in the footer")
     except _BROKEN as error:
         raise _unreadable(uri, error) from error
+
+
+def _rows_at_once(uri: str, file: RangeFile, footer: _Footer, group: int) -> int:
+    """The rows that may be read at once, by the sizes that the pages state.
+
+    The file keeps the bytes of the column, so that they are fetched once.
+
+    Raises:
+        InputError: The pages unpack to more than is read.
+        ValueError: The column cannot be where the footer says, or its pages are damaged.
+    """
+    column = footer.metadata.row_group(group).column(footer.position)
+    length = column.total_compressed_size
+    start = min(filter(None, (column.dictionary_page_offset, column.data_page_offset)), default=0)
+    if not 0 < start <= start + length <= footer.info.size or length > MAX_GROUP_BYTES:
+        raise ValueError(f"a column of {length:,} bytes at byte {start:,} of {footer.info.size:,}")
+    file.seek(start)
+    pages = page_sizes(memoryview(file.read(length)))
+    if pages.total > MAX_GROUP_BYTES:
+        raise _too_large(uri, pages.total)
+    if pages.total > max(_BOMB_BYTES, _BOMB_RATIO * length):
+        raise ValueError(f"{length:,} bytes that unpack to {pages.total / 2**20:,.0f} MiB")
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, pages.largest)))
 
 
 def _content(value: pa.Scalar) -> bytes:
@@ -199,7 +251,12 @@ class ParquetReader(ImageReader):
                 f"{self._store.child_uri(name)}: written again since it was listed", "list the image set again"
             )
         group = bisect_right(footer.stops, row)
-        images = self._groups.get((name, group), footer.sizes[group], lambda: _read_group(self._store, footer, group))
+        images = self._groups.get(
+            (name, group),
+            footer.sizes[group],
+            lambda: _read_group(self._store, footer, group),
+            lambda loaded: int(loaded.nbytes),
+        )
         return _content(images[row - (footer.stops[group - 1] if group else 0)])
 
     def _read_footer(self, key: str) -> _Footer:

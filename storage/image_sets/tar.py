@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from storage.errors import InputError
 from storage.image_sets.file_names import is_image
-from storage.image_sets.image_ref import ImageReader, ImageRef
+from storage.image_sets.image_ref import MAX_FILE_BYTES, ImageReader, ImageRef
 from storage.image_sets.manifest import manifest_table
 from storage.objects.base import ObjectChangedError, ObjectInfo, ObjectStore, checked_key
 from storage.objects.range_file import RangeFile
@@ -152,8 +152,9 @@ class TarReader(ImageReader):
         shard = _SHARD.match(image.key)
         if shard is None:
             raise InputError(f"{image.key!r} is not an image of a tar shard", "list the image set again")
-        data = self._store.get_range(shard[1], image.offset, image.size, image.etag)
-        if len(data) < image.size:
+        size = min(image.size, MAX_FILE_BYTES + 1)
+        data = self._store.get_range(shard[1], image.offset, size, image.etag)
+        if len(data) < size:
             raise ObjectChangedError(
                 f"{self._store.child_uri(image.key)}: its shard is shorter than when it was listed",
                 "list the set again",

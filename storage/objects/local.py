@@ -14,6 +14,7 @@ from storage.objects.base import ObjectInfo, ObjectMissingError, ObjectStore, ch
 
 _TEMPORARY = (".layerprint-", ".tmp")
 _NOT_A_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+_CHUNK_BYTES = 2**20
 
 
 class LocalStore(ObjectStore):
@@ -138,7 +139,11 @@ class LocalStore(ObjectStore):
             if length is None:
                 return hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(start)
-            return hashlib.sha256(file.read(length)).hexdigest()
+            state = hashlib.sha256()
+            while length > 0 and (data := file.read(min(length, _CHUNK_BYTES))):
+                state.update(data)
+                length -= len(data)
+            return state.hexdigest()
 
     def _path(self, key: str) -> Path:
         return self.root / checked_key(key)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.commands.common import EXIT_BAD_INPUT, Json, Store, StoreSpec, store_of
-from flows.cli.console import print_json
+from flows.cli.console import output, print_json, safe
 from flows.cli.sql.output import Format, format_of, write_rows
 from storage.errors import InputError
 
@@ -54,15 +54,15 @@ def sql(
     Queries are read-only and see nothing but the results. In CSV, text that a spreadsheet would run as a formula starts
     with an apostrophe; JSON and Parquet are exact.
     """
-    place = store_of(store, spec)
     chosen = Format.JSON if as_json else format_of(form, out)
     if export is not None:
-        _export(place, export, as_json)
+        _export(store_of(store, spec), export, as_json)
         return
 
-    from storage.results.sql import SqlSession
+    from storage.results.sql_process import SqlProcess
 
-    with SqlSession(place, seconds=timeout, memory_limit=memory) as session:
+    with SqlProcess(seconds=timeout, memory_limit=memory) as session:  # before what is imported here
+        session.open(store_of(store, spec))
         if statement is not None:
             write_rows(session.run(statement), chosen, out)
             return
@@ -88,6 +88,7 @@ def _export(store_uri: str, path: Path, as_json: bool) -> None:
         print_json({"file": str(exported.path), "live": exported.live, "empty": exported.empty})
         return
     what = "views of the store's files, including later ones" if exported.live else "a copy of the current rows"
-    sys.stdout.write(f"wrote {path}: {what}\n")
+    out = output()
+    out.print(f"wrote {safe(str(path))}: {what}", soft_wrap=True)
     if exported.live and exported.empty:
-        sys.stdout.write(f"empty until the next export: {', '.join(exported.empty)}\n")
+        out.print(f"empty until the next export: {', '.join(exported.empty)}", soft_wrap=True)

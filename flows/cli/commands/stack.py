@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from flows.cli.commands.common import Json
-from flows.cli.console import output, print_json, safe
+from flows.cli.console import messages, output, print_json, safe
 from flows.cli.screens.machine import show_services
 
 app = typer.Typer(
@@ -32,7 +31,7 @@ def up(folder: Folder = _FOLDER, as_json: Json = False) -> None:
     """
     from flows.local_stack.stack import Stack
 
-    lines = Console(stderr=True, quiet=as_json, highlight=False)
+    lines = messages(as_json)
     environment = Stack(folder).up(lambda text: lines.print(f"[green]✓[/] {safe(text)}", soft_wrap=True))
     if as_json:
         print_json({"environment": environment})

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated, cast
 
 import typer
-from rich.console import Console
 
 from flows.cli.commands.common import EXIT_GATE, Gate, Json, Store, StoreSpec, store_of, working
-from flows.cli.console import output, print_json, safe
+from flows.cli.console import messages, output, print_json, safe
 from flows.cli.screens.store import show_registry, show_sweep
 
 SpecUri = Annotated[str, typer.Argument(metavar="SPEC", help="The spec: a YAML file or its s3:// URI.")]
@@ -92,7 +91,8 @@ def serve(
     """
     from flows.serve import schedule_of, serve_sweeps
 
-    serve_sweeps(spec, schedule_of(every, cron), settle, Console(stderr=True, highlight=False).print)
+    out = messages()
+    serve_sweeps(spec, schedule_of(every, cron), settle, lambda text: out.print(safe(text), soft_wrap=True))
 
 
 def maintain(

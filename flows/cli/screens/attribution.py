@@ -54,7 +54,7 @@ def show_stress(stressed: StressedAttribution) -> None:
         if name in stressed.perturbed:
             mark = "[green]same[/]" if stressed.same(name) else "[bold red]different[/]"
         numbers = (probability_text(best.posterior), probability_text(answer.unknown))
-        shown.add_row(name, answer.verdict, safe(best.maker), *numbers, mark)
+        shown.add_row(safe(name), safe(answer.verdict), safe(best.maker), *numbers, mark)
     out = output()
     out.print()
     print_table(shown)

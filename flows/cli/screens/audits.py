@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
@@ -51,7 +50,7 @@ def show_demo(result: DemoResult, forward: int) -> None:
     _show_end(out, forward, result.pictures)
     out.print("\n[bold]Try next[/]")
     for line in result.next_commands:
-        out.print(f"  {escape(line)}", soft_wrap=True)
+        out.print(f"  {safe(line)}", soft_wrap=True)
 
 
 def show_failure(out: Console, label: str, error: LayerprintError) -> None:
@@ -130,7 +129,7 @@ def _show_end(out: Console, forward: int, pictures: Sequence[str]) -> None:
 
     out.print(f"\n[dim]{COPY_RATE} {MEANING}[/]\n")
     out.print(forward_text(forward))
-    out.print("pictures:", *pictures, sep="\n  ", soft_wrap=True)
+    out.print("pictures:", *map(safe, pictures), sep="\n  ", soft_wrap=True)
 
 
 def _attributed(outcome: AuditResult, name: str) -> str:

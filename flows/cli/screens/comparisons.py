@@ -21,11 +21,13 @@ def show_selfcheck(selfcheck: SelfCheck) -> None:
         verdict = "copying" if trial.copying else "no copying"
         expected = {True: "copying", False: "no copying", None: "either"}[trial.wanted]
         mark = passed_text(trial.passed, "[bold red]wrong[/]")
-        shown.add_row(trial.name, f"{trial.images:,}", verdict, expected, mark, rate_text(asdict(trial)))
+        shown.add_row(safe(trial.name), f"{trial.images:,}", verdict, expected, mark, rate_text(asdict(trial)))
     print_table(shown)
     for trial in selfcheck.trials:
         ends = [trial.a_hats[min(trial.a_hats)], trial.a_hats[max(trial.a_hats)]] if trial.a_hats else [None, None]
-        out.print(f"\n[bold]{trial.name}[/] Â first {number(ends[0])}, last {number(ends[1])}; {safe(trial.sentence)}")
+        out.print(
+            f"\n[bold]{safe(trial.name)}[/] Â first {number(ends[0])}, last {number(ends[1])}; {safe(trial.sentence)}"
+        )
     power = table("generated images|", "detectable copy rate (80 % power)|")
     for size, rate in selfcheck.detectable.items():
         power.add_row(f"{size:,}", "none" if rate is None else f"{100 * rate:.2g} %")

@@ -28,8 +28,8 @@ def show_services(services: Iterable[ServiceState]) -> None:
     out = output()
     for service in services:
         if service.pid is None:
-            out.print(f"[yellow]down[/]      {service.name}")
+            out.print(f"[yellow]down[/]      {safe(service.name)}")
         else:
             state = "[green]ready[/]    " if service.ready else "[bold red]no answer[/]"
             where = f"process {service.pid:<8} {safe(service.where)}"
-            out.print(f"{state} {service.name:15} {where}", soft_wrap=True)
+            out.print(f"{state} {safe(service.name):15} {where}", soft_wrap=True)

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
@@ -19,8 +20,11 @@ from flows.cli.console import print_error
 from flows.cli.sql.output import Format, write_rows
 from flows.text import terminal_text
 from storage.errors import InputError, LayerprintError
-from storage.results.sql import SqlSession
 from storage.results.statements import split_statements
+
+if TYPE_CHECKING:
+    from storage.results.sql import SqlSession
+    from storage.results.sql_process import SqlProcess
 
 HELP = """\
 End a statement with ; (it may span several lines). Tab completes, ↑ recalls, Ctrl-C stops a running statement.
@@ -40,7 +44,7 @@ class SqlShell:
         form: The format of the rows.
     """
 
-    def __init__(self, session: SqlSession, form: Format) -> None:
+    def __init__(self, session: SqlSession | SqlProcess, form: Format) -> None:
         self._session = session
         self._form = form
         self._views = session.columns()

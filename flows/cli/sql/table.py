@@ -7,10 +7,10 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.cli.console import output
 from flows.cli.sql.values import plain, rows_of
 from flows.text import terminal_text
 
@@ -29,7 +29,7 @@ NO_TERMINAL = 100_000
 
 def show_rows(rows: pa.Table, file: TextIO) -> None:
     """Print rows: one line per row if the terminal is wide enough, else one line per cell. Times are in UTC."""
-    out = Console(file=file, highlight=False)
+    out = output(file=file)
     shown = rows.slice(0, MOST_ROWS)
     if list(rows.column_names) == ["explain_key", "explain_value"]:
         for row in rows_of(shown):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from actors.encoder.decode import MAX_PIXELS, UnreadableImageError, decode, jpeg_quality, to_square
+from storage.image_sets.open import list_images, open_reader
+from storage.objects.local import LocalStore
 from tests.paths import ROOT
+from tests.storage.packing import tar
 
 WHITE = (255, 255, 255)
 
@@ -196,6 +200,39 @@ class TestUnreadable:
             damaged[position % len(damaged)] = value
         with suppress(UnreadableImageError):  # and nothing else
             assert decode(bytes(damaged)).rgb.mode == "RGB"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "L", "1", "I;16", "CMYK"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_strips_change_nothing(mode: str, turned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    if mode == "I;16":
+        image = Image.fromarray(rng.integers(0, 2**16, (37, 23), np.uint16))
+    else:
+        image = Image.fromarray(rng.integers(0, 256, (37, 23, 4), np.uint8), "RGBA").convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6 if turned else 1
+    sink = io.BytesIO()
+    image.save(sink, "JPEG" if mode == "CMYK" else "PNG", exif=exif, **({"transparency": 3} if mode == "P" else {}))
+    whole = decode(sink.getvalue()).rgb
+    monkeypatch.setattr("actors.encoder.decode.STRIP_PIXELS", 100)
+    strips = decode(sink.getvalue()).rgb
+    assert strips.size == whole.size == ((37, 23) if turned else (23, 37))
+    assert (np.asarray(strips) == np.asarray(whole)).all()
+
+
+def test_a_file_that_is_too_large_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("actors.encoder.decode", "storage.image_sets.folder", "storage.image_sets.tar"):
+        monkeypatch.setattr(f"{module}.MAX_FILE_BYTES", 1000)
+    store = LocalStore(tmp_path)
+    store.put("set/a.png", bytes(5000))
+    store.put("a.tar", tar(("a.png", bytes(5000))))
+    for uri in (f"{store.uri}/set", f"{store.uri}/a.tar"):
+        manifest = list_images(uri)
+        content = open_reader(uri, manifest.kind).read(manifest.image(0))
+        assert len(content) == 1001
+        with pytest.raises(UnreadableImageError, match="larger than"):
+            decode(content)
 
 
 class TestToSquare:

@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from flows.cli import console
+from flows.cli.console import CleanConsole
 from flows.cli.progress import ProgressBoard
 from flows.inputs import list_set
 from flows.runtime.runtime import Runtime
@@ -22,7 +22,9 @@ def test_an_error_breaks_between_words(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        console, "Console", lambda **kept: Console(**kept, force_terminal=True, color_system=None, width=width)
+        console,
+        "CleanConsole",
+        lambda **kept: CleanConsole(**kept, force_terminal=True, color_system=None, width=width),
     )
     console.print_error(ERROR, as_json=False)
     shown = capsys.readouterr().err

@@ -69,7 +69,7 @@ def test_relative_paths_start_at_the_spec(tmp_path: Path) -> None:
         (lambda s: s["encoder"].update(image_size=2), "encoder.image_size"),
         (lambda s: s["reference"].update(held_out="train/"), "train and held_out are the same set"),
         (lambda s: s.update(releases=[]), "releases: List should have at least 1 item"),
-        (lambda s: s["releases"].append(s["releases"][0]), "glow@80 is listed twice"),
+        (lambda s: s["releases"].append(dict(s["releases"][0])), "glow@80 is listed twice"),
         (lambda s: s["releases"][0].update(name="a\nb"), "releases.0.name"),
         (lambda s: s["releases"][0].pop("images"), "releases.0.images: missing"),
     ],

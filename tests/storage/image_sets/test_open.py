@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -150,6 +151,25 @@ class TestArrays:
         (tmp_path / "c.npz").write_bytes(_npz(a=images))
         (tmp_path / "f.npz").write_bytes(_npz(a=np.asfortranarray(images)))
         assert list_images(f"{tmp_path}/c.npz#a").digest == list_images(f"{tmp_path}/f.npz#a").digest
+
+    @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+    def test_images_are_read_in_any_order(self, tmp_path: Path, save: Callable[..., None]) -> None:
+        """40 MB, in several blocks, of which a deflated member is unpacked from the nearest point before."""
+        images = np.random.default_rng(0).integers(0, 4, (2_500, 128, 128), np.uint8)
+        save(tmp_path / "x.npz", a=images)
+        manifest = list_images(f"{tmp_path}/x.npz#a")
+        reader = open_reader(manifest.uri, "array")
+        rows = [2_499, 0, 1_300, *np.random.default_rng(1).integers(0, len(images), 30).tolist()]
+        with ThreadPoolExecutor(4) as pool:
+            for row, image in zip(rows, pool.map(reader.read, map(manifest.image, rows)), strict=True):
+                np.testing.assert_array_equal(np.asarray(image), images[row])
+
+    def test_a_changed_byte_is_noticed(self, tmp_path: Path) -> None:
+        data = bytearray(_npz(a=_images()))
+        data[data.index(_images().tobytes()[:20])] ^= 1
+        (tmp_path / "x.npz").write_bytes(data)
+        with pytest.raises(InputError, match="checksum"):
+            list_images(f"{tmp_path}/x.npz#a")
 
     @pytest.mark.parametrize("key", ["a/00000005", "b/00000000", "a", "a/-1", "a/x"])
     def test_other_keys_are_missing(self, tmp_path: Path, key: str) -> None:

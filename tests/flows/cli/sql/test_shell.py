@@ -44,6 +44,7 @@ def piped(store: str, text: str, *options: str) -> subprocess.CompletedProcess[s
     return subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.usefixtures("processes")
 def test_one_statement_in_every_format(store: str, tmp_path: Path, capsys: Capture) -> None:
     statement = "SELECT release, version FROM releases ORDER BY ALL LIMIT 2"
     assert run(["sql", "--store", store, statement]) == 0
@@ -58,6 +59,7 @@ def test_one_statement_in_every_format(store: str, tmp_path: Path, capsys: Captu
     assert pq.read_table(tmp_path / "x.parquet").to_pylist() == rows
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_time_out_and_the_file_of_views(store: str, tmp_path: Path, capsys: Capture) -> None:
     slow = "SELECT count(*) FROM range(100000000000) AS a, range(1000) AS b WHERE a.range % 7 = b.range"
     assert run(["sql", "--store", store, "--timeout", "0.2", slow]) == 2
