@@ -11,6 +11,7 @@ from pathlib import Path
 
 from storage.errors import InputError, StoreError
 from storage.objects.base import ObjectInfo, ObjectMissingError, ObjectStore, checked_key
+from storage.objects.private import store_folder_mode
 
 _TEMPORARY = (".layerprint-", ".tmp")
 _NOT_A_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
@@ -90,6 +91,7 @@ class LocalStore(ObjectStore):
     def _written(self, key: str, data: bytes) -> Iterator[Path]:
         """A complete temporary file beside the target, so that no reader sees half a file."""
         folder = self._path(key).parent
+        self.root.mkdir(mode=store_folder_mode(), parents=True, exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f"{_TEMPORARY[0]}{uuid.uuid4().hex}{_TEMPORARY[1]}"
         try:
