@@ -2,6 +2,10 @@
 
 SeaweedFS's master, volume, filer and admin servers take requests from everybody who can connect. With these files they
 talk TLS only, and only with those who hold the key: themselves.
+
+    python -m storage.objects.server_keys FOLDER HOST
+
+writes them for a server that is started in the parent of FOLDER with ``-config_dir=FOLDER``.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import ipaddress
 import os
 import socket
 import ssl
+import sys
 from pathlib import Path
 
 from cryptography import x509
@@ -29,7 +34,7 @@ def write_server_keys(folder: Path, host: str) -> None:
 
     Args:
         folder: Created if missing.
-        host: The address of the server.
+        host: The address of the server, or its name.
 
     Raises:
         OSError: The folder cannot be written.
@@ -76,7 +81,6 @@ def refuses_strangers(host: str, port: int) -> bool:
 def _certificate(key: ec.EllipticCurvePrivateKey, host: str) -> x509.Certificate:
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "layerprint")])
     now = datetime.datetime.now(datetime.UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))])
     return (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -86,12 +90,23 @@ def _certificate(key: ec.EllipticCurvePrivateKey, host: str) -> x509.Certificate
         .not_valid_before(now - _CLOCK_SET_BACK)
         .not_valid_after(now + _VALID)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(address, critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
         .sign(key, hashes.SHA256())
     )
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _write(path: Path, content: bytes) -> None:
     path.unlink(missing_ok=True)
     with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         file.write(content)
+
+
+if __name__ == "__main__":
+    write_server_keys(Path(sys.argv[1]), sys.argv[2])

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from flows.cli.main import run
 from flows.demo.data import split_digits, write_png_set
 from storage.objects.open import open_store
+from storage.objects.private import SHARED
 from tests.flows.conftest import laboratory_spec, write_yaml
 
 pytestmark = pytest.mark.usefixtures("processes")
@@ -26,40 +29,59 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _audited(sets: Path, folder: Path, *options: str) -> tuple[dict[str, int], dict[str, int]]:
-    """The modes of the store's and of the report's files and folders after an audit under the umask 022."""
-    content = laboratory_spec(str(sets), str(folder / "store"))
+@pytest.fixture(scope="module")
+def spec(sets: Path) -> Path:
+    """The spec of a store that `layerprint audit` wrote under the umask 022."""
+    content = laboratory_spec(str(sets), str(sets / "store"))
     content["releases"] = content["releases"][1:]
-    write_yaml(folder / "spec.yaml", content)
+    path = write_yaml(sets / "spec.yaml", content)
     ours = ("AWS_", "PREFECT_", "RAY_", "LAYERPRINT_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    layerprint = [sys.executable, "-m", "flows.cli.main", *options]
-    for arguments in (["audit", "spec.yaml"], ["report", "spec.yaml", "--out", "html"]):
-        done = subprocess.run(
-            [*layerprint, *arguments],
-            cwd=folder,
-            env=environment | {"PREFECT_HOME": str(folder / "prefect")},
-            umask=0o022,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-    store, html = (
-        {str(path): path.stat().st_mode & 0o777 for path in [top, *top.rglob("*")]}
-        for top in (folder / "store", folder / "html")
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli.main", "audit", str(path)],
+        env=environment | {"PREFECT_HOME": str(sets / "prefect")},
+        umask=0o022,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
     )
-    assert len(store) > 30
-    assert html
-    return store, html
+    assert done.returncode == 0, done.stdout + done.stderr
+    return path
 
 
-def test_only_the_owner_can_read_them(sets: Path, tmp_path: Path) -> None:
-    store, html = _audited(sets, tmp_path)
-    assert {path: oct(mode) for path, mode in (store | html).items() if mode & 0o077} == {}
+@pytest.fixture(autouse=True)
+def usual_umask(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """022, and no setting of the user."""
+    monkeypatch.delenv(SHARED, raising=False)
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
-def test_everybody_can_read_shared_ones(sets: Path, tmp_path: Path) -> None:
-    store, html = _audited(sets, tmp_path, "--shared")
-    assert {path: oct(mode) for path, mode in (store | html).items() if not mode & 0o044} == {}
+def _modes(top: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mode & 0o777 for path in [top, *top.rglob("*")]}
+
+
+def test_only_the_owner_can_read_a_store(spec: Path) -> None:
+    modes = _modes(spec.with_name("store"))
+    assert len(modes) > 30
+    assert {path: oct(mode) for path, mode in modes.items() if mode & 0o077} == {}
+
+
+@pytest.mark.parametrize(("options", "mode"), [([], 0o600), (["--shared"], 0o644)])
+def test_reports_and_specs_are_shared_when_the_user_asks_for_it(
+    options: list[str], mode: int, spec: Path, tmp_path: Path
+) -> None:
+    assert run([*options, "report", str(spec), "--out", str(tmp_path / "html")]) == 0
+    assert run([*options, "init", str(tmp_path / "html" / "new.yaml")]) == 0
+    modes = _modes(tmp_path / "html")
+    assert len(modes) > 2
+    assert {name: oct(given) for name, given in modes.items() if Path(name).is_file() and given != mode} == {}
+    assert modes[str(tmp_path / "html")] & 0o077 == (0o055 if options else 0)
+
+
+def test_the_environment_can_ask_for_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SHARED, "1")
+    assert run(["init", str(tmp_path / "new.yaml")]) == 0
+    assert (tmp_path / "new.yaml").stat().st_mode & 0o777 == 0o644
