@@ -171,6 +171,7 @@ class EmbeddedS3:
                 environment=_child_environment(),
                 descriptors=[lock],
             )
+        os.ftruncate(lock, 0)
         os.pwrite(lock, f"{self._process.pid}\n".encode(), 0)
 
     def _check_closed(self) -> None:

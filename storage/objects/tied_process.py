@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -54,8 +55,11 @@ def stop_tied(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(_KILL_TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
+    if process.returncode < 0:  # it was killed itself, and may have left the command behind
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _run(command: Sequence[str]) -> int:

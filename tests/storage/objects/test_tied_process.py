@@ -63,6 +63,14 @@ def test_it_ends_when_told_to(how: str, tmp_path: Path) -> None:
     assert gone_now(pid)
 
 
+def test_stopping_ends_a_command_whose_process_in_between_was_killed(tmp_path: Path) -> None:
+    process = _started(tmp_path, "echo $$ > pid; exec sleep 60")
+    pid = _pid(tmp_path)
+    process.kill()
+    stop_tied(process)
+    assert gone(pid)
+
+
 def test_what_ignores_sigterm_is_killed_when_its_starter_is(tmp_path: Path) -> None:
     starter = subprocess.Popen([sys.executable, "-c", STARTER, STUBBORN], cwd=tmp_path)
     pid = _pid(tmp_path)
