@@ -43,7 +43,7 @@ def spec(sets: Path) -> Path:
         umask=0o022,
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=400,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
