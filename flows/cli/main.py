@@ -24,6 +24,7 @@ from flows.cli.console import clean_logs, messages, print_error, print_marked, p
 from flows.cli.progress import own_warnings
 from flows.runtime.libraries import quiet_libraries
 from storage.errors import LayerprintError
+from storage.objects.private import SHARED, private_files
 
 EXIT_INTERRUPTED = 130
 
@@ -49,8 +50,18 @@ def _show_version(asked: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", metavar="", help="Show logs, and tracebacks of errors.")
+    ] = False,
+    share: Annotated[
+        bool,
+        typer.Option(
+            "--shared",
+            metavar="",
+            envvar=SHARED,
+            help="Let the umask say who may read new stores, reports and logs; else only you may.",
+        ),
     ] = False,
     show_version: Annotated[
         bool,
@@ -59,6 +70,8 @@ def _options(
 ) -> None:
     if verbose:
         os.environ["LAYERPRINT_VERBOSE"] = "1"
+    os.environ[SHARED] = "1" if share else "0"
+    context.with_resource(private_files())
     quiet_libraries(verbose)
     clean_logs()
 

@@ -1,4 +1,7 @@
-"""An S3 server in a child process, for the demo and the tests: SeaweedFS's ``weed mini`` on loopback."""
+"""An S3 server in a child process, for the demo and the tests: SeaweedFS's ``weed mini`` on loopback.
+
+Its S3 port asks for signed requests; all others ask for a certificate that only the server holds (`server_keys`).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ import sys
 import sysconfig
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -25,13 +29,14 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from storage.errors import InputError, StoreError
+from storage.objects.server_keys import refuses_strangers, write_server_keys
+from storage.objects.tied_process import start_tied, stop_tied
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 HOST = "127.0.0.1"
 READY_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 4.0  # idle connections can delay an orderly stop for long; a kill loses no object
 _STARTS = 3
 _LOG_LINES = 15
 _SERVERS = ("master", "volume", "filer", "s3", "admin")
@@ -44,15 +49,20 @@ _OPTIONS = (
     "-s3.port.lance=0",
     "-s3.autoCreateBucket=false",
     "-master.telemetry=false",
+    "-filer.localSocket=filer.sock",  # in its own folder; by default in /tmp
+    "-s3.localSocket=s3.sock",
 )
 
 
 class EmbeddedS3:
     """A real S3 server with its own credentials, running for the length of a ``with`` block.
 
+    It ends with this process, even if that is killed.
+
     Args:
-        data_dir: Folder of the objects, the credentials (``s3.json``, mode 0600) and the log; a later server on it
-            has the same objects and credentials. None: a temporary folder, removed at the end.
+        data_dir: Folder of the objects, the credentials (``s3.json``), the keys of its other ports (``keys``) and the
+            log, readable by the owner alone; a later server on it has the same objects and credentials. None: a
+            temporary folder, removed at the end.
 
     Raises:
         InputError: SeaweedFS is not installed, or the folder belongs to a server that still runs.
@@ -102,13 +112,16 @@ class EmbeddedS3:
 
     def __enter__(self) -> Self:
         binary = _binary()
-        try:
+        with self._writing():
             self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise StoreError(f"{self.data_dir}: {error.strerror}", "give a folder that can be written") from error
         self.access_key, self.secret_key = _credentials(self.data_dir / "s3.json")
         lock = _lock(self.data_dir / "lock")
         try:
+            with self._writing():
+                write_server_keys(self.data_dir / "keys", HOST)
+                data = self.data_dir / "data"
+                data.mkdir(exist_ok=True)
+                data.chmod(0o700)  # earlier versions let everybody read it
             self._start(binary, lock)
         finally:
             os.close(lock)  # inherited by the child: the folder stays locked while the child lives
@@ -121,12 +134,20 @@ class EmbeddedS3:
         if self._temporary:
             shutil.rmtree(self.data_dir, ignore_errors=True)
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(f"{self.data_dir}: {error.strerror}", "give a folder that can be written") from error
+
     def _start(self, binary: str, lock: int) -> None:
         for _ in range(_STARTS):  # another process may take a chosen port before the server does
             self._ports = _choose_ports(self.data_dir / "ports.json")
             self._launch(binary, lock)
             try:
                 if self._wait_until_ready():
+                    self._check_closed()
                     return
             except BaseException:
                 self._stop()
@@ -139,22 +160,34 @@ class EmbeddedS3:
         )
 
     def _launch(self, binary: str, lock: int) -> None:
-        data = self.data_dir / "data"
-        data.mkdir(exist_ok=True)
         ports = [f"-{server}.port={port}" for server, port in zip(_SERVERS, self._ports, strict=True)]
-        where = [f"-dir={data}", f"-ip={HOST}", f"-ip.bind={HOST}", f"-s3.config={self.data_dir / 's3.json'}"]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [binary, "-logtostderr=true", "mini", *where, *ports, *_OPTIONS],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self.data_dir,
-                env=_child_environment(),
-                pass_fds=(lock,),
-                start_new_session=True,  # Ctrl-C ends the work first, the server after it
+        where = [f"-dir={self.data_dir / 'data'}", f"-ip={HOST}", f"-ip.bind={HOST}"]
+        keys = [f"-config_dir={self.data_dir / 'keys'}", f"-s3.config={self.data_dir / 's3.json'}"]
+        with open(self.log, "ab", opener=_private) as log:
+            self._process = start_tied(
+                [binary, "-logtostderr=true", keys[0], "mini", *where, keys[1], *ports, *_OPTIONS],
+                log=log,
+                folder=self.data_dir,
+                environment=_child_environment(),
+                descriptors=[lock],
             )
+        os.ftruncate(lock, 0)
         os.pwrite(lock, f"{self._process.pid}\n".encode(), 0)
+
+    def _check_closed(self) -> None:
+        """SeaweedFS serves everybody where it cannot read its keys; this finds out.
+
+        Raises:
+            StoreError: A port other than the S3 port answers without the key.
+        """
+        for server, port in zip(_SERVERS, self._ports, strict=True):
+            for number in (port,) * (server != "s3") + (port + _GRPC_OFFSET,):
+                if not refuses_strangers(HOST, number):
+                    raise StoreError(
+                        f"the embedded S3 server would let every user of this machine write: its port {number} "
+                        f"({server}) asks for no key",
+                        "pip install -c constraints.txt 'layerprint[demo]', or set AWS_ENDPOINT_URL to another server",
+                    )
 
     def _wait_until_ready(self) -> bool:
         """Whether the server accepts our credentials before it dies or the timeout ends."""
@@ -183,12 +216,7 @@ class EmbeddedS3:
     def _stop(self) -> None:
         if self._process is None:
             return
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        stop_tied(self._process)
         self._process = None
         for port in self._ports:  # SeaweedFS leaves its sockets behind
             for name in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from storage.errors import InputError, StoreError
 from storage.objects.base import ObjectInfo, ObjectMissingError, ObjectStore, checked_key
+from storage.objects.private import store_folder_mode
 
 _TEMPORARY = (".layerprint-", ".tmp")
 _NOT_A_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
@@ -93,6 +94,7 @@ class LocalStore(ObjectStore):
     def _written(self, key: str, data: bytes) -> Iterator[Path]:
         """A complete and durable temporary file beside the target, so that no reader sees half a file, ever."""
         folder = self._path(key).parent
+        _make_folder(self.root, store_folder_mode())
         _make_folder(folder)
         temporary = folder / f"{_TEMPORARY[0]}{uuid.uuid4().hex}{_TEMPORARY[1]}"
         try:
@@ -159,10 +161,12 @@ def _sync(path: Path) -> None:
             os.close(descriptor)
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, mode: int = 0o777) -> None:
     """Make a folder and those above it, durably."""
+    if folder.is_dir():
+        return
     new = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=mode, parents=True, exist_ok=True)
     for each in new:
         _sync(each.parent)
 

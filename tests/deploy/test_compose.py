@@ -89,11 +89,18 @@ def test_no_service_has_more_rights_than_it_needs(services: dict[str, Any]) -> N
     for name, service in services.items():
         assert "no-new-privileges:true" in service["security_opt"], name
         assert not service.get("privileged"), name
-        if name != "postgres":  # it starts as root and becomes its own user
-            assert service["cap_drop"] == ["ALL"], name
-        if service["image"] == "value0":
-            assert service["read_only"] is True, name
-            assert "user" not in service, name  # the image's, which is not root
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["read_only"] is True, name
+        ours = service["image"] == "value0"
+        assert ours or re.search(r":v?\d+\.\d+", service["image"]), name
+        assert ("user" in service) is not ours, name  # our image's own user is not root
+
+
+def test_the_object_store_asks_for_keys_on_all_ports(services: dict[str, Any]) -> None:
+    script = services["seaweedfs"]["command"][-1]
+    keys, server = (line.split() for line in script.replace("\\\n", "").strip().splitlines())
+    assert keys[:3] == ["python", "-m", "storage.objects.server_keys"]
+    assert {f"-config_dir={keys[3]}", f"-ip={keys[4]}"} <= set(server)
 
 
 def test_ray_asks_for_its_token_and_prefect_for_its_password(services: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,15 @@ import pytest
 from storage.errors import InputError, StoreError
 from storage.objects.embedded_s3 import EmbeddedS3
 from storage.objects.open import open_store
+from tests.flows.processes import gone
 
+SERVES = """
+import sys, time
+from storage.objects.embedded_s3 import EmbeddedS3
+with EmbeddedS3(sys.argv[1]):
+    print("ready", flush=True)
+    time.sleep(60)
+"""
 LARGE = os.urandom(300_000)  # too large for SeaweedFS to keep beside the name: it goes to a volume
 
 
@@ -38,6 +48,21 @@ def test_a_second_run_finds_the_objects_of_the_first(tmp_path: Path, monkeypatch
         assert open_store("s3://demo/x").get("small") == b"kept"
         assert open_store("s3://demo/x").get("large") == LARGE
     assert second.log.stat().st_size > 0
+
+
+@pytest.mark.usefixtures("processes")
+def test_it_is_gone_when_its_command_was_killed(tmp_path: Path) -> None:
+    command = subprocess.Popen([sys.executable, "-c", SERVES, str(tmp_path / "s3")], stdout=subprocess.PIPE)
+    assert command.stdout is not None
+    assert command.stdout.readline() == b"ready\n"
+    tied = int((tmp_path / "s3" / "lock").read_text())
+    (weed,) = map(int, Path(f"/proc/{tied}/task/{tied}/children").read_text().split())
+    command.kill()
+    command.communicate()
+    assert gone(weed)
+    assert gone(tied)
+    with EmbeddedS3(tmp_path / "s3"):  # its folder is free again
+        pass
 
 
 def test_credentials_are_private_and_not_in_the_log(s3: EmbeddedS3) -> None:
