@@ -16,7 +16,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import deployments, serve
 from flows.orchestration.schedules import sweeps
-from flows.orchestration.settings import is_healthy
+from flows.orchestration.health import is_healthy
 from flows.runtime.runtime import Runtime
 from storage.errors import StageError
 from tests.flows.conftest import Write

@@ -14,7 +14,8 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.orchestration.local_server import LocalServer, prefect_server
-from flows.orchestration.settings import configured_url, is_healthy
+from flows.orchestration.health import is_healthy
+from flows.orchestration.settings import configured_url
 from storage.errors import InputError, StageError
 from tests.flows.conftest import Write
 from tests.flows.free_port import free_port
