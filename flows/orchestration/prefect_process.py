@@ -78,6 +78,7 @@ def main(kind: str, number: str, *rest: str) -> None:
         serve(socket.create_server((HOST, int(number)), backlog=128), schedules)
         return
     home = next((Path(word) for word in rest if word != "schedules"), None)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises the signal again when it has ended
     threading.Thread(target=_end_with_the_command, args=(home,), daemon=True).start()
     try:
         serve(socket.socket(fileno=int(number)), schedules)
