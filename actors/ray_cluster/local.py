@@ -17,6 +17,7 @@ from actors.ray_cluster.private_ray import RAY_ENVIRONMENT, join, private_ray
 
 __all__ = ["Cluster", "ClusterSettings", "Pool", "PoolSize"]
 
+
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
     """Where the work runs: a Ray started for this process, or the one that ``address`` names.

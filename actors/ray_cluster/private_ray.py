@@ -65,7 +65,7 @@ def private_ray(cpus: int) -> Iterator[Path]:
         with (
             on_loopback(),
             ray_settings({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": None, "RAY_AUTH_TOKEN_PATH": str(token)}),
-            _patient(folder),
+            patient(folder),
         ):
             stack.callback(ray.shutdown)
             _init(folder, cpus)
@@ -165,11 +165,11 @@ def _watched(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _patient(folder: Path) -> Iterator[None]:
+def patient(folder: Path) -> Iterator[None]:
     """Within this block Ray waits for its node as long as the node's processes work, not for 30 s."""
     get_node: Callable[..., Any] = services.get_node
 
-    def patient(*arguments: Any, **named: Any) -> Any:
+    def waiting(*arguments: Any, **named: Any) -> Any:
         began = worked = time.monotonic()
         noticed, ticks = began, -1
         while True:
@@ -179,21 +179,21 @@ def _patient(folder: Path) -> Iterator[None]:
                 now = time.monotonic()
                 if ticks != (ticks := sum(map(_ticks, watcher.users_of(str(folder))))):
                     worked = now
-                if now - worked > STALLED_S or now - began > START_LIMIT_S or not _runs(folder):
+                if now - worked > STALLED_S or now - began > START_LIMIT_S or not node_runs(folder):
                     raise _not_started(folder, f"its node did not register within {now - began:.0f} s") from error
                 if now - noticed > NOTICE_S:
                     _log.warning("waits for Ray to start, %.0f s so far", now - began)
                     noticed = now
                 time.sleep(0.2)
 
-    services.get_node = patient
+    services.get_node = waiting
     try:
         yield
     finally:
         services.get_node = get_node
 
 
-def _runs(folder: Path) -> bool:
+def node_runs(folder: Path) -> bool:
     """Whether Ray's node process is there; unknown, and so True, where there is no ``/proc``."""
     if not Path("/proc/self").exists():
         return True

@@ -54,8 +54,11 @@ def _name(pid: int) -> str:
     if words[0].startswith("ray::"):
         agents = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
         return words[0] if words[0] in agents else "ray worker"
+    if words[0].startswith("ray-dashboard-"):
+        return "ray dashboard modules"
     if "-m" in words:
-        return words[words.index("-m") + 1].rpartition(".")[2]
+        module = words[words.index("-m") + 1]
+        return "layerprint" if module == "flows.cli.main" else module.rpartition(".")[2]
     for word in words[1:]:
         if word.endswith(("/dashboard.py", "/monitor.py")):
             return word.rpartition("/")[2]

@@ -38,7 +38,17 @@ def run_as_second_user(code: str, *arguments: str, timeout: float = 90) -> subpr
     become = [_program("setpriv"), f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs"]
     command = [*become, sys.executable, "-c", code, *arguments]
     if closed := _closed_folder():
-        command = [_program("unshare"), "-m", "sh", "-c", _OPEN_THE_INTERPRETER, "sh", sys.base_prefix, closed, *command]
+        command = [
+            _program("unshare"),
+            "-m",
+            "sh",
+            "-c",
+            _OPEN_THE_INTERPRETER,
+            "sh",
+            sys.base_prefix,
+            closed,
+            *command,
+        ]
     return subprocess.run(
         command,
         cwd="/",

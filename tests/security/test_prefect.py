@@ -6,13 +6,12 @@ import json
 import os
 import re
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -20,9 +19,8 @@ from typing import ClassVar, NamedTuple
 import httpx
 import pytest
 from prefect import flow
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, get_current_settings, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
-from flows.cli.main import run
 from flows.orchestration import local_server, own_servers
 from flows.orchestration.health import is_healthy
 from flows.orchestration.local_server import LocalServer, check_profiles, prefect_server
@@ -31,9 +29,8 @@ from flows.orchestration.schedules import Sweeps, sweeps
 from flows.spec.cluster import ClusterSpec
 from storage.errors import InputError, StageError
 from tests.flows.conftest import laboratory_spec, write_yaml
-from tests.flows.free_port import free_port
 from tests.paths import ROOT
-from tests.processes import kill, wait_until
+from tests.processes import wait_until
 from tests.security.conftest import Command, clean_environment
 from tests.security.listening import documented, listening
 from tests.security.second_user import run_as_second_user
@@ -191,7 +188,7 @@ class _Stranger(BaseHTTPRequestHandler):
 
     do_POST = do_GET  # noqa: N815
 
-    def log_message(self, format: str, *arguments: object) -> None:
+    def log_message(self, *arguments: object) -> None:
         """Print nothing."""
 
 
@@ -254,25 +251,27 @@ with prefect_server():
 """
 
 
-@pytest.mark.parametrize("home", ["broken", "locked", "a file"])
+@pytest.mark.parametrize("home", ["locked", "a file"])
 def test_a_command_does_not_depend_on_the_users_prefect(processes: None, home: str, tmp_path: Path) -> None:
     place = tmp_path / "prefect"
-    holder = None
-    if home == "a file":
-        place.write_text("")
-    else:
-        place.mkdir()
-        (place / "prefect.db").write_bytes(b"no database" * 100 if home == "broken" else b"")
-    if home == "locked":
-        holder = sqlite3.connect(place / "prefect.db")
-        holder.execute("BEGIN EXCLUSIVE")
-    environment = clean_environment(tmp_path) | {"PREFECT_HOME": str(place)}
-    done = subprocess.run(
-        [sys.executable, "-c", HOLDS], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
+    with ExitStack() as stack:
+        if home == "a file":
+            place.write_text("")
+        else:
+            place.mkdir()
+            holder = stack.enter_context(closing(sqlite3.connect(place / "prefect.db")))
+            holder.execute("BEGIN EXCLUSIVE")
+        environment = clean_environment(tmp_path) | {"PREFECT_HOME": str(place)}
+        done = subprocess.run(
+            [sys.executable, "-c", HOLDS],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
     assert done.stdout.strip() == "3", done.stderr
-    if holder is not None:
-        holder.close()
 
 
 def test_serve_names_a_broken_database(processes: None, tmp_path: Path) -> None:

@@ -93,8 +93,12 @@ for path in sys.argv[1:]:
 """
 
 
-def ports(command: Command) -> set[str]:
-    return {socket.where for socket in listening(command.pid) if socket.address != "private folder"}
+def answers_of_ray(ports: list[str]) -> list[tuple[str, str, str | int]]:
+    """(Port, call, answer) of what another user asks these ports of loopback."""
+    done = run_as_second_user(ASK, json.dumps(ports))
+    answers = json.loads(done.stdout or "[]")
+    assert answers, done.stderr
+    return [(str(port), str(call), answer) for port, call, answer in answers]
 
 
 def test_everything_that_listens_is_in_the_documentation(command: Command) -> None:
@@ -105,10 +109,7 @@ def test_everything_that_listens_is_in_the_documentation(command: Command) -> No
 
 def test_another_user_gets_no_answer_without_the_token(command: Command) -> None:
     found = {socket.where: socket.process for socket in listening(command.pid) if socket.process != "prefect_process"}
-    wanted = [port for port in found if port.isdigit()]
-    done = run_as_second_user(ASK, json.dumps(wanted))
-    answers = json.loads(done.stdout or "[]")
-    assert answers, done.stderr
+    answers = answers_of_ray([port for port in found if port.isdigit()])
     refused = {"UNAUTHENTICATED", 401}
     absent = {"UNIMPLEMENTED", "UNAVAILABLE", "INTERNAL", "UNKNOWN", 404, 405}
     answered = [(found[port], call) for port, call, answer in answers if answer not in refused | absent]
@@ -116,7 +117,14 @@ def test_another_user_gets_no_answer_without_the_token(command: Command) -> None
     assert {process for process, _ in answered} <= {"dashboard.py", "monitor.py", "ray::DashboardAgent"}
     assert all(call.startswith("GET /") for _, call in answered)
     guarded = {found[port] for port, _, answer in answers if answer in refused}
-    assert guarded >= {"gcs_server", "raylet", "ray worker", "layerprint", "ray::DashboardAgent", "ray::RuntimeEnvAgent"}
+    assert guarded >= {
+        "gcs_server",
+        "raylet",
+        "ray worker",
+        "layerprint",
+        "ray::DashboardAgent",
+        "ray::RuntimeEnvAgent",
+    }
 
 
 def test_the_same_question_with_the_token_is_answered(command: Command) -> None:
@@ -159,7 +167,15 @@ def test_another_user_cannot_reach_files_and_sockets(command: Command) -> None:
     token, database = command.ray / "token", command.home / "prefect.db"
     for path, mode in ((command.ray, 0o700), (command.home, 0o700), (token, 0o600)):
         assert path.stat().st_mode & 0o777 == mode
-    places = [command.ray, token, command.session, command.home, database, *sockets, Path(f"/proc/{command.pid}/environ")]
+    places = [
+        command.ray,
+        token,
+        command.session,
+        command.home,
+        database,
+        *sockets,
+        Path(f"/proc/{command.pid}/environ"),
+    ]
     done = run_as_second_user(REACH, *map(str, places))
     assert "REACHED" not in done.stdout, done.stdout
     assert done.stdout.count("not reached") == 4 * len(places), done.stderr
