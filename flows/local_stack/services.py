@@ -95,7 +95,9 @@ def process_environment(service: str, folder: Path, settings: StackSettings) -> 
         "PYTHONSAFEPATH": "1",  # Prefect has a storage.py beside one of its scripts
         "DO_NOT_TRACK": "1",
     }
-    weights = lean_environment("HF_", "HUGGINGFACE_", "TORCH_")
+    weights = lean_environment(
+        "HF_", "TORCH_", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"
+    )  # to fetch them
     match service:
         case "s3":
             return own

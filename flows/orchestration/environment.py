@@ -4,35 +4,10 @@ from __future__ import annotations
 
 import os
 
-_NAMES = frozenset(
-    [
-        "PATH",
-        "HOME",
-        "USER",
-        "LOGNAME",
-        "SHELL",
-        "LANG",
-        "LANGUAGE",
-        "TZ",
-        "TMPDIR",
-        "PYTHONPATH",
-        "PYTHONHOME",
-        "VIRTUAL_ENV",
-        "LD_LIBRARY_PATH",
-        "SSL_CERT_FILE",
-        "SSL_CERT_DIR",
-        "REQUESTS_CA_BUNDLE",
-        "DO_NOT_TRACK",
-        "CUDA_VISIBLE_DEVICES",
-        "NVIDIA_VISIBLE_DEVICES",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "NO_PROXY",
-        "http_proxy",
-        "https_proxy",
-        "no_proxy",
-    ]
-)
+_SYSTEM = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "DO_NOT_TRACK")
+_PYTHON = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
+_NETWORK = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NO_PROXY")
+_NAMES = frozenset((*_SYSTEM, *_PYTHON, *_NETWORK))
 _PREFIXES = ("LC_", "XDG_", "OMP_", "MKL_", "OPENBLAS_", "COVERAGE_")
 
 
@@ -42,7 +17,7 @@ def lean_environment(*prefixes: str) -> dict[str, str]:
     Args:
         prefixes: Beginnings of names that are kept too.
     """
-    kept = {name: value for name, value in os.environ.items() if name in _NAMES or name.startswith(_PREFIXES)}
+    kept = {name: value for name, value in os.environ.items() if name.upper() in _NAMES or name.startswith(_PREFIXES)}
     kept |= {name: value for name, value in os.environ.items() if prefixes and name.startswith(prefixes)}
     if paths := kept.get("PYTHONPATH"):  # the service has a working folder of its own
         kept["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in paths.split(os.pathsep) if path)

@@ -77,7 +77,7 @@ def _labels() -> dict[str, str]:
 
 
 def _token(where: str | None) -> str | None:
-    """The token that the spec names, else the user's own as Ray finds it: a local Ray of this process has another one."""
+    """The token that the spec names, else the user's own as Ray finds it: a local Ray of this process has another."""
     if where is not None:
         return by_name.read(where, "cluster.token")
     if os.environ.get("RAY_AUTH_MODE") == "disabled":
