@@ -46,6 +46,13 @@ def documented(command: str) -> set[tuple[str, str]]:
     }
 
 
+def is_documented(command: str, sockets: Iterable[Socket]) -> bool:
+    """Whether these are the sockets of the table; ports for figures may be taken, and workers come and go."""
+    found, known = {(socket.process, socket.address) for socket in sockets}, documented(command)
+    sometimes = {each for each in known if each[0] in ("dashboard.py", "monitor.py", "ray worker")}
+    return known - sometimes <= found <= known
+
+
 def _name(pid: int) -> str:
     """``raylet``, ``ray::DashboardAgent``, the script or module of a Python process, ``ray worker``, ``layerprint``."""
     words = name_of(pid).split()
@@ -54,7 +61,7 @@ def _name(pid: int) -> str:
     if words[0].startswith("ray::"):
         agents = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
         return words[0] if words[0] in agents else "ray worker"
-    if words[0].startswith("ray-dashboard-"):
+    if words[0].startswith("ray-dashboard-") or "multiprocessing.spawn" in name_of(pid):
         return "ray dashboard modules"
     if "-m" in words:
         module = words[words.index("-m") + 1]
@@ -63,7 +70,7 @@ def _name(pid: int) -> str:
         if word.endswith(("/dashboard.py", "/monitor.py")):
             return word.rpartition("/")[2]
         if word.endswith("/prefect"):
-            return "prefect worker"
+            return "prefect-worker"
     program = os.path.basename(words[0])
     return "layerprint" if program.startswith("python") else program
 
