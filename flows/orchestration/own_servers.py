@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from flows.local_stack.daemons import start_time
+from flows.orchestration.process import start_time
 from storage.errors import InputError
 
 

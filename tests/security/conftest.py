@@ -74,8 +74,8 @@ def start_command(folder: Path) -> tuple[subprocess.Popen[str], Command]:
     line = process.stdout.readline()
     assert line, (folder / "command.err").read_text()
     facts = json.loads(line)
-    folders = {name: Path(facts.pop(name)) for name in ("ray", "session", "home")}
-    return process, Command(pid=process.pid, **facts, **folders)
+    ray, session, home = (Path(facts[name]) for name in ("ray", "session", "home"))
+    return process, Command(process.pid, facts["gcs"], ray, session, facts["prefect"], home)
 
 
 @pytest.fixture(scope="session")

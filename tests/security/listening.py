@@ -61,7 +61,7 @@ def _name(pid: int) -> str:
     if words[0].startswith("ray::"):
         agents = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
         return words[0] if words[0] in agents else "ray worker"
-    if words[0].startswith("ray-dashboard-") or "multiprocessing.spawn" in name_of(pid):
+    if words[0].startswith("ray-dashboard-") or "multiprocessing." in name_of(pid):
         return "ray dashboard modules"
     if "-m" in words:
         module = words[words.index("-m") + 1]

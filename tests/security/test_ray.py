@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 import pytest
 from ray.core.generated import gcs_service_pb2
 
