@@ -32,7 +32,8 @@ RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # the first error ends a run and is raised; the others print no traceback
-    "RAY_worker_register_timeout_seconds": "600",  # a slow machine is no failure
+    "RAY_gcs_server_port_wait_time_s": "600",  # a slow machine is no failure
+    "RAY_worker_register_timeout_seconds": "600",
     "RAY_agent_register_timeout_ms": "600000",
 }
 """Ray reads these when it starts; a user's own setting stays."""
