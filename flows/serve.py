@@ -2,7 +2,7 @@
 
 Prefect's Runner does it: its UI shows the schedule, the runs and their logs, a sweep can be started or cancelled there,
 and each runs in its own process, so that Ray and its memory end with it. This module adds the server: the configured
-one, one that runs on this machine, or one that it starts.
+one, that of another `serve` or `stack` of this user, or one that it starts.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.runner import Runner
-from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT, temporary_settings
+from prefect.settings import PREFECT_SERVER_API_PORT, get_current_settings
 from prefect.types.entrypoint import EntrypointType
 
 from flows.deployments import sweep_releases
+from flows.orchestration import own_servers
+from flows.orchestration.health import healthy_within, is_healthy
 from flows.orchestration.local_server import LocalServer
 from flows.orchestration.schedules import spec_parameter, sweeps
-from flows.orchestration.settings import healthy_within, is_healthy, server_url
+from flows.orchestration.settings import configured_url
 from flows.spec.live_spec import load_live_spec
 from storage.digest import digest
 from storage.errors import InputError, StageError
+from storage.objects.embedded_s3 import is_free
 
-SERVER_START_S = 90.0
 SERVER_RESTART_S = 30.0
 LOOK_EVERY_S = 5.0
 
@@ -80,7 +82,7 @@ def serve_sweeps(spec: str, schedule: Schedule, settle_s: float, say: Say) -> No
     """
     load_live_spec(spec)  # to report a mistake in it now, not in the first sweep
     place = spec_parameter(spec)
-    with _server(say) as url, temporary_settings({PREFECT_API_URL: url}), _watched(place, say):
+    with _server(say) as url, _watched(place, say):
         deployment = sweep_releases.to_deployment(
             name=deployment_name(place),
             schedules=[schedule],
@@ -129,22 +131,37 @@ def deployment_name(place: str) -> str:
 
 @contextmanager
 def _server(say: Say) -> Iterator[str]:
-    """The API of a running Prefect server, else of one that runs as long as this block."""
-    url = server_url()
-    if url is not None:
+    """Within this block Prefect uses a running server, else one that runs as long as this block; yields its API."""
+    if url := configured_url():
         if not is_healthy(url):
             say(f"waiting for the Prefect server at {url}")
         if not healthy_within(SERVER_RESTART_S, url):
             raise StageError(f"no Prefect server answers at {url}", "start it, or unset PREFECT_API_URL")
         yield url
         return
+    for server in own_servers.own_servers():
+        if is_healthy(server.url):
+            with own_servers.used(server.url, server.key):
+                yield server.url
+            return
     say("starting a Prefect server")
-    server = LocalServer(PREFECT_SERVER_API_PORT.value(), schedules=True)
+    started = LocalServer(_port(), schedules=True, say=say)
     try:
-        server.wait(SERVER_START_S)
-        yield server.url
+        started.wait()
+        key = own_servers.record(started.url, started.key, started.pid)
+        say(f"Prefect's UI asks for the text in {key}")
+        with own_servers.used(started.url, started.key):
+            yield started.url
     finally:
-        server.stop()
+        own_servers.forget(started.pid)
+        started.stop()
+
+
+def _port() -> int:
+    """The configured port; else Prefect's usual one if it is free, else any."""
+    port = int(PREFECT_SERVER_API_PORT.value())
+    configured = "PREFECT_SERVER_API_PORT" in get_current_settings().to_environment_variables(exclude_unset=True)
+    return port if configured or is_free(port) else 0
 
 
 @contextmanager

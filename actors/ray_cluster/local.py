@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,17 +13,9 @@ import ray
 
 from actors.ray_cluster.hosts import PoolSize
 from actors.ray_cluster.pool import Pool
+from actors.ray_cluster.private_ray import RAY_ENVIRONMENT, join, private_ray
 
 __all__ = ["Cluster", "ClusterSettings", "Pool", "PoolSize"]
-
-# Ray reads these when it starts; a user's own setting stays.
-RAY_ENVIRONMENT = {
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "disabled",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # the first error ends a run and is raised; the others print no traceback
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +80,10 @@ class Cluster:
         for name, value in RAY_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         if self.settings.address:
-            ray.init(self.settings.address, log_to_driver=False, logging_level=logging.ERROR)
+            join(self.settings.address)
+            self._cleanup.callback(ray.shutdown)
         else:
             # The pools take turns, but an idle one keeps its processes: there must be room for both.
             slots = self.settings.embed.hosts * self.settings.embed.cpus
             slots += self.settings.layers.hosts * self.settings.layers.cpus
-            ray.init(
-                "local",
-                num_cpus=int(slots) + 1,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=200 * 2**20,
-                _temp_dir=os.environ.get("RAY_TMPDIR", os.path.join(tempfile.gettempdir(), "ray")),
-            )
-        self._cleanup.callback(ray.shutdown)
+            self._cleanup.enter_context(private_ray(int(slots) + 1))

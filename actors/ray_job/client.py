@@ -24,6 +24,7 @@ from actors.ray_cluster.failures import lacks_layerprint, no_layerprint
 from actors.ray_cluster.hosts import PoolSize
 from actors.ray_cluster.local import ClusterSettings
 from actors.ray_job.api import ID_PREFIX, UNFINISHED, Jobs
+from actors.ray_job.by_name import with_values
 from actors.ray_job.server import (
     PREFIX,
     SECRET,
@@ -56,7 +57,7 @@ class JobSettings:
         embed: Hosts that embed; 0 for as many as there is room for.
         layers: Hosts for the work on layers.
         namespace: Ray namespace of the job.
-        runtime_env: Ray runtime environment of the job, as JSON.
+        runtime_env: Ray runtime environment of the job, as JSON; variables that are secret by name (see `by_name`).
         token: Ray's authentication token; None for the one in the environment.
         labels: Metadata of the job, which name its owner.
     """
@@ -146,7 +147,7 @@ class JobCluster:
 
     def _submit(self, name: str) -> str | None:
         """Submit a job; returns its secret, or None when another flow was first."""
-        secret, environment = secrets.token_hex(32), json.loads(self.settings.runtime_env)
+        secret, environment = secrets.token_hex(32), with_values(json.loads(self.settings.runtime_env))
         environment = {**environment, "env_vars": {**environment.get("env_vars", {}), SECRET: secret}}
         words = [self.store.uri, job_folder(name), self.settings.namespace or "", version("layerprint")]
         labels = {"store": self.store.uri, **self.settings.labels}

@@ -26,18 +26,14 @@ LEAST_DISK, ENOUGH_DISK = 1 * GIB, 5 * GIB
 ENOUGH_SHM = 1 * GIB
 RAY_FULL = 0.95
 TORCH_LIMIT_S, RAY_LIMIT_S, CONNECT_LIMIT_S = 120.0, 120.0, 3.0
-RAY_SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_AUTH_MODE": "disabled",
-}
-
 _RAY = """
-import time, ray
+import os, time
+from actors.ray_cluster.private_ray import RAY_ENVIRONMENT, private_ray
+for name, value in RAY_ENVIRONMENT.items():
+    os.environ.setdefault(name, value)
 start = time.perf_counter()
-ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-took = time.perf_counter() - start
-ray.shutdown()
+with private_ray(1):
+    took = time.perf_counter() - start
 print(f"{took:.1f}")
 """
 
@@ -179,9 +175,9 @@ def device_finding(device: machine.Device, driver: bool) -> Finding:
 
 def check_ray() -> Iterator[Finding]:
     """Start a real local Ray in a separate process, and measure the time."""
-    remedy = f"read the logs in {machine.ray_folder()}/session_latest/logs, then run: ray stop --force"
+    remedy = "free memory and disk, and see that RAY_TMPDIR, if set, is a short path that can be written"
     try:
-        took = machine.run_python(_RAY, RAY_LIMIT_S, RAY_SETTINGS)
+        took = machine.run_python(_RAY, RAY_LIMIT_S)
     except subprocess.TimeoutExpired:
         yield Finding("ray start", "fail", f"did not start within {RAY_LIMIT_S:.0f} s", remedy)
     except subprocess.CalledProcessError as error:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from flows.orchestration.process import start_time
+
 STOP_TIMEOUT_S = 10.0
 _LOG_LINES = 12
 
@@ -34,7 +36,7 @@ class Daemon:
     def pid(self) -> int | None:
         """The process id while it runs, else None."""
         pid, began = self._recorded()
-        return pid if pid is not None and _began(pid) == began else None
+        return pid if pid is not None and start_time(pid) == began else None
 
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         """Start it in its own session, so that closing the terminal does not end it.
@@ -52,7 +54,7 @@ class Daemon:
                 env=dict(environment),
                 start_new_session=True,
             )
-        self._pid_file.write_text(f"{process.pid} {_began(process.pid)}\n")
+        self._pid_file.write_text(f"{process.pid} {start_time(process.pid)}\n")
         process.returncode = 0  # nobody waits for it, and Popen would warn about that
 
     def stop(self) -> bool:
@@ -62,11 +64,11 @@ class Daemon:
             Whether it was running.
         """
         pid, began = self._recorded()
-        ran = pid is not None and _began(pid) == began
+        ran = pid is not None and start_time(pid) == began
         if pid is not None and ran:
             os.kill(pid, signal.SIGTERM)
             self._wait(pid)
-        if pid is not None and _began(pid) in (None, began):  # its id is not reused while its group has members
+        if pid is not None and start_time(pid) in (None, began):  # its id is not reused while its group has members
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
         self._pid_file.unlink(missing_ok=True)
@@ -89,16 +91,3 @@ class Daemon:
             with suppress(ChildProcessError):  # only a child of this process leaves a zombie to wait for
                 os.waitpid(pid, os.WNOHANG)
             time.sleep(0.05)
-
-
-def _began(pid: int) -> str | None:
-    """Start time of a process in the system's own unit; None if it does not run or is a zombie."""
-    if Path("/proc/self/stat").exists():
-        try:
-            state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            return None
-        return None if state == "Z" else fields[18]  # field 22 of proc(5): clock ticks after boot
-    command = ["ps", "-p", str(pid), "-o", "stat=,lstart="]
-    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split(maxsplit=1)
-    return None if len(shown) < 2 or shown[0].startswith("Z") else shown[1].strip()

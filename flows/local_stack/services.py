@@ -16,13 +16,14 @@ from typing import NamedTuple
 
 import httpx
 
-from actors.ray_cluster.local import RAY_ENVIRONMENT
+from actors.ray_cluster.private_ray import KEEP_ADDRESS, LOOPBACK, RAY_ENVIRONMENT
 from flows.local_stack.s3 import environment_of
+from flows.orchestration import prefect_process
+from flows.orchestration.environment import lean_environment
 from flows.runtime.settings import MachineSettings
 from storage.errors import InputError
 from storage.objects.embedded_s3 import HOST, is_free
 
-NODE = "127.0.0.2"  # loopback; Ray would replace 127.0.0.1 by the address of the machine's network
 BUCKET = "layerprint"
 POOL = "layerprint"
 NAMES = ("s3", "ray", "prefect-server", "prefect-worker")
@@ -46,14 +47,15 @@ class StackSettings:
     ray_token: str = field(default_factory=lambda: secrets.token_hex(32))
     ray_folder: str = field(
         default_factory=lambda: tempfile.mkdtemp(prefix="layerprint-ray-")
-    )  # short, for socket paths
+    )  # short, for socket paths; of mode 0700
+    prefect_key: str = field(default_factory=prefect_process.new_key)
 
 
 class Service(NamedTuple):
     """A service of the stack.
 
     Args:
-        name: Name of its pid file and log.
+        name: Name of its pid file and log, one of `NAMES`.
         where: Returns its address; that of the S3 server is known once it runs.
         command: Arguments of the process.
         ready: Returns whether it answers.
@@ -82,30 +84,60 @@ def services_of(folder: Path, settings: StackSettings) -> list[Service]:
 
 def client_environment(folder: Path, settings: StackSettings) -> dict[str, str]:
     """The variables that make commands use this stack, without those of services that are not up yet."""
-    return {
-        **(environment_of(folder / "s3") or {}),
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": settings.ray_token,
-        "LAYERPRINT_RAY_ADDRESS": f"{NODE}:{settings.ports['ray']}",
-        "PREFECT_API_URL": _api(settings),
-    }
+    return {**_s3_login(folder), **_ray_login(settings), **_prefect_login(settings)}
 
 
-def process_environment(folder: Path, settings: StackSettings) -> dict[str, str]:
-    """The environment of the services: that of this process without its settings for other servers."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "AWS_", "RAY_"))}
-    return {
-        **ours,
-        **RAY_ENVIRONMENT,
-        **client_environment(folder, settings),
-        "PATH": os.pathsep.join((str(Path(sys.executable).parent), ours.get("PATH", ""))),  # jobs run `python`
-        "PREFECT_HOME": str(folder / "prefect"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_WORKER_WEBSERVER_HOST": HOST,
-        "PREFECT_WORKER_WEBSERVER_PORT": str(settings.ports["worker"]),
+def process_environment(service: str, folder: Path, settings: StackSettings) -> dict[str, str]:
+    """The environment of a service: what it needs of this process's, and the keys of the services that it talks to."""
+    own = {
+        **lean_environment("LAYERPRINT_"),
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),  # jobs run `python`
         "PYTHONSAFEPATH": "1",  # Prefect has a storage.py beside one of its scripts
         "DO_NOT_TRACK": "1",
     }
+    weights = lean_environment(
+        "HF_", "TORCH_", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"
+    )  # to fetch them
+    match service:
+        case "s3":
+            return own
+        case "ray":
+            return {**weights, **own, **RAY_ENVIRONMENT, **_s3_login(folder), **_ray_login(settings)}
+        case "prefect-server":
+            key = prefect_process.settings(settings.ports["prefect"], settings.prefect_key)
+            return {**own, **key, "PREFECT_HOME": str(folder / "prefect")}
+        case _:
+            return {
+                **weights,
+                **own,
+                **RAY_ENVIRONMENT,
+                **client_environment(folder, settings),
+                "PREFECT_HOME": str(folder / "worker"),
+                "PREFECT_WORKER_WEBSERVER_HOST": HOST,
+                "PREFECT_WORKER_WEBSERVER_PORT": str(settings.ports["worker"]),
+            }
+
+
+def prefect_api(settings: StackSettings) -> str:
+    """The address of the stack's Prefect API."""
+    return f"http://{HOST}:{settings.ports['prefect']}/api"
+
+
+def _s3_login(folder: Path) -> dict[str, str]:
+    return environment_of(folder / "s3") or {}
+
+
+def _ray_login(settings: StackSettings) -> dict[str, str]:
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": settings.ray_token,
+        "LAYERPRINT_RAY_ADDRESS": f"{LOOPBACK}:{settings.ports['ray']}",
+        **KEEP_ADDRESS,
+    }
+
+
+def _prefect_login(settings: StackSettings) -> dict[str, str]:
+    return {"PREFECT_API_URL": prefect_api(settings), "PREFECT_API_AUTH_STRING": settings.prefect_key}
 
 
 def _s3(folder: Path) -> Service:
@@ -123,7 +155,7 @@ def _ray(settings: StackSettings) -> Service:
     token = {"Authorization": f"Bearer {settings.ray_token}"}
     command = [
         *(_program("ray"), "start", "--head", "--block", "--disable-usage-stats", "--include-dashboard=true"),
-        *(f"--node-ip-address={NODE}", f"--dashboard-host={HOST}", f"--temp-dir={settings.ray_folder}"),
+        *(f"--node-ip-address={LOOPBACK}", f"--dashboard-host={HOST}", f"--temp-dir={settings.ray_folder}/ray"),
         *(f"--port={ports['ray']}", f"--dashboard-port={ports['jobs']}", f"--num-cpus={_slots()}"),
         *(f"--ray-client-server-port={ports['client']}", f"--dashboard-agent-listen-port={ports['agent']}"),
         f"--metrics-export-port={ports['metrics']}",
@@ -133,8 +165,9 @@ def _ray(settings: StackSettings) -> Service:
 
 
 def _prefect_server(settings: StackSettings) -> Service:
-    api = _api(settings)
-    command = [_program("prefect"), "server", "start", "--host", HOST, "--port", str(settings.ports["prefect"])]
+    api = prefect_api(settings)
+    port = str(settings.ports["prefect"])
+    command = [sys.executable, "-P", "-m", "flows.orchestration.prefect_process", "port", port, "schedules"]
     return Service("prefect-server", lambda: api, command, lambda: _answers(f"{api}/ready"))
 
 
@@ -142,12 +175,8 @@ def _prefect_worker(settings: StackSettings) -> Service:
     health = f"http://{HOST}:{settings.ports['worker']}/health"
     command = [_program("prefect"), "worker", "start", "--pool", POOL, "--type", "process", "--with-healthcheck"]
     return Service(
-        "prefect-worker", lambda: f"pool {POOL}", command, lambda: _answers(health) and _has_worker(_api(settings))
+        "prefect-worker", lambda: f"pool {POOL}", command, lambda: _answers(health) and _has_worker(settings)
     )
-
-
-def _api(settings: StackSettings) -> str:
-    return f"http://{HOST}:{settings.ports['prefect']}/api"
 
 
 def _slots() -> int:
@@ -171,9 +200,11 @@ def _answers(url: str, headers: Mapping[str, str] | None = None) -> bool:
         return False
 
 
-def _has_worker(api: str) -> bool:
+def _has_worker(settings: StackSettings) -> bool:
+    user, _, password = settings.prefect_key.partition(":")
+    url = f"{prefect_api(settings)}/work_pools/{POOL}/workers/filter"
     try:
-        answer = httpx.post(f"{api}/work_pools/{POOL}/workers/filter", json={}, timeout=5, trust_env=False)
+        answer = httpx.post(url, json={}, auth=(user, password), timeout=5, trust_env=False)
     except httpx.HTTPError:
         return False
     return answer.is_success and any(worker["status"] == "ONLINE" for worker in answer.json())

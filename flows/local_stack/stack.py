@@ -25,9 +25,11 @@ from flows.local_stack.services import (
     StackSettings,
     choose_ports,
     client_environment,
+    prefect_api,
     process_environment,
     services_of,
 )
+from flows.orchestration import own_servers
 from storage.errors import InputError, StageError
 
 READY_TIMEOUT_S = 180.0
@@ -79,6 +81,8 @@ class Stack:
             for service in services[first:]:
                 self._start(service, settings)
                 say(f"{service.name} started at {service.where()}")
+            if pid := self._daemon("prefect-server").pid:
+                own_servers.record(prefect_api(settings), settings.prefect_key, pid)  # `releases` finds it
             environment = client_environment(self.folder, settings)
             exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
             _write_private(self._exports, exports)
@@ -97,6 +101,8 @@ class Stack:
             return []
         with self._locked():
             settings = self._settings()
+            if pid := self._daemon("prefect-server").pid:
+                own_servers.forget(pid)
             ended = [name for name in reversed(NAMES) if self._daemon(name).stop()]
             if settings:
                 shutil.rmtree(settings.ray_folder, ignore_errors=True)
@@ -116,7 +122,7 @@ class Stack:
 
     def _start(self, service: Service, settings: StackSettings) -> None:
         daemon = self._daemon(service.name)
-        daemon.start(service.command, process_environment(self.folder, settings))
+        daemon.start(service.command, process_environment(service.name, self.folder, settings))
         end = time.monotonic() + READY_TIMEOUT_S
         while not service.ready():
             if daemon.pid is None or time.monotonic() > end:

@@ -12,11 +12,11 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 
 from actors.ray_cluster.local import PoolSize
+from actors.ray_job import by_name
 from actors.ray_job.api import Jobs
 from actors.ray_job.client import JobSettings
 from flows.orchestration.settings import configured_url
 from flows.spec.cluster import ClusterSpec, PoolSpec
-from storage.errors import InputError
 
 
 def job_settings(cluster: ClusterSpec) -> JobSettings:
@@ -31,7 +31,7 @@ def job_settings(cluster: ClusterSpec) -> JobSettings:
         layers=_size(cluster.layers),
         namespace=cluster.namespace,
         runtime_env=json.dumps(cluster.runtime_env),
-        token=_token(cluster.token) if cluster.token else None,
+        token=_token(cluster.token),
         labels=_labels(),
     )
 
@@ -76,12 +76,15 @@ def _labels() -> dict[str, str]:
     return {name: value for name, value in labels.items() if value}
 
 
-def _token(where: str) -> str:
-    kind, _, name = where.partition(":")
-    try:
-        token = os.environ[name] if kind == "env" else Path(name).expanduser().read_text(encoding="utf-8")
-    except KeyError:
-        raise InputError(f"cluster.token: the variable {name} is not set", "set it to Ray's token") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cluster.token: {name} cannot be read ({type(error).__name__})", "correct the path") from None
-    return token.strip()
+def _token(where: str | None) -> str | None:
+    """The token that the spec names, else the user's own as Ray finds it: a local Ray of this process has another."""
+    if where is not None:
+        return by_name.read(where, "cluster.token")
+    if os.environ.get("RAY_AUTH_MODE") == "disabled":
+        return None
+    if token := os.environ.get("RAY_AUTH_TOKEN"):
+        return token.strip()
+    if path := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return by_name.read(f"file:{path}", "RAY_AUTH_TOKEN_PATH")
+    usual = Path("~/.ray/auth_token").expanduser()
+    return by_name.read(f"file:{usual}", "Ray's token") if usual.is_file() else None

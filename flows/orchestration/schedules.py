@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +21,9 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.orchestration.settings import server_url
+from flows.orchestration.own_servers import own_servers, used
+from flows.orchestration.settings import configured_url
 from flows.spec.spec import absolute_uri
 
 FLOW = "sweep_releases"
@@ -51,23 +49,31 @@ class Sweeps(NamedTuple):
 
 
 def sweeps(spec: str) -> Sweeps:
-    """The sweeps of a spec; empty when no deployment sweeps it, or no server answers."""
-    url = server_url()
-    if url is None:
-        return Sweeps()
+    """The sweeps of a spec; empty when no deployment sweeps it, or no server answers.
+
+    Asks the configured server, else those of this user's own `serve` and `stack`.
+    """
+    url = configured_url()
+    servers = [(url, None)] if url else [(server.url, server.key) for server in own_servers()]
+    known = (_sweeps_on(place, key, spec) for place, key in servers)
+    return next((each for each in known if each is not None), Sweeps())
+
+
+def _sweeps_on(url: str, key: str | None, spec: str) -> Sweeps | None:
+    """The sweeps of a spec on a server; None where there are none."""
     try:
-        with _client(url) as client:
+        with used(url, key), get_client(sync_client=True) as client:
             deployments = client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])))
             ours = [each.id for each in deployments if each.parameters.get("spec") == spec_parameter(spec)]
             if not ours:
-                return Sweeps()
+                return None
             which = DeploymentFilter(id=DeploymentFilterId(any_=ours))
             last = _first(client, which, _ENDED, FlowRunSort.END_TIME_DESC)
             coming = FlowRunFilterExpectedStartTime(after_=dt.datetime.now(dt.UTC))
             scheduled = FlowRunFilter(state=_SCHEDULED, expected_start_time=coming)
             following = _first(client, which, scheduled, FlowRunSort.EXPECTED_START_TIME_ASC)
     except httpx.HTTPError:
-        return Sweeps()
+        return None
     return Sweeps(last, None if following is None else following.expected_start_time)
 
 
@@ -77,9 +83,3 @@ def _first(
     """The first of these runs in this order."""
     runs = client.read_flow_runs(deployment_filter=deployments, flow_run_filter=which, sort=order, limit=1)
     return runs[0] if runs else None
-
-
-@contextmanager
-def _client(url: str) -> Iterator[SyncPrefectClient]:
-    with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
-        yield client

@@ -21,6 +21,7 @@ def quiet_libraries(verbose: bool = False) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     for library in ("lance is not fork-safe", "lancedb fork support"):
         warnings.filterwarnings("ignore", message=library)  # a fork that becomes Ray at once is harmless
+    warnings.filterwarnings("ignore", message="Failed to create the Prefect home")  # a command's server has its own
     if not verbose:
         os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
         os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")

@@ -93,7 +93,7 @@ class Runtime:
         from actors.ray_job.client import JobCluster  # its client takes a third of a second to import
         from flows.orchestration.ray_jobs import job_settings
 
-        key = f"{store.uri}\n{cluster.model_dump_json()}"
+        key = f"{store.uri}\n{cluster.model_dump()}"
         return self._job_clusters.get(key, lambda: JobCluster(job_settings(cluster), store))
 
     def embed_settings(self, spec: AuditSpec | None = None) -> EmbedSettings:

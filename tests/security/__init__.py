@@ -1,0 +1,1 @@
+"""What another user of the machine can do to a running command: nothing."""

@@ -86,8 +86,8 @@ def serve(
 ) -> None:
     """Sweep on a schedule, in this process, until Ctrl-C.
 
-    Uses the configured Prefect server (PREFECT_API_URL), else one that runs on this machine, else starts its own. An
-    interrupted audit continues with the next sweep.
+    Uses the configured Prefect server (PREFECT_API_URL), else that of another `serve` or `stack` of yours, else starts
+    its own and says where the key is that its UI asks for. An interrupted audit continues with the next sweep.
     """
     from flows.serve import schedule_of, serve_sweeps
 

@@ -18,12 +18,17 @@ import pytest
 
 from storage.objects.open import open_store
 from tests.flows.processes import gone
+from tests.security.listening import is_documented, listening
+from tests.security.second_user import run_as_second_user
+from tests.security.test_prefect import attack, is_refused
+from tests.security.test_ray import answers_of_ray
 
 pytestmark = [
     pytest.mark.timeout(600),  # processes start slowly on a busy machine
     pytest.mark.usefixtures("processes"),
 ]
 
+OWNERS_PASSWORD = "the-password-of-something-else"
 NAMES = ["s3", "ray", "prefect-server", "prefect-worker"]
 
 
@@ -32,7 +37,7 @@ def stack(folder: Path, *arguments: str) -> tuple[int, Any]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PREFECT_", "RAY_"))}
     done = subprocess.run(
         [sys.executable, "-m", "flows.cli.main", "stack", *arguments, "--folder", str(folder), "--json"],
-        env=env | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        env=env | {"PYTHONPATH": os.pathsep.join(sys.path), "OWNERS_PASSWORD": OWNERS_PASSWORD},
         capture_output=True,
         text=True,
         timeout=250,
@@ -134,6 +139,36 @@ def test_a_command_can_join_ray(environment: dict[str, str]) -> None:
         check=False,
     )
     assert done.stdout.strip() == environment["AWS_ENDPOINT_URL"], done.stderr
+
+
+def test_another_user_gets_nothing(folder: Path, environment: dict[str, str]) -> None:
+    """Nor does anybody on another machine: all of it listens on loopback."""
+    answers = attack(environment["PREFECT_API_URL"])
+    assert is_refused(answers), answers
+    pids = [service["pid"] for service in stack(folder, "status")[1]]
+    sockets = {socket for pid in pids for socket in listening(pid)}
+    sockets = {socket for socket in sockets if socket.process not in ("weed", "s3")}  # they have tests of their own
+    assert is_documented("stack", sockets), sockets
+    asked = {socket.where: socket.process for socket in sockets if socket.address == "loopback"}
+    calls = answers_of_ray(list(asked))
+    guarded = {asked[port] for port, _, answer in calls if answer in ("UNAUTHENTICATED", 401)}
+    assert guarded >= {"gcs_server", "raylet", "dashboard.py", "server", "prefect_process", "ray::DashboardAgent"}
+    files = [folder / name for name in ("stack.json", "environment.sh", "prefect/prefect.db")]
+    for path in [*files, Path(json.loads(files[0].read_text())["ray_folder"]) / "ray"]:
+        done = run_as_second_user("import os, sys; os.scandir(sys.argv[1])", str(path))
+        assert "PermissionError" in done.stderr, path
+
+
+def test_each_service_has_the_secrets_that_it_needs(folder: Path, environment: dict[str, str]) -> None:
+    pids = {service["name"]: service["pid"] for service in stack(folder, "status")[1]}
+    secrets = {name: environment[name] for name in ("AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN")}
+    secrets["OWNERS_PASSWORD"] = OWNERS_PASSWORD
+    held = {
+        name: {key for key, value in secrets.items() if value in Path(f"/proc/{pid}/environ").read_text()}
+        for name, pid in pids.items()
+    }
+    s3_and_ray = {"AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN"}
+    assert held == {"s3": set(), "ray": s3_and_ray, "prefect-server": set(), "prefect-worker": s3_and_ray}
 
 
 def test_a_second_up_changes_nothing_and_restarts_a_killed_service(folder: Path, environment: dict[str, str]) -> None:

@@ -15,8 +15,8 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import deployments, serve
+from flows.orchestration.health import is_healthy
 from flows.orchestration.schedules import sweeps
-from flows.orchestration.settings import is_healthy
 from flows.runtime.runtime import Runtime
 from storage.errors import StageError
 from tests.flows.conftest import Write

@@ -13,8 +13,9 @@ import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.orchestration.health import is_healthy
 from flows.orchestration.local_server import LocalServer, prefect_server
-from flows.orchestration.settings import configured_url, is_healthy
+from flows.orchestration.settings import configured_url
 from storage.errors import InputError, StageError
 from tests.flows.conftest import Write
 from tests.flows.free_port import free_port
@@ -86,19 +87,28 @@ def test_its_own_counts_as_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("processes")
+def test_the_users_database_is_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", "sqlite+aiosqlite:////no/such/folder/prefect.db")
+    with temporary_settings(restore_defaults={PREFECT_API_URL}), prefect_server():
+        assert is_healthy(str(PREFECT_API_URL.value()))
+
+
+@pytest.mark.usefixtures("processes")
 def test_what_it_says_when_it_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", "sqlite+aiosqlite:////no/such/folder/prefect.db")
-    with (
-        temporary_settings(restore_defaults={PREFECT_API_URL}),
-        pytest.raises(StageError, match=r"no Prefect server could be started.*(unable to open|No such file)"),
-        prefect_server(),
-    ):
-        pass
+    server = LocalServer(schedules=True)
+    try:
+        with pytest.raises(StageError, match=r"no Prefect server could be started.*(unable to open|No such file)"):
+            server.wait()
+    finally:
+        server.stop()
 
 
-def test_a_serve_that_is_killed_leaves_no_server(alone: dict[str, str], write_spec: Write) -> None:
+def test_a_serve_that_is_killed_leaves_no_server(alone: dict[str, str], write_spec: Write, tmp_path: Path) -> None:
     port = free_port()
-    environment = alone | {"PREFECT_SERVER_API_PORT": str(port)}
+    key = "someone:else"
+    environment = alone | {"PREFECT_SERVER_API_PORT": str(port), "PREFECT_SERVER_API_AUTH_STRING": key}
+    environment |= {"XDG_STATE_HOME": str(tmp_path / "state")}
     command = [sys.executable, "-m", "flows.cli.main", "serve", str(write_spec()), "--cron", "0 0 1 1 *"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         try:
@@ -113,7 +123,8 @@ def test_a_serve_that_is_killed_leaves_no_server(alone: dict[str, str], write_sp
 
 def sweeps_known(url: str) -> int:
     """How many deployments the server has."""
-    return len(httpx.post(f"{url}/deployments/filter", json={}, timeout=10).json())
+    answer = httpx.post(f"{url}/deployments/filter", json={}, auth=("someone", "else"), timeout=10)
+    return len(answer.json())
 
 
 def test_a_port_that_is_taken_is_named() -> None:

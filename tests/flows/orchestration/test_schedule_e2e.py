@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from prefect.client.base import PrefectHttpxSyncClient
 
-from flows.orchestration.settings import is_healthy
+from flows.orchestration.health import is_healthy
 from storage.claims import Claims
 from storage.objects.open import ObjectStore, open_store
 from storage.results.tables import read_result
