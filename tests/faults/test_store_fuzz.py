@@ -33,6 +33,8 @@ from storage.results.tables import SCHEMAS
 from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, UNSEEN, laboratory_spec, write_yaml
 from tests.storage.damage import DAMAGES, damaged
 
+pytestmark = pytest.mark.usefixtures("processes")  # `sql` runs statements in one
+
 CHANGING = {"created_at", "seconds", "forward_images", "settings", "spec_digest", "index_table", "index_version"}
 """Columns that say when, where and how a row was made."""
 
