@@ -25,6 +25,7 @@ def nowhere(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     return open_store(uri)
 
 
+@pytest.mark.usefixtures("processes")  # `sql` starts one
 @pytest.mark.parametrize("command", [["status"], ["sql", "FROM audits"], ["releases"], ["maintain"]])
 def test_a_store_of_nowhere_is_an_error(nowhere: ObjectStore, command: list[str], capsys: Capture) -> None:
     assert run([*command, "--store", nowhere.uri]) == 2
