@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,14 +12,22 @@ from flows.cli.main import run
 from storage.objects.embedded_s3 import EmbeddedS3
 from storage.objects.open import LocalStore, open_store
 from tests.faults.proxy import Answer, FaultyProxy
-from tests.flows.conftest import Write, audited, audited_folder, lab, services, write_spec
-
-__all__ = ["audited", "audited_folder", "lab", "services", "write_spec"]
+from tests.flows.conftest import Write
 
 DENIED = Answer(403, "AccessDenied")
 
 
+@pytest.fixture
+def proxy(s3: EmbeddedS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    """A proxy that this process reaches the S3 server through."""
+    with FaultyProxy(s3.endpoint) as made:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", made.endpoint)
+        yield made
+    gc.collect()  # sockets that the proxy broke
+
+
 @pytest.mark.usefixtures("audited")
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_a_gate_with_a_role_that_may_only_read(
     s3: EmbeddedS3,
     write_spec: Write,
