@@ -35,6 +35,12 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_yaml(folder / "spec.yaml", laboratory_spec(str(folder / "lab"), str(folder / "audits")))
 
 
+def _signals_as_usual() -> None:
+    """Tests in the background of a shell run with SIGINT ignored, and hand that on."""
+    for number in interrupts.ENDING:
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Command:
     """A command as a user or a service manager starts it."""
 
@@ -44,7 +50,9 @@ class Command:
         with self._out.open("wb") as out, self._err.open("wb") as err:
             command = [sys.executable, "-m", "flows.cli.entry", *arguments]
             environment = {**clean, "PREFECT_HOME": str(folder / "prefect")}
-            self.process = subprocess.Popen(command, stdout=out, stderr=err, env=environment)
+            self.process = subprocess.Popen(
+                command, stdout=out, stderr=err, env=environment, preexec_fn=_signals_as_usual
+            )
 
     @property
     def said(self) -> str:
