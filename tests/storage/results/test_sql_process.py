@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -106,7 +107,8 @@ def test_a_process_that_is_killed_is_replaced(store: LocalStore) -> None:
 def test_the_command_and_its_process_end_at_once(store: LocalStore, number: signal.Signals) -> None:
     """Ctrl-C in a long expression ends the command; its process ends with it, also when it is killed."""
     command = [sys.executable, "-m", "flows.cli.main", "sql", "--store", store.uri, ENDLESS["one expression"]]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as running:
+    usual = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # off in a shell's background
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=usual) as running:
         wait_until(lambda: any(_seconds_of(pid) > 2 for pid in descendants(running.pid)[1:]), 60, "it computes")
         child = descendants(running.pid)[1]
         began = time.monotonic()
