@@ -89,9 +89,9 @@ def _judged(
     row: dict[str, Any] = {
         "true copies, %": _percent(truth.mean()),
         "above the 1 % line, %": _percent(flagged.mean()),
-        "of the true ones, %": _percent(flagged[truth].mean()) if truth.any() else None,
-        "of the others, %": _percent(flagged[~truth].mean()),
-        "source right, % of flagged copies": _percent(right[flagged & truth].mean()) if truth.any() else None,
+        "of the true ones, %": _share(flagged[truth]),
+        "of the others, %": _share(flagged[~truth]),
+        "source right, % of flagged copies": _share(right[flagged & truth]),
         "at least": counts.at_least,
         "rate, %": [_percent(counts.low), _percent(upper_rate(counts.hits[-1], counts.m, widest, counts.n))],
         "called": counts.low > 0,
@@ -101,7 +101,7 @@ def _judged(
     if repeats.max() > 1:
         often = set(listed[repeats > 1].tolist())
         sources = distinct[_source(evidence, scale)][flagged]
-        row["flagged whose source is repeated, %"] = _percent(np.mean([source in often for source in sources]))
+        row["flagged whose source is repeated, %"] = _share(np.isin(sources, list(often)))
         row["repeated images named"] = f"{len(often & set(sources.tolist()))} of {len(often)}"
     return row
 
@@ -124,6 +124,11 @@ def _source(evidence: Evidence, scale: CopyScale) -> NDArray[np.int64]:
     """The source by the evidence that is further above its scale."""
     late_leads = evidence.late / scale.late[-1] > evidence.votes / scale.votes[-1]
     return np.where(late_leads, evidence.late_source, evidence.votes_source)
+
+
+def _share(holds: NDArray[np.bool_]) -> float | None:
+    """Of how many it holds, in per cent; None of nothing."""
+    return _percent(holds.mean()) if holds.size else None
 
 
 def _percent(share: float | np.floating) -> float:
