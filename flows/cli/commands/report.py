@@ -18,7 +18,7 @@ FOLDER = Path("reports")
 Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write the files.")]
 
 
-class Format(StrEnum):
+class PageFormat(StrEnum):
     """What `report` writes."""
 
     html = "html"
@@ -32,8 +32,8 @@ def report(
     ] = None,
     out: Out = FOLDER,
     format: Annotated[  # noqa: A002
-        Format, typer.Option(help="html: a page per release. modelcard: a Markdown block for the model card.")
-    ] = Format.html,
+        PageFormat, typer.Option(help="html: a page per release. modelcard: a Markdown block for the model card.")
+    ] = PageFormat.html,
     publish: Annotated[
         bool, typer.Option("--publish", metavar="", help="Also write the pages to the store, as a sweep does.")
     ] = False,
@@ -46,7 +46,7 @@ def report(
 
     Example: `layerprint report spec.yaml glow@80 --format modelcard`
     """
-    if publish and format is not Format.html:
+    if publish and format is not PageFormat.html:
         raise InputError(f"--publish cannot publish --format {format.value}", "use --format html")
     loaded = load(spec, None)
 

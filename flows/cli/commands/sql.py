@@ -10,7 +10,7 @@ import typer
 
 from flows.cli.commands.common import EXIT_BAD_INPUT, Json, Store, StoreSpec, store_of
 from flows.cli.console import output, print_json, safe
-from flows.cli.sql.output import Format, format_of, write_rows
+from flows.cli.sql.output import RowFormat, format_of, write_rows
 from storage.errors import InputError
 
 
@@ -21,7 +21,7 @@ def sql(
     store: Store = None,
     spec: StoreSpec = None,
     form: Annotated[
-        Format | None,
+        RowFormat | None,
         typer.Option(
             "--format",
             metavar="FORMAT",
@@ -54,7 +54,7 @@ def sql(
     Queries are read-only and see nothing but the results. In CSV, text that a spreadsheet would run as a formula starts
     with an apostrophe; JSON and Parquet are exact.
     """
-    chosen = Format.JSON if as_json else format_of(form, out)
+    chosen = RowFormat.JSON if as_json else format_of(form, out)
     if export is not None:
         _export(store_of(store, spec), export, as_json)
         return
@@ -66,7 +66,7 @@ def sql(
         if statement is not None:
             write_rows(session.run(statement), chosen, out)
             return
-        if out is not None or chosen is Format.PARQUET:
+        if out is not None or chosen is RowFormat.PARQUET:
             raise InputError("--out and --format parquet need exactly one query", "add the query to the command")
 
         from flows.cli.sql.shell import SqlShell

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # importing it takes a while for --help
     import pyarrow as pa
 
 
-class Format(StrEnum):
+class RowFormat(StrEnum):
     """The format of the rows."""
 
     TABLE = "table"
@@ -29,26 +29,26 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
-def format_of(chosen: Format | None, out: Path | None) -> Format:
+def format_of(chosen: RowFormat | None, out: Path | None) -> RowFormat:
     """The chosen format, else the one of the file's ending, else a table.
 
     >>> format_of(None, Path("x.csv")), format_of(None, None)
-    (<Format.CSV: 'csv'>, <Format.TABLE: 'table'>)
+    (<RowFormat.CSV: 'csv'>, <RowFormat.TABLE: 'table'>)
     """
     ending = out.suffix.removeprefix(".").lower() if out else ""
-    return chosen or (Format(ending) if ending in list(Format) else Format.TABLE)
+    return chosen or (RowFormat(ending) if ending in list(RowFormat) else RowFormat.TABLE)
 
 
-def write_rows(rows: pa.Table, form: Format, out: Path | None = None) -> None:
+def write_rows(rows: pa.Table, form: RowFormat, out: Path | None = None) -> None:
     """Write rows to a file, or to stdout.
 
     Raises:
         InputError: The file cannot be written, or Parquet would go to a terminal.
     """
-    if form is Format.PARQUET and out is None and sys.stdout.isatty():
+    if form is RowFormat.PARQUET and out is None and sys.stdout.isatty():
         raise InputError("Parquet cannot be shown in a terminal", "add --out FILE.parquet, or use another --format")
     try:
-        if form is Format.PARQUET:
+        if form is RowFormat.PARQUET:
             _write_parquet(rows, out)
         elif out is None:
             _write_text(rows, form, sys.stdout)
@@ -74,14 +74,14 @@ def _write_parquet(rows: pa.Table, out: Path | None) -> None:
         out.write_bytes(sink.getbuffer())
 
 
-def _write_text(rows: pa.Table, form: Format, file: TextIO) -> None:
+def _write_text(rows: pa.Table, form: RowFormat, file: TextIO) -> None:
     match form:
-        case Format.CSV:
+        case RowFormat.CSV:
             clean: Callable[[str], str] = terminal_text if file.isatty() else str
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(clean(csv_cell(name)) for name in rows.column_names)
             writer.writerows([clean(csv_cell(value)) for value in row] for row in rows_of(rows))
-        case Format.JSON:
+        case RowFormat.JSON:
             names = unique(rows.column_names)
             file.write(json_text([dict(zip(names, map(plain, row), strict=True)) for row in rows_of(rows)]))
         case _:

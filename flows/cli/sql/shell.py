@@ -17,7 +17,7 @@ from prompt_toolkit.filters import Condition
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
 from flows.cli.console import print_error
-from flows.cli.sql.output import Format, write_rows
+from flows.cli.sql.output import RowFormat, write_rows
 from flows.text import terminal_text
 from storage.errors import InputError, LayerprintError
 from storage.results.statements import split_statements
@@ -44,7 +44,7 @@ class SqlShell:
         form: The format of the rows.
     """
 
-    def __init__(self, session: SqlSession | SqlProcess, form: Format) -> None:
+    def __init__(self, session: SqlSession | SqlProcess, form: RowFormat) -> None:
         self._session = session
         self._form = form
         self._views = session.columns()

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from flows.cli.sql.output import Format, format_of, write_rows
+from flows.cli.sql.output import RowFormat, format_of, write_rows
 from flows.cli.sql.table import MOST_ROWS, show_rows
 from storage.errors import InputError
 
@@ -92,7 +92,7 @@ ROWS = pa.table(
 
 def test_csv(tmp_path: Path) -> None:
     out = tmp_path / "x.csv"
-    write_rows(ROWS, Format.CSV, out)
+    write_rows(ROWS, RowFormat.CSV, out)
     assert list(csv.reader(out.read_text().splitlines(keepends=True))) == [
         ["name", "value", "list", "sum", "when"],
         ["'=1+1", "-0.5", "[1.0, 2.0]", "3", "1970-01-01T00:00:00+00:00"],
@@ -102,30 +102,30 @@ def test_csv(tmp_path: Path) -> None:
 
 
 def test_json_is_exact_and_cannot_control_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    write_rows(ROWS, Format.JSON)
+    write_rows(ROWS, RowFormat.JSON)
     rows = json.loads(capsys.readouterr().out)
     assert [row["sum"] for row in rows] == [3, 4, 5]
     assert [row["value"] for row in rows] == [-0.5, None, None]
     assert rows[0]["when"] == "1970-01-01T00:00:00+00:00"
-    write_rows(pa.table({"a": [HOSTILE]}), Format.JSON)
+    write_rows(pa.table({"a": [HOSTILE]}), RowFormat.JSON)
     text = capsys.readouterr().out
     assert json.loads(text) == [{"a": HOSTILE}]
     assert all(character.isprintable() or character == "\n" for character in text)
-    write_rows(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]), Format.JSON)
+    write_rows(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]), RowFormat.JSON)
     assert json.loads(capsys.readouterr().out) == [{"a": 1, "a_1": 2}]
 
 
 def test_parquet_is_exact(tmp_path: Path) -> None:
     out = tmp_path / "x.parquet"
-    write_rows(ROWS, Format.PARQUET, out)
+    write_rows(ROWS, RowFormat.PARQUET, out)
     assert str(pq.read_table(out).to_pylist()) == str(ROWS.to_pylist())
 
 
 def test_parquet_is_not_written_to_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", Terminal())
     with pytest.raises(InputError, match="terminal"):
-        write_rows(ROWS, Format.PARQUET)
-    write_rows(pa.table({"a": ["\x1b[2J"]}), Format.CSV)
+        write_rows(ROWS, RowFormat.PARQUET)
+    write_rows(pa.table({"a": ["\x1b[2J"]}), RowFormat.CSV)
     import sys
 
     terminal: Any = sys.stdout
@@ -133,8 +133,8 @@ def test_parquet_is_not_written_to_a_terminal(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_ending_chooses_the_format(tmp_path: Path) -> None:
-    assert format_of(None, Path("x.PARQUET")) is Format.PARQUET
-    assert format_of(None, Path("x.txt")) is Format.TABLE
-    assert format_of(Format.JSON, Path("x.csv")) is Format.JSON
+    assert format_of(None, Path("x.PARQUET")) is RowFormat.PARQUET
+    assert format_of(None, Path("x.txt")) is RowFormat.TABLE
+    assert format_of(RowFormat.JSON, Path("x.csv")) is RowFormat.JSON
     with pytest.raises(InputError, match="cannot be written"):
-        write_rows(ROWS, Format.CSV, tmp_path / "no" / "x.csv")
+        write_rows(ROWS, RowFormat.CSV, tmp_path / "no" / "x.csv")
