@@ -115,9 +115,7 @@ def main(
     for measure in ("found", "found, leaks kept", "late alone", "votes alone", "source right"):
         found[f"mean of {len(KINDS)}: {measure}"] = round(float(np.mean([kinds[name][measure] for name in KINDS])), 1)
     calibration = scale.score(held)[clean]
-    found["honest"] = {
-        name: called(calibration, scores[~leaked], rng, copies_above=TAIL) for name, scores in honest_scores.items()
-    }
+    found["honest"] = {name: called(calibration, scores[~leaked], rng) for name, scores in honest_scores.items()}
     found["one class"] = called_by_class(calibration, honest_scores["as it is"], leaked, rng)
     found["generators"] = of_generators(scorer, scale, calibration, data)
     found["lists"] = lists(calibration, honest_scores["as it is"][~leaked], np.concatenate(pool), rng)
@@ -151,16 +149,20 @@ def of_kind(
 ) -> dict[str, float]:
     """Percentages of one kind of copy above the 1 % line of the held-out images, and with the right source."""
     scores, all_held = scale.score(evidence), scale.score(held)
-    late_leads = evidence.late / scale.late[-1] > evidence.votes / scale.votes[-1]
-    source = np.where(late_leads, evidence.late_source, evidence.votes_source)
     shares = {
         "found": scores > tail_line(all_held[clean]),
         "found, leaks kept": scores > tail_line(all_held),
         "late alone": evidence.late > tail_line(held.late[clean]),
         "votes alone": evidence.votes > tail_line(held.votes[clean]),
-        "source right": source == sources,
+        "source right": source_of(evidence, scale) == sources,
     }
     return {name: round(100 * float(share.mean()), 1) for name, share in shares.items()}
+
+
+def source_of(evidence: Evidence, scale: CopyScale) -> NDArray[np.int64]:
+    """The source of each image by the evidence that is further above its scale."""
+    late_leads = evidence.late / scale.late[-1] > evidence.votes / scale.votes[-1]
+    return np.where(late_leads, evidence.late_source, evidence.votes_source)
 
 
 def tail_line(scores: Scores, share: float = TAIL) -> float:
@@ -168,16 +170,14 @@ def tail_line(scores: Scores, share: float = TAIL) -> float:
     return float(np.sort(scores)[::-1][max(1, int(share * (len(scores) + 1))) - 1])
 
 
-def called(
-    held: Scores, honest: Scores, rng: np.random.Generator, *, copies_above: float, size: int = RELEASE
-) -> dict[str, float]:
+def called(held: Scores, honest: Scores, rng: np.random.Generator, size: int = RELEASE) -> dict[str, float]:
     """Of random releases of honest images, against half of the held-out images each: the share called copying."""
     calls = 0
     for _ in range(DRAWS):
         some = rng.choice(held, len(held) // 2, replace=False)
         release = rng.choice(honest, min(size, len(honest)), replace=False)
         calls += copy_counts(some, release).low > 0
-    above = float((honest > tail_line(held, copies_above)).mean())
+    above = float((honest > tail_line(held)).mean())
     return {"called, % of draws": round(100 * calls / DRAWS, 1), "above the 1 % line, %": round(100 * above, 1)}
 
 
@@ -189,7 +189,7 @@ def called_by_class(
     for first in range(0, len(honest), HONEST_IMAGES):
         of_class = slice(first, first + HONEST_IMAGES)
         kept = honest[of_class][~leaked[of_class]]
-        shares.append(called(held, kept, rng, copies_above=TAIL, size=60)["called, % of draws"])
+        shares.append(called(held, kept, rng, size=60)["called, % of draws"])
     return {"mean, % of draws": round(float(np.mean(shares)), 1), "worst class": max(shares)}
 
 

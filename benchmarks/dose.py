@@ -23,10 +23,10 @@ from PIL import Image
 from actors.encoder.config import EncoderConfig
 from actors.encoder.model import Encoder
 from actors.encoder.views import DEFAULT_VIEWS
-from benchmarks.copies import Pictures, tail_line, tokens_of
+from benchmarks.copies import Pictures, source_of, tail_line, tokens_of
 from scoring.copies.copy_counts import copy_counts, rank_grid, upper_rate
 from scoring.copies.copy_score import CopyScale
-from scoring.copies.evidence import Evidence, copy_evidence
+from scoring.copies.evidence import copy_evidence
 from scoring.copies.token_space import fit_token_space
 from scoring.copies.train_tokens import TrainTokens
 
@@ -84,14 +84,14 @@ def _judged(
     d1, d2, nearest = (doses[f"{name}_{'aug_' if mirrored else ''}{key}"] for key in ("d1", "d2", "nearest"))
     truth = d1 < d2 / 3
     flagged = scores > tail_line(held)
-    right = distinct[_source(evidence, scale)] == nearest
+    named = distinct[source_of(evidence, scale)]
     calls = [copy_counts(held, rng.choice(unseen, HONEST_RELEASE, replace=False)).low > 0 for _ in range(HONEST_DRAWS)]
     row: dict[str, Any] = {
         "true copies, %": _percent(truth.mean()),
         "above the 1 % line, %": _percent(flagged.mean()),
         "of the true ones, %": _share(flagged[truth]),
         "of the others, %": _share(flagged[~truth]),
-        "source right, % of flagged copies": _share(right[flagged & truth]),
+        "source right, % of flagged copies": _share((named == nearest)[flagged & truth]),
         "at least": counts.at_least,
         "rate, %": [_percent(counts.low), _percent(upper_rate(counts.hits[-1], counts.m, widest, counts.n))],
         "called": counts.low > 0,
@@ -100,7 +100,7 @@ def _judged(
     repeats = doses[f"{name}_repeats"]
     if repeats.max() > 1:
         often = set(listed[repeats > 1].tolist())
-        sources = distinct[_source(evidence, scale)][flagged]
+        sources = named[flagged]
         row["flagged whose source is repeated, %"] = _share(np.isin(sources, list(often)))
         row["repeated images named"] = f"{len(often & set(sources.tolist()))} of {len(often)}"
     return row
@@ -118,12 +118,6 @@ def _pictures(digits: NDArray[np.uint8]) -> Pictures:
 
 def _views(model: Encoder, layer: int, pictures: Pictures) -> list[NDArray[np.float16]]:
     return [tokens_of(model, pictures, layer, view) for view in DEFAULT_VIEWS]
-
-
-def _source(evidence: Evidence, scale: CopyScale) -> NDArray[np.int64]:
-    """The source by the evidence that is further above its scale."""
-    late_leads = evidence.late / scale.late[-1] > evidence.votes / scale.votes[-1]
-    return np.where(late_leads, evidence.late_source, evidence.votes_source)
 
 
 def _share(holds: NDArray[np.bool_]) -> float | None:

@@ -20,6 +20,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the matrices are small: tw
 
 from actors.ray_cluster.local import Cluster, ClusterSettings, PoolSize
 from storage.objects.embedded_s3 import EmbeddedS3
+from storage.objects.private import SHARED
 from tests.ray_head import RayHead
 
 SERVICES = frozenset({"s3", "local_ray", "head", "services", "browser", "processes"})
@@ -80,6 +81,15 @@ def processes() -> None:
 @pytest.fixture(scope="session")
 def slow() -> None:
     """This test computes for seconds."""
+
+
+@pytest.fixture
+def usual_umask(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """022, and no setting of the user."""
+    monkeypatch.delenv(SHARED, raising=False)
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(scope="session")

@@ -28,15 +28,11 @@ from flows.spec.spec import load_spec
 from storage.claims import Claims
 from storage.errors import StoreError
 from storage.objects.open import LocalStore
-from storage.results.sql import run_sql
-from storage.results.tables import SCHEMAS
 from tests.flows.conftest import COPIES, HELD_OUT, TRAIN, UNSEEN, laboratory_spec, write_yaml
+from tests.result_rows import result_rows
 from tests.storage.damage import DAMAGES, damaged
 
 pytestmark = pytest.mark.usefixtures("processes")  # `sql` runs statements in one
-
-CHANGING = {"created_at", "seconds", "forward_images", "settings", "spec_digest", "index_table", "index_version"}
-"""Columns that say when, where and how a row was made."""
 
 
 class InlinePool:
@@ -156,17 +152,6 @@ def _copy(finished: Path, folder: Path, lab: str) -> tuple[LocalStore, Path]:
     return store, path
 
 
-def _rows(store_uri: str) -> dict[str, list[dict[str, Any]]]:
-    """All rows of all tables in one order, without what says when they were made."""
-    rows = {table: run_sql(store_uri, f"FROM {table}").to_pylist() for table in SCHEMAS}
-    return {
-        table: sorted(
-            ({name: value for name, value in row.items() if name not in CHANGING} for row in records), key=repr
-        )
-        for table, records in rows.items()
-    }
-
-
 def _prepare(store: LocalStore, group: str, broken: dict[str, str]) -> None:
     """Delete what is made from the broken files, so that they are read."""
     if group != "results":
@@ -214,6 +199,6 @@ def test_a_broken_store(
     _audit(spec)
     said = capfd.readouterr().err
     assert [name for pattern, key in broken.items() if (name := _shown(pattern, key, damage)) not in said] == []
-    assert _rows(store.uri) == _rows(str(finished / "audits"))
+    assert result_rows(store.uri) == result_rows(str(finished / "audits"))
     assert run(["report", str(spec), "--out", str(tmp_path / "reports")]) == 0
     assert "broken" not in capfd.readouterr().err

@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -24,23 +23,22 @@ from flows.demo.data import split_digits, write_png_set
 from storage.objects.embedded_s3 import EmbeddedS3
 from storage.objects.open import open_store
 from storage.results.sql import run_sql
-from storage.results.tables import SCHEMAS
 from tests.faults.proxy import Answer, FaultyProxy, Request
 from tests.flows.conftest import laboratory_spec, write_yaml
 from tests.processes import descendants, kill, wait_until
+from tests.result_rows import Rows, result_rows
 
 pytestmark = [pytest.mark.usefixtures("processes"), pytest.mark.timeout(3600)]
 
 TIMES = int(os.environ.get("LAYERPRINT_ENDURANCE", "1"))
 BUSY_S = min(60, 6 * TIMES)
 STAGES = ("embed train", "search copies@1", "score copies@1", "embed unseen@2")
-CHANGING = {"created_at", "seconds", "forward_images", "settings", "spec_digest", "index_table", "index_version"}
-"""Columns that say when, where and how a row was made."""
 CLOCK = "import time; now = time.time; time.time = lambda: now() - 86_400\n"
 
 long = pytest.mark.skipif(TIMES < 2, reason="takes minutes: LAYERPRINT_ENDURANCE=30")
 
 Start = Callable[..., "Command"]
+Undisturbed = tuple[Rows, float]
 
 
 class Command:
@@ -86,30 +84,18 @@ def start(tmp_path: Path) -> Iterator[Start]:
         command.process.wait()
 
 
-def rows(store: str) -> dict[str, list[dict[str, Any]]]:
-    """All rows of all tables in one order, without what says when they were made."""
-    found = {table: run_sql(store, f"FROM {table}").to_pylist() for table in SCHEMAS}
-    return {
-        table: sorted(({k: v for k, v in row.items() if k not in CHANGING} for row in each), key=repr)
-        for table, each in found.items()
-    }
-
-
 @pytest.fixture(scope="module")
-def undisturbed(lab: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, list[dict[str, Any]]], float]:
+def undisturbed(lab: str, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     """The rows of an audit that nothing disturbs, and the seconds that it takes."""
     folder = tmp_path_factory.mktemp("undisturbed")
     began = time.monotonic()
     Command(write_yaml(folder / "spec.yaml", laboratory_spec(lab, f"{lab}-undisturbed")), folder).ends_well()
-    return rows(f"{lab}-undisturbed"), time.monotonic() - began
+    return result_rows(f"{lab}-undisturbed"), time.monotonic() - began
 
 
 @pytest.fixture
 def spec(lab: str, s3_prefix: str, tmp_path: Path) -> Path:
     return write_yaml(tmp_path / "spec.yaml", laboratory_spec(lab, f"{s3_prefix}/audits"))
-
-
-Undisturbed = tuple[dict[str, list[dict[str, Any]]], float]
 
 
 def test_killed_again_and_again(spec: Path, s3_prefix: str, start: Start, undisturbed: Undisturbed) -> None:
@@ -121,7 +107,7 @@ def test_killed_again_and_again(spec: Path, s3_prefix: str, start: Start, undist
         command.process.kill()
         command.process.wait()
     start(spec).ends_well()
-    assert rows(f"{s3_prefix}/audits") == expected
+    assert result_rows(f"{s3_prefix}/audits") == expected
 
 
 @long
@@ -135,7 +121,7 @@ def test_terminated_in_each_stage(spec: Path, s3_prefix: str, start: Start, undi
         assert interrupts.sentence(signal.SIGTERM) in command.said
         assert "Traceback" not in command.said
     start(spec).ends_well()
-    assert rows(f"{s3_prefix}/audits") == undisturbed[0]
+    assert result_rows(f"{s3_prefix}/audits") == undisturbed[0]
 
 
 @long
@@ -160,7 +146,7 @@ def test_storage_is_busy_for_a_while(
         if ended:
             wait_until(lambda: time.monotonic() > until[0], BUSY_S + 10, "storage")
             start(spec, AWS_ENDPOINT_URL=proxy.endpoint).ends_well()
-    assert rows(f"{s3_prefix}/audits") == undisturbed[0]
+    assert result_rows(f"{s3_prefix}/audits") == undisturbed[0]
 
 
 @long
@@ -183,7 +169,7 @@ def test_the_storage_server_is_restarted(tmp_path: Path, start: Start, undisturb
             if command.process.wait(600):
                 assert "Traceback" not in command.said
                 start(spec).ends_well()
-            found = rows("s3://own/audits")
+            found = result_rows("s3://own/audits")
     scores = [{k: v for k, v in row.items() if "id" not in k} for row in found["scores"]]
     expected = [{k: v for k, v in row.items() if "id" not in k} for row in undisturbed[0]["scores"]]
     assert len(scores) == len(expected)
@@ -226,4 +212,4 @@ def test_two_commands_and_a_clock_that_was_set_back(
     for command in [start(spec), start(spec, PYTHONPATH=path)]:
         command.ends_well()
     start(spec, PYTHONPATH=path).ends_well()
-    assert rows(f"{s3_prefix}/audits") == undisturbed[0]
+    assert result_rows(f"{s3_prefix}/audits") == undisturbed[0]

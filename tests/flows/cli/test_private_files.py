@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from storage.objects.open import open_store
 from storage.objects.private import SHARED
 from tests.flows.conftest import laboratory_spec, write_yaml
 
-pytestmark = pytest.mark.usefixtures("processes")
+pytestmark = pytest.mark.usefixtures("processes", "usual_umask")
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +47,6 @@ def spec(sets: Path) -> Path:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return path
-
-
-@pytest.fixture(autouse=True)
-def usual_umask(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """022, and no setting of the user."""
-    monkeypatch.delenv(SHARED, raising=False)
-    before = os.umask(0o022)
-    yield
-    os.umask(before)
 
 
 def _modes(top: Path) -> dict[str, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,14 +11,7 @@ import pytest
 from storage.objects.local import LocalStore
 from storage.objects.private import SHARED, private_files
 
-
-@pytest.fixture(autouse=True)
-def usual_umask(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """022, and no setting of the user."""
-    monkeypatch.delenv(SHARED, raising=False)
-    before = os.umask(0o022)
-    yield
-    os.umask(before)
+pytestmark = pytest.mark.usefixtures("usual_umask")
 
 
 def _mode(path: Path) -> int:
