@@ -55,8 +55,30 @@ class CopyScale:
 
     def score(self, evidence: Evidence) -> NDArray[np.float64]:
         """The copy score of each image, ≥ 0: the larger of the two surprises."""
-        late, votes = surprise(evidence.late, self.late), surprise(evidence.votes, self.votes)
+        late, votes = self._surprises(evidence)
         return np.asarray(np.maximum(late, votes))
+
+    def parts(self, evidence: Evidence) -> NDArray[np.bool_]:
+        """Whether the votes decide the score of each image, (q,): whether they are the more surprising evidence.
+
+        So an image's source and view are those of the evidence that gave its score. Above the scale the larger surprise
+        is the larger ratio to the scale's largest value. Within it the ranks are compared, since there the ratio would
+        hang on one training image; where the ranks are equal, the ratio decides, and then late interaction.
+        """
+        late, votes = self._surprises(evidence)
+        nearer = _ratio(evidence.votes, self.votes[-1]) > _ratio(evidence.late, self.late[-1])
+        return np.asarray((votes > late) | ((votes == late) & nearer))
+
+    def sources(self, evidence: Evidence) -> NDArray[np.int64]:
+        """The training image (q,) that each image is most like, by the evidence that decides its score."""
+        return np.where(self.parts(evidence), evidence.votes_source, evidence.late_source)
+
+    def views(self, evidence: Evidence) -> NDArray[np.int64]:
+        """The view (q,) in which each image is most like its source, by the evidence that decides its score."""
+        return np.where(self.parts(evidence), evidence.votes_view, evidence.late_view)
+
+    def _surprises(self, evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return surprise(evidence.late, self.late), surprise(evidence.votes, self.votes)
 
     def leaks(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
         """The held-out images that are training images, at an expected share of `LEAKS` wrong ones.
@@ -102,4 +124,8 @@ def _own_surprise(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _beyond(values: NDArray[np.float64], top: float) -> NDArray[np.float64]:
     """By how much values exceed the top of a scale, as a share of it."""
-    return np.asarray(np.maximum(values / max(top, np.finfo(np.float64).tiny) - 1, 0))
+    return np.maximum(_ratio(values, top) - 1, 0)
+
+
+def _ratio(values: NDArray[np.float64], top: float) -> NDArray[np.float64]:
+    return np.asarray(values / max(top, np.finfo(np.float64).tiny))

@@ -15,14 +15,18 @@ the views, sees parts of images, and misses copies whose patches are all altered
 Near-duplicates within the training set would hide a copy from both, since the next image is then the same picture. So
 training images that are the same picture as the best one are merged with it (`same_picture`).
 
-Both are the same fixed function for held-out and generated images: nothing is fitted on either.
+Both are the same fixed function for held-out and generated images: nothing is fitted on either, and an image's evidence
+does not depend on the others that are compared with it. Equal distances are ordered by the training image's number.
+
+Two ways lead to the same evidence: `copy_evidence` with all training images in memory, and `evidence_among` with the
+few that `candidates.propose` finds while it reads the training images once, block by block.
 
 Source: late interaction: Khattab & Zaharia 2020 (ColBERT); ratio of the best to the next: Lowe 2004.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -41,6 +45,9 @@ DUPLICATE = 0.5
 CANDIDATES = 64
 """Nearest training images among which the same picture is looked for."""
 
+FETCHED = 16_384
+"""Training images that `evidence_among` holds at a time: 64 MB of 64 tokens with 32 directions."""
+
 FLOOR = 1e-6
 """Smallest squared distance, so that identical patches count as a finite vote of at most 7."""
 
@@ -50,7 +57,7 @@ class Evidence:
     """The evidence for each of q images.
 
     Attributes:
-        late: (q,) float64, the late interaction ratio, ≥ 0.
+        late: (q,) float64, the late interaction ratio, ≥ 0; 0 where there is no other picture to compare with.
         late_source: (q,) int64, its training image.
         late_view: (q,) int64, the view that matched.
         votes: (q,) float64, the margin of votes, ≥ 0.
@@ -70,16 +77,27 @@ class _Ranked(NamedTuple):
     """The training images in order of their distance to one image.
 
     Attributes:
-        distances: (n,) float32, late-interaction distance in the best view.
+        distances: (n,) float32, late-interaction distance in the best view; infinite for images that are left out.
         view: (n,) int64, that view.
-        order: The nearest images, nearest first.
-        unrelated: Distance of the `NEIGHBOURS`-th image.
+        order: The nearest images, nearest first, without those left out.
+        unrelated: Distance of the `NEIGHBOURS`-th image, of the last one if there are fewer.
     """
 
     distances: NDArray[np.float32]
     view: NDArray[np.int64]
     order: NDArray[np.int64]
     unrelated: float
+
+
+class _Found(NamedTuple):
+    """The evidence for one image, see `Evidence`."""
+
+    late: float
+    late_source: int
+    late_view: int
+    votes: float
+    votes_source: int
+    votes_view: int
 
 
 class _Vote(NamedTuple):
@@ -108,59 +126,135 @@ def copy_evidence(
     >>> found.late_source.tolist(), found.votes_source.tolist(), bool(found.late[0] > 5)
     ([7], [7], True)
     """
-    matches = [train.similarities(view) for view in views]
-    found = [
-        _evidence([view[number] for view in views], of_views, train, None if own is None else int(own[number]))
-        for number, of_views in enumerate(zip(*matches, strict=True))
-    ]
-    late, late_source, late_view, votes, votes_source, votes_view = zip(*found, strict=True) if found else ((),) * 6
+    return _collect(
+        _evidence([view[number] for view in views], similarities, train, None if own is None else int(own[number]))
+        for number, similarities in enumerate(train.similarities(views))
+    )
+
+
+def evidence_among(
+    views: Sequence[NDArray[np.float16]],
+    candidates: Sequence[NDArray[np.int64]],
+    fetch: Callable[[NDArray[np.int64]], NDArray[np.float16]],
+    own: NDArray[np.int64] | None = None,
+) -> Evidence:
+    """Compute both kinds of evidence by comparing each image with its candidates among the training images.
+
+    Args:
+        views: The same q images in each view, (q, t, k) float16 each.
+        candidates: For each image the rows of its candidates, ascending, see `candidates.propose`.
+        fetch: Gives the tokens (c, u, k) float16 of training images by their rows (c,), which are ascending. It is
+            called for some queries at a time, with at most `FETCHED` rows (or the candidates of one query).
+        own: (q,) int64, the row of the training image that each query is itself, see `copy_evidence`.
+
+    Returns:
+        Evidence whose sources are rows of training images.
+
+    Raises:
+        ValueError: There are not as many lists of candidates as images; an image has fewer than three candidates, or
+            its own row is not among them.
+    """
+    if any(len(view) != len(candidates) for view in views):
+        raise ValueError(
+            f"{len(candidates)} lists of candidates for {[len(view) for view in views]} images in each view"
+        )
+    for number, rows in enumerate(candidates):
+        if len(rows) < 3:
+            raise ValueError(f"image {number} has {len(rows)} candidates: the copy score needs three training images")
+        if own is not None and own[number] not in rows:
+            raise ValueError(f"the candidates of image {number} lack its own row {own[number]}")
+    found = []
+    for numbers, rows in _chunks(candidates):
+        tokens = fetch(rows)
+        for number in numbers:
+            query = [view[number] for view in views]
+            found.append(_among(query, candidates[number], rows, tokens, None if own is None else own[number]))
+    return _collect(found)
+
+
+def _chunks(candidates: Sequence[NDArray[np.int64]]) -> Iterator[tuple[range, NDArray[np.int64]]]:
+    """Queries in their order, as many at a time as have `FETCHED` candidates together, with those."""
+    start, rows = 0, np.empty(0, np.int64)
+    for number, more in enumerate(candidates):
+        union = np.union1d(rows, more)
+        if len(union) > FETCHED and number > start:
+            yield range(start, number), rows
+            start, union = number, more
+        rows = union
+    if candidates:
+        yield range(start, len(candidates)), rows
+
+
+def _among(
+    query: list[NDArray[np.float16]],
+    candidates: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    tokens: NDArray[np.float16],
+    own: np.int64 | None,
+) -> _Found:
+    """The evidence for one image among its candidates, whose tokens are among those of some rows."""
+    train = TrainTokens(tokens[np.searchsorted(rows, candidates)])
+    place = None if own is None else int(np.searchsorted(candidates, own))
+    similarities = next(train.similarities([view[None] for view in query]))
+    found = _evidence(query, similarities, train, place)
+    return found._replace(
+        late_source=int(candidates[found.late_source]), votes_source=int(candidates[found.votes_source])
+    )
+
+
+def _collect(found: Iterable[_Found]) -> Evidence:
+    """The evidence of many images from that of each."""
+    each = list(found)
     return Evidence(
-        np.array(late, np.float64),
-        np.array(late_source, np.int64),
-        np.array(late_view, np.int64),
-        np.array(votes, np.float64),
-        np.array(votes_source, np.int64),
-        np.array(votes_view, np.int64),
+        np.array([one.late for one in each], np.float64),
+        np.array([one.late_source for one in each], np.int64),
+        np.array([one.late_view for one in each], np.int64),
+        np.array([one.votes for one in each], np.float64),
+        np.array([one.votes_source for one in each], np.int64),
+        np.array([one.votes_view for one in each], np.int64),
     )
 
 
 def _evidence(
-    queries: list[NDArray[np.float16]], similarities: Sequence[NDArray[np.float32]], train: TrainTokens, own: int | None
-) -> tuple[float, int, int, float, int, int]:
-    """Both kinds of evidence for one image, from its tokens and their similarities (t, n) in each view."""
+    queries: list[NDArray[np.float16]], similarities: NDArray[np.float32], train: TrainTokens, own: int | None
+) -> _Found:
+    """Both kinds of evidence for one image, from its tokens and their similarities (v, t, n)."""
     if own is not None:
-        _leave_out({own}, similarities)
+        similarities = similarities.copy()
+        similarities[:, :, own] = -np.inf
         ranked = _rank(similarities)
-        _leave_out(same_picture(own, ranked.order[:CANDIDATES], ranked.unrelated, train), similarities)
+        same = same_picture(own, ranked.order[:CANDIDATES], ranked.unrelated, train)
+        similarities[:, :, sorted(same)] = -np.inf
+        if len(same) == len(train):
+            return _Found(0.0, own, 0, 0.0, own, 0)
     ranked = _rank(similarities)
     best = int(ranked.order[0])
     same = same_picture(best, ranked.order[:CANDIDATES], ranked.unrelated, train)
-    others = [int(i) for i in ranked.order if i not in same]
-    following = others[0] if others else _nearest_outside(ranked.distances, same)
-    late = np.log(_distance(queries, ranked, following, train) / _distance(queries, ranked, best, train))
+    following = _nearest_outside(ranked.distances, same)
+    late = 0.0
+    if following is not None:
+        late = np.log(_distance(queries, ranked, following, train) / _distance(queries, ranked, best, train))
     votes = [
         _best_vote(query, matrix, view, best, same, ranked, train)
         for view, (query, matrix) in enumerate(zip(queries, similarities, strict=True))
     ]
     vote = max(votes, key=lambda each: each.margin)
-    return max(0.0, float(late)), best, int(ranked.view[best]), vote.margin, vote.source, vote.view
+    return _Found(max(0.0, float(late)), best, int(ranked.view[best]), vote.margin, vote.source, vote.view)
 
 
-def _leave_out(images: set[int], similarities: Sequence[NDArray[np.float32]]) -> None:
-    """Make training images as unlike the query as can be."""
-    for matrix in similarities:
-        matrix[:, sorted(images)] = -1
-
-
-def _rank(similarities: Sequence[NDArray[np.float32]]) -> _Ranked:
+def _rank(similarities: NDArray[np.float32]) -> _Ranked:
     """Order the training images by their late-interaction distance in the best view."""
-    means = np.stack([2 - 2 * matrix.mean(axis=0) for matrix in similarities])
-    distances = means.min(axis=0)
-    count = min(max(CANDIDATES, NEIGHBOURS), len(distances))
-    places = np.argpartition(distances, count - 1)[:count]
-    order = places[np.argsort(distances[places], kind="stable")]
+    each = late_distances(similarities)
+    distances = each.min(axis=0)
+    count = min(max(CANDIDATES, NEIGHBOURS), int(np.isfinite(distances).sum()))
+    order = np.argsort(distances, kind="stable")[:count]
     unrelated = float(distances[order[min(NEIGHBOURS, count) - 1]])
-    return _Ranked(distances, means.argmin(axis=0), order, unrelated)
+    return _Ranked(distances, each.argmin(axis=0), order, unrelated)
+
+
+def late_distances(similarities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The late-interaction distance (v, n) to each training image in each view, from the similarities (v, t, n)."""
+    return np.asarray(2 - 2 * similarities.mean(axis=1))
 
 
 def same_picture(image: int, candidates: NDArray[np.int64], unrelated: float, train: TrainTokens) -> set[int]:
@@ -225,10 +319,12 @@ def _count(
         stands_for = members[similarity[:, members].argmax(axis=1)]
         similarity = similarity.copy()
         similarity[:, image] = similarity[:, members].max(axis=1)
-        similarity[:, members[members != image]] = -1
-    two = np.argpartition(similarity, -2, axis=1)[:, -2:]
+        similarity[:, members[members != image]] = -np.inf
+    two = most_similar(similarity, 2)
     images = two if merged is None or stands_for is None else np.where(two == merged[0], stands_for[:, None], two)
     distances = _patch_distances(query, images, train)
+    alone = np.isneginf(similarity[rows, two[:, 1]])  # there is no other picture: no vote
+    distances[alone, 1] = distances[alone, 0]
     nearer = distances.argmin(axis=1)
     first, second = distances[rows, nearer], distances[rows, 1 - nearer]
     weights = 0.5 * np.log(np.maximum(second, FLOOR) / np.maximum(first, FLOOR))
@@ -254,8 +350,24 @@ def _distance(queries: list[NDArray[np.float16]], ranked: _Ranked, image: int, t
     return max(FLOOR, float(patches.mean()))
 
 
-def _nearest_outside(distances: NDArray[np.float32], same: set[int]) -> int:
-    """The nearest training image outside a group that has all candidates."""
+def _nearest_outside(distances: NDArray[np.float32], same: set[int]) -> int | None:
+    """The nearest training image outside a group; None if there is none."""
     left = distances.copy()
     left[sorted(same)] = np.inf
-    return int(left.argmin())
+    nearest = int(left.argmin())
+    return nearest if np.isfinite(left[nearest]) else None
+
+
+def most_similar(similarity: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """The most similar images of each token (t, count), most similar first, equal ones in their order.
+
+    Args:
+        similarity: (t, n) float32.
+        count: At most n.
+    """
+    rows, left = np.arange(len(similarity)), similarity.copy()
+    found = np.empty((len(similarity), count), np.int64)
+    for number in range(count):
+        found[:, number] = left.argmax(axis=1)
+        left[rows, found[:, number]] = -np.inf
+    return found

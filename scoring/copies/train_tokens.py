@@ -1,8 +1,8 @@
-"""The tokens of the training images, and how alike a query's tokens are to those of each image."""
+"""The tokens of training images, and how alike a query's tokens are to those of each image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,9 @@ from scoring.copies.token_space import unit
 _IMAGES = 256
 """Training images in one matrix product: its result stays in a core's cache."""
 
-_QUERIES = 8
-"""Queries in one matrix product."""
-
 
 class TrainTokens:
-    """All training images, in memory.
+    """Training images, in memory.
 
     Args:
         tokens: (n, u, k) float16, see `TokenSpace.project`; images with equal content only once.
@@ -30,36 +27,65 @@ class TrainTokens:
         if tokens.ndim != 3 or len(tokens) < 3:
             raise ValueError(f"need (images, tokens, directions) of three images at least, got {tokens.shape}")
         self.tokens = tokens
-        self._by_place = np.ascontiguousarray(tokens.astype(np.float32).transpose(1, 2, 0))  # (u, k, n)
+        self._by_place = by_place(tokens)
 
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def similarities(self, queries: NDArray[np.float16]) -> Iterator[NDArray[np.float32]]:
+    def similarities(self, views: Sequence[NDArray[np.float16]]) -> Iterator[NDArray[np.float32]]:
         """The best cosine of every token with any token of every training image, query by query.
 
         Args:
-            queries: (q, t, k) float16.
+            views: The same q queries in each of v views, (q, t, k) float16 each.
 
         Yields:
-            (t, n) float32.
+            (v, t, n) float32.
         """
-        for start in range(0, len(queries), _QUERIES):
-            some = queries[start : start + _QUERIES]
-            rows = some.reshape(-1, some.shape[-1]).astype(np.float32)
-            found = np.concatenate(list(self._blocks(rows)), axis=1)
-            yield from found.reshape(len(some), some.shape[1], -1)
+        for query in zip(*views, strict=True):
+            yield best_cosines(np.stack(query), self._by_place, len(self))
 
-    def _blocks(self, rows: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-        """(rows, images of the block) for each block."""
-        for start in range(0, len(self), _IMAGES):
-            block = self._by_place[:, :, start : start + _IMAGES]
-            best = rows @ block[0]
-            product = np.empty_like(best)
-            for place in block[1:]:
-                np.matmul(rows, place, out=product)
-                np.maximum(best, product, out=best)
-            yield best
+
+def by_place(tokens: NDArray[np.float16]) -> NDArray[np.float32]:
+    """The layout in which images are multiplied: in blocks, the same token of all images of a block side by side.
+
+    The last block is filled up with zeros. All products have one shape, so that the similarity of two images does not
+    depend on which others are compared.
+
+    Args:
+        tokens: (n, u, k) float16.
+
+    Returns:
+        (blocks, u, k, images of a block) float32.
+    """
+    count, places, dims = tokens.shape
+    blocks = -(-count // _IMAGES)
+    filled = np.zeros((blocks * _IMAGES, places, dims), np.float32)
+    filled[:count] = tokens
+    return np.ascontiguousarray(filled.reshape(blocks, _IMAGES, places, dims).transpose(0, 2, 3, 1))
+
+
+def best_cosines(query: NDArray[np.float16], images: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """The best cosine of every token of one query with any token of each image.
+
+    Args:
+        query: (v, t, k), the query in its views.
+        images: As `by_place` lays them out.
+        count: The number n of images, without those that fill the last block.
+
+    Returns:
+        (v, t, n) float32.
+    """
+    rows = query.reshape(-1, query.shape[-1]).astype(np.float32)
+    found = np.empty((len(rows), len(images) * _IMAGES), np.float32)
+    best = np.empty((len(rows), _IMAGES), np.float32)
+    product = np.empty_like(best)
+    for number, block in enumerate(images):
+        np.matmul(rows, block[0], out=best)
+        for place in block[1:]:
+            np.matmul(rows, place, out=product)
+            np.maximum(best, product, out=best)
+        found[:, number * _IMAGES : (number + 1) * _IMAGES] = best
+    return found.reshape(*query.shape[:2], -1)[:, :, :count]
 
 
 def nearest_token_distances(query: NDArray[np.float16], image: NDArray[np.float16]) -> NDArray[np.float64]:

@@ -37,6 +37,21 @@ def test_the_score_is_the_larger_surprise() -> None:
     assert got[0] == got[1] == got[2] == pytest.approx(np.log(11 / 2))
 
 
+def test_the_source_is_that_of_the_deciding_evidence() -> None:
+    scale = CopyScale.of(evidence(np.arange(10) / 8, np.arange(10.0)))
+    late = np.array([8.5, 0.0, 8.5, 2.0, 18.0, 8.5, 30.0]) / 8
+    votes = np.array([0.0, 8.5, 8.6, 8.5, 27.0, 8.5, 8.9])
+    number = np.arange(7)
+    found = Evidence(late, number, 0 * number, votes, number + 10, 0 * number + 1)
+    parts = scale.parts(found)
+    # Of equal ranks the larger share of the scale decides (8.6 of 9, 8.5 of 9), of equal shares late interaction.
+    assert parts.tolist() == [False, True, True, True, True, False, False]
+    assert scale.sources(found).tolist() == [0, 11, 12, 13, 14, 5, 6]
+    assert scale.views(found).tolist() == parts.astype(int).tolist()
+    part = surprise(np.where(parts, votes / 8, late), np.arange(10) / 8)
+    assert np.allclose(part, scale.score(found))
+
+
 def test_training_images_are_scored_by_the_others() -> None:
     late, votes = np.arange(1.0, 9), np.arange(1.0, 9)[::-1].copy()
     scale = CopyScale.of(evidence(late, votes))

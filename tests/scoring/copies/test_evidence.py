@@ -58,12 +58,12 @@ def plain_votes(query: Tokens, train: Tokens) -> tuple[float, int]:
 
 
 def test_similarities_are_the_best_cosines(rng: np.random.Generator, train: TrainTokens) -> None:
-    queries = unit_tokens(rng, 19)  # more than two blocks of queries
+    queries = unit_tokens(rng, 19)
     many = TrainTokens(unit_tokens(rng, 300))  # more than one block of images
     for reference in (train, many):
-        found = np.stack(list(reference.similarities(queries)))
-        expected = np.einsum("qtk,nuk->qtnu", queries.astype(np.float64), reference.tokens.astype(np.float64))
-        assert np.allclose(found, expected.max(axis=3), atol=1e-6)
+        found = np.stack(list(reference.similarities([queries[:, :5], queries[:, 5:10]])))
+        expected = np.einsum("qtk,nuk->qtnu", queries[:, :10].astype(np.float64), reference.tokens.astype(np.float64))
+        assert np.allclose(found, expected.max(axis=3).reshape(19, 2, 5, -1), atol=1e-6)
 
 
 def test_equal_patches_are_at_distance_zero(rng: np.random.Generator) -> None:
@@ -142,8 +142,40 @@ def test_the_view_that_matches_is_found(rng: np.random.Generator, train: TrainTo
 def test_an_image_does_not_depend_on_the_others(rng: np.random.Generator, train: TrainTokens) -> None:
     queries = np.concatenate([unit_tokens(rng, 7), altered(train.tokens[:7], 0.3, rng)])
     together, backwards = copy_evidence([queries], train), copy_evidence([queries[::-1]], train)
-    assert np.allclose(together.late, backwards.late[::-1], rtol=1e-12)
-    assert np.allclose(together.votes, backwards.votes[::-1], rtol=1e-12)
+    assert np.array_equal(together.late, backwards.late[::-1])
+    assert np.array_equal(together.votes, backwards.votes[::-1])
+
+
+@pytest.mark.parametrize("images", [3, 20])
+def test_a_training_set_smaller_than_the_lists(rng: np.random.Generator, images: int) -> None:
+    tokens = unit_tokens(rng, images)
+    tokens[1] = altered(tokens[:1], 0.1, rng)[0]
+    train = TrainTokens(tokens)
+    copies = copy_evidence([altered(tokens[:3], 0.3, rng)], train)
+    assert (
+        [source // 2 for source in copies.late_source] == [source // 2 for source in copies.votes_source] == [0, 0, 1]
+    )
+    assert (copies.late > 1).all()
+    assert (copies.votes > 5).all()
+    left_out = copy_evidence([tokens], train, own=np.arange(images))
+    assert (left_out.late < 0.5).all()
+    assert (left_out.late_source != np.arange(images)).all()
+    assert (left_out.votes_source != np.arange(images)).all()
+    assert not np.isin(left_out.votes_source[:2], [0, 1]).any()
+
+
+def test_without_another_picture_there_is_no_evidence(rng: np.random.Generator) -> None:
+    tokens = unit_tokens(rng, 3)
+    tokens[1] = altered(tokens[:1], 0.1, rng)[0]
+    pair = copy_evidence([tokens[:1]], TrainTokens(tokens), own=np.array([0]))
+    assert (pair.late[0], pair.votes[0]) == (0, 0)  # its near-duplicate is left out too
+    assert pair.late_source[0] == pair.votes_source[0] == 2
+    repeated = altered(np.repeat(tokens[:1], 3, axis=0), 0.05, rng)
+    far = copy_evidence([unit_tokens(rng, 1)], TrainTokens(repeated), own=np.array([1]))
+    assert (far.late[0], far.votes[0], far.late_source[0], far.votes_source[0]) == (0, 0, 1, 1)
+    alike = copy_evidence([unit_tokens(rng, 1)], TrainTokens(repeated))
+    assert alike.late[0] == 0
+    assert alike.votes[0] < 0.1
 
 
 def test_no_image() -> None:
