@@ -152,7 +152,7 @@ def evidence_among(
 
     Raises:
         ValueError: There are not as many lists of candidates as images; an image has fewer than three candidates, or
-            its own row is not among them.
+            its own row is not among them; fetch gave fewer images than it was asked for.
     """
     if any(len(view) != len(candidates) for view in views):
         raise ValueError(
@@ -166,6 +166,8 @@ def evidence_among(
     found = []
     for numbers, rows in _chunks(candidates):
         tokens = fetch(rows)
+        if len(tokens) != len(rows):
+            raise ValueError(f"fetch gave {len(tokens)} of {len(rows)} training images")
         for number in numbers:
             query = [view[number] for view in views]
             found.append(_among(query, candidates[number], rows, tokens, None if own is None else own[number]))

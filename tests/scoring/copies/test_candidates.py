@@ -150,7 +150,7 @@ def test_the_order_of_the_blocks_changes_nothing(train: Train, queries: list[Tok
     blocks = list(train.blocks(200))
     expected = propose(queries, blocks)
     for _ in range(2):
-        rng.shuffle(blocks)  # type: ignore[arg-type]
+        rng.shuffle(blocks)
         shuffled = [(rows[turn], tokens[turn]) for rows, tokens in blocks for turn in [rng.permutation(len(rows))]]
         assert all(np.array_equal(a, b) for a, b in zip(propose(queries, shuffled), expected, strict=True))
 
@@ -253,5 +253,7 @@ def test_candidates_that_do_not_fit_the_images() -> None:
     candidates = propose(views, train.blocks(9))
     with pytest.raises(ValueError, match="1 lists of candidates"):
         evidence_among(views, candidates[:1], train.fetch)
+    with pytest.raises(ValueError, match="gave 8 of 9"):
+        evidence_among(views, candidates, lambda rows: train.fetch(rows[1:]))
     with pytest.raises(ValueError, match="lack its own row"):
         evidence_among(views, candidates, train.fetch, own=np.array([train.rows[0], 5]))
