@@ -6,6 +6,9 @@ INSTALLED := $(VENV)/.installed
 PACKAGES := actors flows layerprint scoring storage
 CODE := $(PACKAGES) tests benchmarks examples
 
+# Tests with services wait more than they compute: two files at a time. AT_ONCE= runs one after the other.
+AT_ONCE ?= -n 2 --dist loadfile
+
 # Nothing is reported to anyone, from any target.
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
@@ -29,13 +32,13 @@ demo: setup ## Tell a memorizing generator from honest ones, on real digits (abo
 	$(BIN)/layerprint demo
 
 test: setup ## Run all tests: real Ray, real S3 server, real Prefect
-	$(BIN)/pytest --durations=10
+	$(BIN)/pytest $(AT_ONCE) --durations=10
 
 test-fast: setup ## Run the tests that need no service, and the doctests (about a minute)
 	$(BIN)/pytest -m "not service and not slow"
 
 test-services: setup ## Run the tests that `make test-fast` leaves out
-	$(BIN)/pytest -m "service or slow" --durations=10 $(TESTS)
+	$(BIN)/pytest $(AT_ONCE) -m "service or slow" --durations=10 $(TESTS)
 
 check: setup ## Format, lint, types, import arrows
 	$(BIN)/ruff format --check $(CODE)

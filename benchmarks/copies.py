@@ -7,8 +7,8 @@ DATA holds ``cifar10_train10k_test5k_jpeg.tar.xz`` and ``cifar10_generated_extra
 held-out images, honest images and canvases never overlap; the parameters of alterations are random
 (`benchmarks.alterations`).
 
-CIFAR-10's test set holds near-duplicates of its training set. Those that `CopyScale.leaks` names are left out of the
-held-out and of the honest images, and counted; figures with all of them kept are printed beside.
+CIFAR-10's test set holds near-duplicates of its training set, which `CopyScale.leaks` counts. They stay among the
+held-out and among the honest images: a rule that removes them from one alone would call honest releases copying.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image
 
-from actors.encoder.config import EncoderConfig
+from actors.encoder.config import DEFAULT_VIEWS, EncoderConfig, ViewName
 from actors.encoder.decode import to_square
 from actors.encoder.model import Encoder
-from actors.encoder.views import DEFAULT_VIEWS, VIEWS, view_of
+from actors.encoder.views import VIEWS, view_of
 from benchmarks.alterations import HARD_KINDS, HONEST, KINDS, Alteration, jpeg
 from benchmarks.codec_parity import images
 from scoring.copies.copy_counts import copy_counts
@@ -56,7 +56,7 @@ class Scorer(NamedTuple):
 
     encoder: Encoder
     layer: int
-    views: Sequence[str]
+    views: Sequence[ViewName]
     space: TokenSpace
     train: TrainTokens
 
@@ -94,31 +94,29 @@ def main(
     sample = np.sort(rng.choice(len(trained), SAMPLE, replace=False))
     scale = CopyScale.of(scorer.evidence([trained[i] for i in sample], sample))
     held = scorer.evidence(held_out)
-    clean = ~scale.leaks(scale.score(held))
-    found: dict[str, Any] = {"views": list(scorer.views), "leaks among held-out": int((~clean).sum())}
+    held_scores = scale.score(held)
+    found: dict[str, Any] = {"views": list(scorer.views), "leaks among held-out": int(scale.leaks(held_scores).sum())}
     honest_scores = {}
     for name, change in HONEST.items():
         honest_scores[name] = scale.score(scorer.evidence(altered(change, honest, canvases, rng)))
         _say(f"scored: honest, {name}")
-    leaked = scale.leaks(honest_scores["as it is"])
-    found["leaks among honest"] = int(leaked.sum())
+    plain = honest_scores["as it is"]
     pool = []
     kinds: dict[str, Any] = {}
     for name, change in {**KINDS, **HARD_KINDS}.items():
         sources = rng.choice(len(trained), copies, replace=False)
         evidence = scorer.evidence(altered(change, [trained[i] for i in sources], canvases, rng))
-        kinds[name] = of_kind(evidence, sources, scale, held, clean)
+        kinds[name] = of_kind(evidence, sources, scale, held)
         _say(f"{name}: {kinds[name]}")
         if name in KINDS:
             pool.append(scale.score(evidence))
     found["kinds"] = kinds
-    for measure in ("found", "found, leaks kept", "late alone", "votes alone", "source right"):
+    for measure in ("found", "late alone", "votes alone", "source right"):
         found[f"mean of {len(KINDS)}: {measure}"] = round(float(np.mean([kinds[name][measure] for name in KINDS])), 1)
-    calibration = scale.score(held)[clean]
-    found["honest"] = {name: called(calibration, scores[~leaked], rng) for name, scores in honest_scores.items()}
-    found["one class"] = called_by_class(calibration, honest_scores["as it is"], leaked, rng)
-    found["generators"] = of_generators(scorer, scale, calibration, data)
-    found["lists"] = lists(calibration, honest_scores["as it is"][~leaked], np.concatenate(pool), rng)
+    found["honest"] = {name: called(held_scores, plain, scores, rng) for name, scores in honest_scores.items()}
+    found["one class"] = called_by_class(held_scores, plain, rng)
+    found["generators"] = of_generators(scorer, scale, held_scores, data)
+    found["lists"] = lists(np.concatenate([held_scores, plain]), np.concatenate(pool), rng)
     typer.echo(json.dumps(found, indent=None if as_json else 1, ensure_ascii=False))
 
 
@@ -130,7 +128,7 @@ def by_class(data: Path, split: str) -> dict[str, Pictures]:
     return {name: [each[key] for key in sorted(each)] for name, each in sorted(found.items())}
 
 
-def tokens_of(encoder: Encoder, pictures: Pictures, layer: int, view: str) -> NDArray[np.float16]:
+def tokens_of(encoder: Encoder, pictures: Pictures, layer: int, view: ViewName) -> NDArray[np.float16]:
     """Patch tokens (n, t, d) of pictures in one view."""
     size, parts = encoder.config.image_size, []
     for start in range(0, len(pictures), BATCH):
@@ -144,16 +142,12 @@ def altered(change: Alteration, pictures: Pictures, canvases: Pictures, rng: np.
     return [jpeg(change(each, canvases[rng.integers(len(canvases))], rng), 75) for each in pictures]
 
 
-def of_kind(
-    evidence: Evidence, sources: NDArray[np.int64], scale: CopyScale, held: Evidence, clean: NDArray[np.bool_]
-) -> dict[str, float]:
+def of_kind(evidence: Evidence, sources: NDArray[np.int64], scale: CopyScale, held: Evidence) -> dict[str, float]:
     """Percentages of one kind of copy above the 1 % line of the held-out images, and with the right source."""
-    scores, all_held = scale.score(evidence), scale.score(held)
     shares = {
-        "found": scores > tail_line(all_held[clean]),
-        "found, leaks kept": scores > tail_line(all_held),
-        "late alone": evidence.late > tail_line(held.late[clean]),
-        "votes alone": evidence.votes > tail_line(held.votes[clean]),
+        "found": scale.score(evidence) > tail_line(scale.score(held)),
+        "late alone": evidence.late > tail_line(held.late),
+        "votes alone": evidence.votes > tail_line(held.votes),
         "source right": source_of(evidence, scale) == sources,
     }
     return {name: round(100 * float(share.mean()), 1) for name, share in shares.items()}
@@ -170,27 +164,37 @@ def tail_line(scores: Scores, share: float = TAIL) -> float:
     return float(np.sort(scores)[::-1][max(1, int(share * (len(scores) + 1))) - 1])
 
 
-def called(held: Scores, honest: Scores, rng: np.random.Generator, size: int = RELEASE) -> dict[str, float]:
-    """Of random releases of honest images, against half of the held-out images each: the share called copying."""
+def called(
+    held: Scores, honest: Scores, changed: Scores, rng: np.random.Generator, size: int = RELEASE
+) -> dict[str, float]:
+    """Of random releases of honest images, changed alike: the share called copying.
+
+    Each is judged by other held-out images: half of them all, the honest images that are not in the release included.
+    """
     calls = 0
     for _ in range(DRAWS):
-        some = rng.choice(held, len(held) // 2, replace=False)
-        release = rng.choice(honest, min(size, len(honest)), replace=False)
-        calls += copy_counts(some, release).low > 0
-    above = float((honest > tail_line(held)).mean())
+        release = rng.choice(len(honest), min(size, len(honest)), replace=False)
+        others = np.concatenate([held, np.delete(honest, release)])
+        calls += copy_counts(rng.choice(others, len(others) // 2, replace=False), changed[release]).low > 0
+    above = float((changed > tail_line(held)).mean())
     return {"called, % of draws": round(100 * calls / DRAWS, 1), "above the 1 % line, %": round(100 * above, 1)}
 
 
-def called_by_class(
-    held: Scores, honest: Scores, leaked: NDArray[np.bool_], rng: np.random.Generator
-) -> dict[str, float]:
-    """Releases of one class only, 60 images each: the share called copying over all classes, and the worst class."""
+def called_by_class(held: Scores, honest: Scores, rng: np.random.Generator) -> dict[str, Any]:
+    """Releases of one class only, 60 images each: the share called copying, class by class."""
+    classes = len(honest) // HONEST_IMAGES
+    of_held, of_honest = held.reshape(classes, -1), honest.reshape(classes, -1)
     shares = []
-    for first in range(0, len(honest), HONEST_IMAGES):
-        of_class = slice(first, first + HONEST_IMAGES)
-        kept = honest[of_class][~leaked[of_class]]
-        shares.append(called(held, kept, rng, size=60)["called, % of draws"])
-    return {"mean, % of draws": round(float(np.mean(shares)), 1), "worst class": max(shares)}
+    for one in range(classes):
+        calls = 0
+        for _ in range(DRAWS):
+            both = rng.permutation(np.concatenate([of_held[one], of_honest[one]]))
+            others = np.concatenate([np.delete(of_held, one, 0).ravel(), np.delete(of_honest, one, 0).ravel()])
+            per_class = (len(both) - 60) * 9
+            calibration = np.concatenate([both[60:], rng.choice(others, min(per_class, len(others)), replace=False)])
+            calls += copy_counts(calibration, both[:60]).low > 0
+        shares.append(round(100 * calls / DRAWS, 1))
+    return {"mean, % of draws": round(float(np.mean(shares)), 1), "of each class": shares}
 
 
 def of_generators(scorer: Scorer, scale: CopyScale, held: Scores, data: Path) -> dict[str, Any]:
@@ -202,15 +206,16 @@ def of_generators(scorer: Scorer, scale: CopyScale, held: Scores, data: Path) ->
     return {name: f"{count.at_least} of {count.m}" for name, count in counts.items()}
 
 
-def lists(held: Scores, honest: Scores, copied: Scores, rng: np.random.Generator) -> dict[str, Any]:
+def lists(honest: Scores, copied: Scores, rng: np.random.Generator) -> dict[str, Any]:
     """Releases of 600 images with a share of copies of all kinds: false share of the list, found, "at least" wrong."""
     rows = {}
     for rate in PLANTED:
         false, found, wrong, said, called_copying = [], [], 0, [], 0
         for _ in range(DRAWS):
-            some = rng.choice(held, len(held) - len(held) // 3, replace=False)
+            mixed = rng.permutation(honest)
             planted = rng.binomial(600, rate)
-            scores = np.concatenate([rng.choice(copied, planted), rng.choice(honest, 600 - planted, replace=False)])
+            some, unseen = mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
+            scores = np.concatenate([rng.choice(copied, planted), unseen[: 600 - planted]])
             listed = discoveries(conformal_p(-some, -scores))
             false.append(listed[planted:].sum() / max(1, listed.sum()))
             found.append(listed[:planted].sum() / max(1, planted))

@@ -20,9 +20,8 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image
 
-from actors.encoder.config import EncoderConfig
+from actors.encoder.config import DEFAULT_VIEWS, EncoderConfig
 from actors.encoder.model import Encoder
-from actors.encoder.views import DEFAULT_VIEWS
 from benchmarks.copies import Pictures, source_of, tail_line, tokens_of
 from scoring.copies.copy_counts import copy_counts, rank_grid, upper_rate
 from scoring.copies.copy_score import CopyScale

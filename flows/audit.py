@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from prefect import flow
 
 from actors.stages import embed as embed_stage
+from actors.stages.copies import CopyReference
 from flows.inputs import check_release, file_facts, open_reference
 from flows.orchestration.events import announce
 from flows.registry.failures import release_error
@@ -26,7 +27,15 @@ from flows.results.profile_rows import save_profile
 from flows.runtime.repairs import repairing
 from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec, ReleaseSpec
-from flows.tasks import embed_set, finish_reference, profile_set, score_release, search_set
+from flows.tasks import (
+    copy_reference,
+    embed_set,
+    find_copies,
+    finish_reference,
+    profile_set,
+    score_release,
+    search_set,
+)
 from storage.errors import LayerprintError, StageError
 
 _log = logging.getLogger(__name__)
@@ -55,6 +64,16 @@ def built_reference(runtime: Runtime, spec: AuditSpec) -> Reference:
     return runtime.references.get(reference_key(spec), lambda: build_reference(runtime, spec))
 
 
+def built_copy_reference(runtime: Runtime, spec: AuditSpec) -> CopyReference | None:
+    """What releases are compared with for copies, built at most once per command; None where the copy score is off."""
+    settings = spec.copy_settings
+    if settings is None:
+        return None
+    key = f"{reference_key(spec)} {settings}"
+    opened = open_reference(runtime, spec)
+    return runtime.copy_references.get(key, lambda: copy_reference(runtime, spec, opened, settings))
+
+
 @flow(name="audit_release", persist_result=False, validate_parameters=False)
 @repairing
 def audit_release(runtime: Runtime, spec: AuditSpec, release: ReleaseSpec) -> AuditResult:
@@ -75,6 +94,8 @@ def audit_release(runtime: Runtime, spec: AuditSpec, release: ReleaseSpec) -> Au
     check_rejects(table, release.label, spec.gate.max_rejected)
     nearest = search_set(runtime, spec, reference, table, release.label)
     scored = score_release(runtime, spec, reference, table, nearest, release.label)
+    compared = built_copy_reference(runtime, spec)
+    copies = compared and find_copies(runtime, spec, reference.facts, compared, manifest, release.label)
     profile = profile_set(runtime, spec, reference, table, nearest, release.label)
     profile_id = save_profile(store, spec, release, reference, table, profile)
     seconds, forward = time.monotonic() - began, runtime.forward_images - before
@@ -87,6 +108,7 @@ def audit_release(runtime: Runtime, spec: AuditSpec, release: ReleaseSpec) -> Au
         train_digest=open_reference(runtime, spec).train.digest,
         nearest=nearest,
         scored=scored,
+        copies=copies,
         profile_id=profile_id,
         seconds=seconds,
         forward_images=forward,

@@ -73,6 +73,7 @@ def build_reference(spec: str) -> State[str]:
     loaded = load_live_spec(spec).spec
     with running() as runtime:
         built = audits.build_reference.fn(runtime, loaded)
+        audits.built_copy_reference(runtime, loaded)
     uri = open_store(loaded.store).child_uri(built.tables.partition)
     return Completed(message=f"{built.tables.train.rows} train and {built.tables.held_out_images} held-out", data=uri)
 

@@ -7,8 +7,9 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from actors.encoder.config import EncoderFacts
+from actors.encoder.config import CopySettings, EncoderFacts
 from actors.stages import (
+    copies as copy_stage,
     embed as embed_stage,
     reference as reference_stage,
     score as score_stage,
@@ -16,7 +17,7 @@ from actors.stages import (
 )
 from actors.stages.profile import profile as make_profile
 from actors.workers.profile import SetProfile
-from flows.results.identity import Reference
+from flows.results.identity import OpenedReference, Reference
 from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec
 from scoring.presets import PRESETS
@@ -91,6 +92,34 @@ def finish_reference(
             "give held-out images that were never trained on",
         )
     return Reference(facts, tables, reference_stage.check_reference(context, tables))
+
+
+@_embedding_stage
+def copy_reference(
+    runtime: Runtime, spec: AuditSpec, opened: OpenedReference, settings: CopySettings
+) -> copy_stage.CopyReference:
+    """Prepare the copy score: patch tokens of the reference, and the evidence for its images."""
+    facts, train, held_out = opened
+    encoder = _copy_encoder(runtime, spec, facts)
+    return copy_stage.copy_reference(runtime.context(spec), encoder, train, held_out, settings, spec.scoring.seed)
+
+
+@_embedding_stage
+def find_copies(
+    runtime: Runtime,
+    spec: AuditSpec,
+    facts: EncoderFacts,
+    reference: copy_stage.CopyReference,
+    manifest: Manifest,
+    label: str,
+) -> copy_stage.CopiesFound:
+    """Score a release's images for copies."""
+    encoder = _copy_encoder(runtime, spec, facts)
+    return copy_stage.find_release_copies(runtime.context(spec), encoder, reference, manifest, label)
+
+
+def _copy_encoder(runtime: Runtime, spec: AuditSpec, facts: EncoderFacts) -> copy_stage.CopyEncoder:
+    return copy_stage.CopyEncoder(spec.encoder.config(), facts, runtime.embed_settings(spec))
 
 
 @_stage

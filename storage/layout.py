@@ -11,6 +11,8 @@ per layer (`layer_key`); the constants are folders to list. Callers pass full di
     searches/ partitions/ nearest/   search modes, partitions of training sets, nearest distances of any set
     contaminated/ checks/            excluded held-out images, checks of a reference
     influence/ profiles/             influences and profiles of releases
+    token_spaces/ copies/            spaces of patch tokens, evidence for copies
+    copy_references/                 the token tables that a reference needs
     perturbed/ selfcheck/            derived image sets and distances
     results/ reports/ pictures/      Parquet results, pages, figures
     claims/ failures/ jobs/ announced/ doctor/   notes on running and finished work
@@ -39,6 +41,7 @@ FAILURES = "failures/"
 JOBS = "jobs/"
 ANNOUNCED = "announced/"
 DOCTOR = "doctor/"
+COPY_REFERENCES = "copy_references/"
 BROKEN = "broken/"
 
 # -- in general ----------------------------------------------------------------------------------------------
@@ -248,6 +251,36 @@ def done_key(prefix: str) -> str:
 def selfcheck_prefix(reference: str, scoring: str) -> str:
     """The nearest distances of a self-check, by the digests of its reference and its scoring."""
     return f"selfcheck/{short(digest(reference=reference, scoring=scoring))}"
+
+
+# -- copies --------------------------------------------------------------------------------------------------
+
+
+def token_space_key(encoder: str, train: str, layer: int | None) -> str:
+    """The space of patch tokens that was fitted on training images, from the digests of encoder and list."""
+    return f"token_spaces/{short(digest(encoder=encoder, train=train, layer=layer))}.npz"
+
+
+def copy_reference_key(tables: Sequence[str]) -> str:
+    """The note of the token tables that a reference needs."""
+    return f"{COPY_REFERENCES}{short(digest(tables=list(tables)))}.json"
+
+
+def copies_prefix(table: str, train: str, *, left_out: bool, method: int) -> str:
+    """The evidence for the images of a token table, from the names of it and of the training images' table.
+
+    ``left_out``: the images are training images, each compared with all others.
+    """
+    return f"copies/{short(digest(table=table, train=train, left_out=left_out, method=method))}"
+
+
+def evidence_key(prefix: str, start: int, stop: int) -> str:
+    """The evidence for a block of images.
+
+    >>> evidence_key("copies/ab", 0, 512)
+    'copies/ab/000000000-000000512.parquet'
+    """
+    return f"{prefix}/{start:09d}-{stop:09d}.parquet"
 
 
 # -- results -------------------------------------------------------------------------------------------------

@@ -10,6 +10,35 @@ Pooling = Literal["mean", "cls"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
+ViewName = Literal[
+    "as it is",
+    "mirrored",
+    "shifted",
+    "turned left",
+    "turned right",
+    "upside down",
+    "upside down, mirrored",
+    "turned left, mirrored",
+    "turned right, mirrored",
+]
+"""Views in which an image is compared with the training images, see `actors.encoder.views`."""
+
+DEFAULT_VIEWS: tuple[ViewName, ...] = ("as it is", "mirrored", "shifted")
+
+
+@dataclass(frozen=True, slots=True)
+class CopySettings:
+    """What the copy score looks at.
+
+    Attributes:
+        layer: The layer of the patch tokens; None: a third of the encoder's depth.
+        views: Views of generated and held-out images.
+    """
+
+    layer: int | None
+    views: tuple[ViewName, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:
     """The requested encoder; the spec documents each field.

@@ -30,6 +30,10 @@ from storage.errors import InputError
 _MODEL_ERRORS = (RuntimeError, AssertionError, TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
 
 
+MOST_PATCHES = 8
+"""Patches on a side for the copy score: its cost grows with their number to the fourth power."""
+
+
 class Encoder:
     """A loaded model on its device.
 
@@ -54,6 +58,7 @@ class Encoder:
         data = resolve_model_data_config(self.model)
         self._tap = _Tap(self.model, config.pooling)
         available = self._probe_layers()
+        self._depth = max(available)
         self.layers = _chosen_layers(config, available)
         self.facts = _facts(config, self.model, data, {k: available[k] for k in self.layers}, self._tap.name)
         self.resample = Image.Resampling[self.facts.interpolation.upper()]
@@ -77,16 +82,30 @@ class Encoder:
         parts = list(self._parallel.map(self._pass, np.array_split(images, self._passes)))
         return {k: np.concatenate([part[k] for part in parts]) for k in self.layers}
 
-    def patch_tokens(self, images: NDArray[np.uint8], layer: int) -> NDArray[np.float32]:
+    @property
+    def depth(self) -> int:
+        """The number of the last layer."""
+        return self._depth
+
+    def patch_tokens(self, images: NDArray[np.uint8], layer: int, most: int = MOST_PATCHES) -> NDArray[np.float32]:
         """The patch tokens of one layer; the layers behind it are not computed.
 
         Args:
             images: (b, s, s, 3) uint8, s = the configured image size.
             layer: A layer ≥ 1, as `embed` numbers them; of a CNN a stage from 0.
+            most: A grid with more patches on a side is averaged to so many.
 
         Returns:
             (b, t, d) float32, the patches row by row, without class and register tokens.
+
+        Raises:
+            InputError: The model has no such layer, or gives no grid of patches.
         """
+        if not self._tap.first <= layer <= self._depth:
+            raise InputError(
+                f"copies.layer: {layer}, but {self.config.model} has layers {self._tap.first} to {self._depth}",
+                "choose one of them, or leave it out: then it is a third of the depth",
+            )
         with torch.inference_mode(), self._products():
             grids = self.model.forward_intermediates(
                 self._normalised(images),
@@ -95,7 +114,10 @@ class Encoder:
                 output_fmt="NCHW",
                 intermediates_only=True,
             )
-            tokens: NDArray[np.float32] = grids[0].float().flatten(2).transpose(1, 2).contiguous().cpu().numpy()
+            grid = grids[0].float()
+            if max(grid.shape[2:]) > most:
+                grid = torch.nn.functional.adaptive_avg_pool2d(grid, most)
+            tokens: NDArray[np.float32] = grid.flatten(2).transpose(1, 2).contiguous().cpu().numpy()
             return tokens
 
     def _normalised(self, images: NDArray[np.uint8]) -> torch.Tensor:

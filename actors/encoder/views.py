@@ -11,6 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.encoder.config import ViewName
+
 Pixels = NDArray[np.uint8]
 """Square images, (b, s, s, 3)."""
 
@@ -23,7 +25,7 @@ def shifted(images: Pixels, patch: int) -> Pixels:
     return np.pad(images[:, half:, half:], ((0, 0), (0, half), (0, half), (0, 0)), mode="edge")
 
 
-VIEWS: dict[str, View] = {
+VIEWS: dict[ViewName, View] = {
     "as it is": lambda images, _: images,
     "mirrored": lambda images, _: images[:, :, ::-1],
     "shifted": shifted,
@@ -36,10 +38,8 @@ VIEWS: dict[str, View] = {
 }
 """Name → function of images and the side of a patch in pixels."""
 
-DEFAULT_VIEWS = ("as it is", "mirrored", "shifted")
 
-
-def view_of(images: Pixels, name: str, patch: int) -> Pixels:
+def view_of(images: Pixels, name: ViewName, patch: int) -> Pixels:
     """The images in one view.
 
     Args:

@@ -16,6 +16,7 @@ from actors.encoder.weights import weights_identity
 from actors.stages.bisect_shard import KILLED, embed_shards, killers
 from actors.stages.context import Progress, StageContext
 from actors.workers.embed import EmbedSettings, EmbedShard, describe_encoder, embed_shard
+from actors.workers.tokens import TokenPlan
 from storage import layout
 from storage.digest import digest
 from storage.errors import StoreError, may_pass
@@ -91,9 +92,14 @@ def shard_size(images: int) -> int:
     return min(4096, 256 * max(1, round(images / 200 / 256)))
 
 
-def table_name(facts: EncoderFacts, manifest: Manifest) -> str:
-    """The embedding table of an image set under an encoder."""
-    return layout.embedding_table(facts.digest, manifest.digest)
+def table_name(facts: EncoderFacts, manifest: Manifest, tokens: TokenPlan | None = None) -> str:
+    """The embedding table of an image set under an encoder, or its token table."""
+    return layout.embedding_table(_content(facts, tokens), manifest.digest)
+
+
+def _content(facts: EncoderFacts, tokens: TokenPlan | None) -> str:
+    """Digest of what the vectors depend on besides the images."""
+    return facts.digest if tokens is None else tokens.digest
 
 
 def plan_shards(
@@ -104,6 +110,7 @@ def plan_shards(
     encoder_digest: str,
     settings: EmbedSettings,
     earlier: EarlierTable | None = None,
+    tokens: TokenPlan | None = None,
 ) -> tuple[str, list[EmbedShard]]:
     """All shards of a set, and the prefix of their receipts."""
     size = shard_size(len(manifest))
@@ -123,6 +130,7 @@ def plan_shards(
             encoder_digest=encoder_digest,
             settings=settings,
             earlier=earlier,
+            tokens=tokens,
         )
         for shard in manifest.shards(size)
     ]
@@ -143,24 +151,34 @@ def embed(
     manifest: Manifest,
     settings: EmbedSettings,
     label: str,
+    tokens: TokenPlan | None = None,
 ) -> Embedded:
     """Embed an image set, every image once, also after an interruption; of a changed set only the changed images.
+
+    Args:
+        context: Store, cluster and progress.
+        config: What the encoder is loaded from.
+        facts: What it is.
+        manifest: The images.
+        settings: How a machine embeds.
+        label: The set's name in progress reports.
+        tokens: Patch tokens to keep instead of embeddings.
 
     Raises:
         InputError: The set or the encoder cannot be used.
         StageError: Processes died on any shard.
     """
-    stage, total = f"embed {label}", len(manifest)
-    done = VectorStore(context.store).committed(table_name(facts, manifest))
+    stage, total = f"{'embed' if tokens is None else 'tokens'} {label}", len(manifest)
+    done = VectorStore(context.store).committed(table_name(facts, manifest, tokens))
     if done is not None:
         context.report_progress(Progress(stage, "images", total, total, skipped=total))
         if keys := killers(done):
             _log.warning("%s: %d images were left out before since each %s: %s …", stage, len(keys), KILLED, keys[0])
         embedded = Embedded(done, 0)
     else:
-        embedded = _embed_missing(context, config, facts, manifest, settings, stage)
+        embedded = _embed_missing(context, config, facts, manifest, settings, stage, tokens)
     try:
-        _note_use(context.store, facts, manifest, embedded.table)
+        _note_use(context.store, _content(facts, tokens), manifest, embedded.table)
     except StoreError as error:  # a store that may only be read: an audit that is finished needs no note
         if done is None or may_pass(error):
             raise
@@ -168,12 +186,12 @@ def embed(
     return embedded
 
 
-def _note_use(store: ObjectStore, facts: EncoderFacts, manifest: Manifest, table: EmbeddingTable) -> None:
+def _note_use(store: ObjectStore, content: str, manifest: Manifest, table: EmbeddingTable) -> None:
     """Note the latest table of the set, also a reused one: upkeep sees that it is in use. See that its list exists."""
     key = layout.manifest_key(manifest.digest)
     if not store.exists(key):  # it was broken, and set aside
         store.put_if_absent(key, manifest.to_bytes())
-    remember(store, facts.digest, manifest.uri, EarlierTable(key, table.name, table.version))
+    remember(store, content, manifest.uri, EarlierTable(key, table.name, table.version))
 
 
 def _embed_missing(
@@ -183,14 +201,15 @@ def _embed_missing(
     manifest: Manifest,
     settings: EmbedSettings,
     stage: str,
+    tokens: TokenPlan | None,
 ) -> Embedded:
     """Embed the shards that have no receipt, and commit all of them."""
-    name, total = table_name(facts, manifest), len(manifest)
+    name, total = table_name(facts, manifest, tokens), len(manifest)
     vectors = VectorStore(context.store)
-    earlier = recall(context.store, facts.digest, manifest.uri)
-    receipts, shards = plan_shards(context.store, manifest, name, config, facts.digest, settings, earlier)
+    earlier = recall(context.store, _content(facts, tokens), manifest.uri)
+    receipts, shards = plan_shards(context.store, manifest, name, config, facts.digest, settings, earlier, tokens)
     context.store.put_if_absent(shards[0].manifest_key, manifest.to_bytes())
-    schema = embedding_schema(facts.dims)
+    schema = embedding_schema(facts.dims) if tokens is None else tokens.schema
     vectors.create(name, schema)
     done = vectors.receipts(receipts)
     missing = [shard for shard in shards if shard.index not in done]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from PIL import Image
 from actors import metrics
 from actors.encoder.config import EncoderConfig
 from actors.encoder.decode import UnreadableImageError, decode, harmonised, to_square
+from actors.workers.tokens import TokenPlan, tokens_of
 from storage.errors import StageError
 from storage.image_sets.image_ref import ImageReader, ImageRef, Kind
 from storage.image_sets.manifest import Manifest
@@ -31,6 +32,8 @@ from storage.vectors.tables import FACT_FIELDS, Receipt, VectorStore, embedding_
 
 if TYPE_CHECKING:
     from actors.encoder.model import Encoder
+
+Vectors = NDArray[np.float32] | NDArray[np.float16]
 
 _CHANGED = "listed, but changed when it was read"
 
@@ -56,8 +59,9 @@ class EmbedSettings:
 class EmbedShard:
     """One shard to embed: rows ``start`` to ``stop`` of a manifest; unchanged rows are copied from the earlier table.
 
-    ``encoder_digest`` is that of the plan; an encoder with another one on this machine is an error. A ``part`` of a
-    shard leaves no receipt: those of all parts are merged first.
+    ``encoder_digest`` is that of the plan; an encoder with another one on this machine is an error. With ``tokens`` the
+    rows hold patch tokens instead of embeddings. A ``part`` of a shard leaves no receipt: those of all parts are merged
+    first.
     """
 
     store: str
@@ -73,6 +77,7 @@ class EmbedShard:
     encoder_digest: str
     settings: EmbedSettings = EmbedSettings()
     earlier: EarlierTable | None = None
+    tokens: TokenPlan | None = None
     part: bool = False
 
     @property
@@ -137,7 +142,7 @@ def embed_shard(task: EmbedShard) -> Receipt:
     with _reader_threads(task.settings.readers) as threads:
         reads = _read_ahead(threads, reader, listed, encoder, 3 * task.settings.batch_size)
         batches = _batches(reads, task.settings.batch_size, rejects)
-        rows = pa.concat_tables([kept, *(_embed_batch(encoder, batch) for batch in batches)])
+        rows = pa.concat_tables([kept, *(_embed_batch(encoder, task, batch) for batch in batches)])
     rows = rows.sort_by("row") if known else rows
     receipt = Receipt(
         shard=task.index,
@@ -191,7 +196,7 @@ def _planned_encoder(task: EmbedShard) -> Encoder:
 
 def _unchanged(vectors: VectorStore, task: EmbedShard, manifest: Manifest, encoder: Encoder) -> pa.Table:
     """The rows of images that have not changed since the set was last embedded."""
-    schema = embedding_schema(encoder.facts.dims)
+    schema = _schema(encoder, task)
     if task.earlier is None:
         return schema.empty_table()
     before = load_manifest(vectors.store, task.earlier.manifest_key)
@@ -235,24 +240,32 @@ def _batches(reads: Iterator[_Read | _Reject], size: int, rejects: list[dict[str
     yield batch
 
 
-def _embed_batch(encoder: Encoder, batch: list[_Read]) -> pa.Table:
-    schema = embedding_schema(encoder.facts.dims)
+def _schema(encoder: Encoder, task: EmbedShard) -> pa.Schema:
+    return embedding_schema(encoder.facts.dims) if task.tokens is None else task.tokens.schema
+
+
+def _embed_batch(encoder: Encoder, task: EmbedShard, batch: list[_Read]) -> pa.Table:
+    schema = _schema(encoder, task)
     if not batch:
         return schema.empty_table()
-    embeddings = encoder.embed(np.stack([read.pixels for read in batch]))
-    _check_finite(embeddings, batch)
-    metrics.add(metrics.IMAGES_EMBEDDED, len(batch))
+    pixels = np.stack([read.pixels for read in batch])
+    if task.tokens is None:
+        vectors: Mapping[str, Vectors] = {layer_column(k): x for k, x in encoder.embed(pixels).items()}
+        metrics.add(metrics.IMAGES_EMBEDDED, len(batch))
+    else:
+        vectors = tokens_of(encoder, task.store, task.tokens, pixels)
+    _check_finite(vectors, batch)
     columns = [pa.array([getattr(read, field.name) for read in batch], field.type) for field in FACT_FIELDS]
-    columns += [vector_array(embeddings[layer]) for layer in encoder.facts.dims]
+    columns += [vector_array(vectors[name]) for name in schema.names[len(FACT_FIELDS) :]]
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _check_finite(embeddings: dict[int, NDArray[np.float32]], batch: list[_Read]) -> None:
-    for layer, x in embeddings.items():
+def _check_finite(vectors: Mapping[str, Vectors], batch: list[_Read]) -> None:
+    for column, x in vectors.items():
         wrong = np.flatnonzero(~np.isfinite(x).all(axis=1))
         if len(wrong):
             raise StageError(
-                f"{layer_column(layer)} of image {batch[wrong[0]].key} is not finite",
+                f"{column} of image {batch[wrong[0]].key} is not finite",
                 "the encoder overflows: check its weights, or set encoder.precision to bfloat16 or float32",
             )
 

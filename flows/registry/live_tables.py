@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from flows.results.made_from import owner_contents, tables_of_old_audit
-from storage.layout import ENCODERS, SETS, embedding_table
+from storage.layout import COPY_REFERENCES, ENCODERS, SETS, embedding_table
 from storage.objects.open import ObjectStore
 from storage.results.sql import run_sql
 from storage.seal import read_json
@@ -30,7 +30,8 @@ def live_tables(store: ObjectStore, tables: Collection[str], since: float) -> se
     """
     audited = {embedding_table(row["encoder_digest"], row["images_digest"]) for row in _rows(store, _AUDITED)}
     profiled = {str(row["table"]) for row in _rows(store, _PROFILED)}
-    return audited | profiled | _of_references(store, tables) | _of_owner(store) | _in_use(store, since)
+    references = _of_references(store, tables) | _of_copy_references(store)
+    return audited | profiled | references | _of_owner(store) | _in_use(store, since)
 
 
 def _of_references(store: ObjectStore, tables: Collection[str]) -> set[str]:
@@ -42,6 +43,11 @@ def _of_references(store: ObjectStore, tables: Collection[str]) -> set[str]:
         pair = (tables_of_old_audit(row, *own) if own else None) or tables_of_old_audit(row, tables, tables)
         needed |= set(pair[:2]) if pair else set()
     return needed
+
+
+def _of_copy_references(store: ObjectStore) -> set[str]:
+    """The token tables of every reference."""
+    return {str(table) for info in store.list(COPY_REFERENCES) for table in read_json(store, info.key)}
 
 
 def _of_owner(store: ObjectStore) -> set[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from actors.encoder.config import EncoderFacts
+from actors.stages.copies import METHOD as COPY_METHOD
 from actors.stages.reference import ReferenceTables
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from scoring.checks.check import Check
@@ -67,7 +68,10 @@ def audit_identity(spec: AuditSpec, release: ReleaseSpec, reference: Reference, 
 
 def audit_name(spec: AuditSpec, release: ReleaseSpec, reference: str, table: str) -> str:
     """`audit_identity` from the digest of the reference, which is known before anything is computed."""
+    settings = spec.copy_settings
+    judged_by = {} if settings is None else {"copies": [COPY_METHOD, settings.layer, *settings.views]}
     code = digest(
+        **judged_by,
         release=[release.name, release.version, release.run, release.family],
         images=table,
         reference=[spec.reference.name, reference],

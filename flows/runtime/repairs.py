@@ -27,7 +27,7 @@ def repairing(step: Step[P, R]) -> Step[P, R]:
     @wraps(step)
     def repaired(runtime: Runtime, spec: AuditSpec, /, *args: P.args, **kwargs: P.kwargs) -> R:
         def forget() -> None:
-            runtime.references = Once()
+            runtime.references, runtime.copy_references = Once(), Once()
 
         return with_repairs(open_store(spec.store), lambda: step(runtime, spec, *args, **kwargs), forget)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from actors.ray_cluster.local import Cluster
 from actors.stages.context import Progress, Report, StageContext
+from actors.stages.copies import CopyReference
 from actors.workers.embed import EmbedSettings
 from flows.orchestration.artifacts import ProgressArtifacts
 from flows.results.identity import OpenedReference, Reference
@@ -45,6 +46,7 @@ class Runtime:
         warned: URIs of the sets whose left-out files were logged.
         opened: References whose sets passed their checks, by `reference_key`.
         references: Built references, by `reference_key`.
+        copy_references: What releases are compared with for copies, by the reference and the settings of the score.
         enrolments: What attribution learned, by the digest of the enrolled profiles.
     """
 
@@ -52,6 +54,7 @@ class Runtime:
         "_artifacts",
         "_job_clusters",
         "cluster",
+        "copy_references",
         "enrolments",
         "forward_images",
         "manifests",
@@ -70,6 +73,7 @@ class Runtime:
         self.warned: set[str] = set()
         self.opened: Once[OpenedReference] = Once()
         self.references: Once[Reference] = Once()
+        self.copy_references: Once[CopyReference] = Once()
         self.enrolments: Once[Enrolment] = Once()
         self.report = report
         self._artifacts = ProgressArtifacts()

@@ -17,6 +17,7 @@ reference:
 releases:                          # or {from: s3://releases/*/*}, with a release.yaml in each folder
   - {name: glow, version: "80", family: flow, images: s3://releases/glow/80/}
 scoring: {preset: default, components: 64, cells: 10, seed: 0}   # default | meehan | paper
-gate: {max_copy_rate: 0.01, detectable_copy_rate: 0.1, max_rejected: 0.05}
+copies: {views: [as it is, mirrored, shifted]}   # what is compared for copies; false: the layers' copy rates decide
+gate: {max_copy_rate: 0, detectable_copy_rate: 0.01, max_rejected: 0.05}
 # cluster: {ray: "http://head:8265"}   # a Ray cluster that does the work; left out: this machine
 """

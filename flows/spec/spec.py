@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
-from actors.encoder.config import EncoderConfig, Pooling, Precision
+from actors.encoder.config import DEFAULT_VIEWS, CopySettings, EncoderConfig, Pooling, Precision, ViewName
 from flows.spec.cluster import ClusterSpec
 from flows.spec.fields import IMAGE_SET, Name, SpecPart, Uri, explain
 from flows.spec.releases import ReleasePattern, ReleaseSpec, find_releases
@@ -20,6 +20,7 @@ from storage.objects.open import ObjectMissingError, open_parent
 
 __all__ = [
     "AuditSpec",
+    "CopiesSpec",
     "EncoderSpec",
     "GateSpec",
     "ReferenceSpec",
@@ -111,12 +112,32 @@ class ScoringSpec(SpecPart):
         return self
 
 
+class CopiesSpec(SpecPart):
+    """What the copy score looks at."""
+
+    layer: int | None = Field(None, ge=0, description="layer of the patch tokens; left out: a third of the depth")
+    views: list[ViewName] = Field(
+        list(DEFAULT_VIEWS), min_length=1, description="views in which images are compared; the cost grows with each"
+    )
+
+    @field_validator("views")
+    @classmethod
+    def _views_differ(cls, value: list[ViewName]) -> list[ViewName]:
+        if len(set(value)) < len(value):
+            raise ValueError("a view is listed twice")
+        return value
+
+    def settings(self) -> CopySettings:
+        """The frozen value that the stages get."""
+        return CopySettings(self.layer, tuple(self.views))
+
+
 class GateSpec(SpecPart):
     """Limits that a release must keep to pass."""
 
-    max_copy_rate: float = Field(0.01, ge=0.0, lt=1.0, description="share of generated images that may be copies")
+    max_copy_rate: float = Field(0.0, ge=0.0, lt=1.0, description="share of generated images that may be copies")
     detectable_copy_rate: float = Field(
-        0.1, gt=0.0, le=1.0, description="copy rate that the audit must be able to detect, else it is inconclusive"
+        0.01, gt=0.0, le=1.0, description="copy rate that the audit must rule out, else it is inconclusive"
     )
     max_rejected: float = Field(0.05, ge=0.0, le=1.0, description="share of a set's images that may be unreadable")
 
@@ -131,6 +152,9 @@ class AuditSpec(SpecPart):
         description="a list; in the file also {from: s3://bucket/releases/*}, see ReleasePattern"
     )
     scoring: ScoringSpec = ScoringSpec()
+    copies: CopiesSpec | Literal[False] = Field(
+        CopiesSpec(), description="the copy score, which decides the verdict; false: the layers' copy rates decide"
+    )
     gate: GateSpec = GateSpec()
     cluster: ClusterSpec | None = Field(None, description="an existing Ray cluster; left out: a Ray on this machine")
 
@@ -142,6 +166,11 @@ class AuditSpec(SpecPart):
                 raise ValueError(f"releases: {release.label} is listed twice; give each its own name, version or run")
             seen.add(release.label)
         return self
+
+    @property
+    def copy_settings(self) -> CopySettings | None:
+        """What the copy score looks at; None where the layers' copy rates decide, as in the published presets."""
+        return self.copies.settings() if self.copies and self.scoring.preset == "default" else None
 
     def release(self, name: str) -> ReleaseSpec:
         """The release of this name or ``name@version``.

@@ -86,8 +86,8 @@ def embedding_schema(dims: dict[int, int]) -> pa.Schema:
     return pa.schema([*FACT_FIELDS, *vectors])
 
 
-def vector_array(x: NDArray[np.float32]) -> pa.FixedSizeListArray:
-    """A matrix (n, d) float32 as an Arrow column of n vectors, without a copy."""
+def vector_array(x: NDArray[np.float32] | NDArray[np.float16]) -> pa.FixedSizeListArray:
+    """A matrix (n, d) float32 or float16 as an Arrow column of n vectors, without a copy."""
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(x).reshape(-1)), x.shape[1])
 
 

@@ -90,6 +90,7 @@ def laboratory_spec(lab: str, store: str) -> dict[str, Any]:
             {"name": "unseen", "version": 2, "images": f"{lab}/unseen/"},
         ],
         "scoring": {"cells": 2, "components": 16},
+        "gate": {"detectable_copy_rate": 0.1},
     }
 
 
@@ -169,7 +170,7 @@ def demo(processes: None, tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
             env=env,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=560,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from actors.encoder.views import DEFAULT_VIEWS, VIEWS, view_of
+from actors.encoder.config import DEFAULT_VIEWS
+from actors.encoder.views import VIEWS, view_of
 
 SIDE, PATCH = 28, 14
 

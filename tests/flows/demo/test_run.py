@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.flows.conftest import DemoRun
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)
 
 HONEST = {"unseen", "kde_wide", "mixture", "vae"}
 

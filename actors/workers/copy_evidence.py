@@ -1,0 +1,162 @@
+"""The evidence for copies, for a block of images: all training images propose, the best of them decide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scoring.copies.candidates import propose
+from scoring.copies.evidence import evidence_among
+
+from actors.workers.tokens import view_column
+from storage.objects.open import open_store
+from storage.seal import sealed_parquet
+from storage.vectors.tables import VectorStore
+
+_TRAIN_BLOCK = 4096
+"""Training images in memory at a time while they propose: 16 MB of tokens, and as much again in float32 twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class FindCopies:
+    """A block of images to compare with all training images.
+
+    Attributes:
+        store: The store.
+        train: Name and version of the training images' token table.
+        images: Name and version of the images' token table.
+        views: Number of its views.
+        dims: Length of a token.
+        start: First position in the table.
+        stop: End of the positions.
+        left_out: The images are training images: each is compared with the others.
+        key: Where the evidence goes.
+    """
+
+    store: str
+    train: tuple[str, int]
+    images: tuple[str, int]
+    views: int
+    dims: int
+    start: int
+    stop: int
+    left_out: bool
+    key: str
+
+
+EVIDENCE_SCHEMA = pa.schema(
+    [
+        pa.field(name, kind, nullable=False)
+        for name, kind in (
+            ("row", pa.int64()),
+            ("sha256", pa.string()),
+            ("identical", pa.bool_()),
+            ("late", pa.float64()),
+            ("late_source", pa.int64()),
+            ("late_view", pa.int64()),
+            ("votes", pa.float64()),
+            ("votes_source", pa.int64()),
+            ("votes_view", pa.int64()),
+        )
+    ]
+)
+"""Evidence of images; sources are rows of the training set's list."""
+
+
+class _TrainRows(NamedTuple):
+    """The training images: the row of each position in their table, and their contents; 90 bytes an image.
+
+    Attributes:
+        rows: (n,) int64, ascending.
+        distinct: (n,) bool, False for an image whose content an earlier one has.
+        contents: (d,) S64, the distinct SHA-256, sorted.
+        first: (d,) int64, the row of the first image with each.
+    """
+
+    rows: NDArray[np.int64]
+    distinct: NDArray[np.bool_]
+    contents: NDArray[np.bytes_]
+    first: NDArray[np.int64]
+
+    def find(self, contents: pa.ChunkedArray) -> NDArray[np.int64]:
+        """The row of the first training image with each content (q,), -1 where there is none."""
+        asked = _digests(contents)
+        places = np.minimum(np.searchsorted(self.contents, asked), len(self.contents) - 1)
+        return np.where(self.contents[places] == asked, self.first[places], -1)
+
+
+def find_copies(task: FindCopies) -> int:
+    """Compare a block of images with all training images; returns the number of images with evidence.
+
+    Besides the block's own tokens this holds `_TRAIN_BLOCK` training images, then those that were proposed.
+
+    Raises:
+        StoreError: The store cannot be read or written.
+    """
+    store = open_store(task.store)
+    vectors = VectorStore(store)
+    train = _train_rows(task.store, *task.train)
+    columns = [view_column(number) for number in range(task.views)]
+    wanted = ["row", "sha256", *columns]
+    images = vectors.read(*task.images, wanted, offset=task.start, limit=task.stop - task.start)
+    own = None
+    if task.left_out:
+        known = train.find(images["sha256"])
+        images, own = images.filter(pa.array(known >= 0)), known[known >= 0]
+    views = [_tokens(images[column], task.dims) for column in columns]
+    candidates = propose(views, _train_blocks(vectors, task, train), own)
+
+    def fetch(rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        _, found = vectors.take(*task.train, view_column(0), np.searchsorted(train.rows, rows))
+        return found.astype(np.float16, copy=False).reshape(len(found), -1, task.dims)
+
+    found = evidence_among(views, candidates, fetch, own)
+    evidence = pa.table(
+        {
+            "row": images["row"],
+            "sha256": images["sha256"],
+            "identical": train.find(images["sha256"]) >= 0,
+            **{name: getattr(found, name) for name in EVIDENCE_SCHEMA.names[3:]},
+        },
+        schema=EVIDENCE_SCHEMA,
+    )
+    store.put_if_absent(task.key, sealed_parquet(evidence, compression="zstd"))
+    return len(images)
+
+
+def _train_blocks(
+    vectors: VectorStore, task: FindCopies, train: _TrainRows
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
+    """Rows and tokens of the distinct training images, block by block."""
+    at = 0
+    for rows, flat in vectors.scan(*task.train, view_column(0), batch_rows=_TRAIN_BLOCK):
+        kept = train.distinct[at : at + len(rows)]
+        at += len(rows)
+        yield rows[kept], flat[kept].astype(np.float16, copy=False).reshape(int(kept.sum()), -1, task.dims)
+
+
+def _tokens(column: pa.ChunkedArray, dims: int) -> NDArray[np.float16]:
+    """A view's column as (q, patches, dims) float16."""
+    flat: NDArray[np.float16] = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return flat.astype(np.float16, copy=False).reshape(len(column), -1, dims)
+
+
+@lru_cache(maxsize=2)
+def _train_rows(store_uri: str, table: str, version: int) -> _TrainRows:
+    listed = VectorStore(open_store(store_uri)).read(table, version, ["row", "sha256"])
+    rows: NDArray[np.int64] = listed["row"].to_numpy()
+    contents, places = np.unique(_digests(listed["sha256"]), return_index=True)
+    distinct = np.zeros(len(rows), np.bool_)
+    distinct[places] = True
+    return _TrainRows(rows, distinct, contents, rows[places])
+
+
+def _digests(column: pa.ChunkedArray) -> NDArray[np.bytes_]:
+    """SHA-256 in hex as (n,) S64."""
+    array = pa.concat_arrays(column.chunks or [pa.array([], column.type)]).cast(pa.binary()).cast(pa.binary(64))
+    return np.frombuffer(array.buffers()[1], "S64", count=len(array), offset=64 * array.offset)

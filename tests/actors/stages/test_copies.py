@@ -1,0 +1,216 @@
+"""From image sets to the copy scores of a release, in this process."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from actors.encoder.config import DEFAULT_VIEWS, CopySettings
+from actors.encoder.model import Encoder
+from actors.stages.context import StageContext
+from actors.stages.copies import CopiesFound, CopyEncoder, copy_reference, find_release_copies
+from actors.workers.embed import EmbedSettings
+from actors.workers.tokens import FittedSpace, TokenPlan, tokens_of, view_column
+from scoring.copies.evidence import copy_evidence
+from scoring.copies.train_tokens import TrainTokens
+from storage import layout
+from storage.errors import InputError
+from storage.image_sets.manifest import Manifest
+from storage.image_sets.open import list_images
+from storage.objects.open import ObjectStore, open_store
+from storage.vectors.tables import EmbeddingTable
+from tests.actors.conftest import TINY, png
+
+SIZE = 64
+CONFIG = replace(TINY, image_size=SIZE)
+SETTINGS = EmbedSettings(threads=1, readers=2, batch_size=16)
+COPIES = CopySettings(None, DEFAULT_VIEWS)
+TRAIN, HELD_OUT, UNSEEN, COPIED = 90, 60, 40, 12
+
+Pixels = NDArray[np.uint8]
+
+
+class Here:
+    """A cluster of one pool, which runs tasks in this process and counts them."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Any] = []
+
+    def pool(self, _name: str) -> Here:
+        return self
+
+    def run(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        for index, task in enumerate(tasks):
+            self.tasks.append(task)
+            yield index, function(task)
+
+    def attempt(
+        self, function: Callable[[Any], Any], tasks: Sequence[Any], suspect: bool = False
+    ) -> Generator[tuple[int, Any]]:
+        yield from self.run(function, tasks)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def scenes(n: int, seed: int) -> Pixels:
+    """Random pictures with large and small shapes, (n, s, s, 3)."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (n, 9, 9, 3), dtype=np.uint8)
+    return np.stack([np.asarray(Image.fromarray(c).resize((SIZE, SIZE), Image.Resampling.BICUBIC)) for c in coarse])
+
+
+def jpeg(picture: Pixels) -> bytes:
+    sink = io.BytesIO()
+    Image.fromarray(picture).save(sink, "JPEG", quality=80)
+    return sink.getvalue()
+
+
+@dataclass
+class Lab:
+    """A reference on disk, its store, and what compares releases with it."""
+
+    store: ObjectStore
+    folder: Path
+    encoder: CopyEncoder
+    cluster: Here
+
+    @property
+    def context(self) -> StageContext:
+        return StageContext(self.store, self.cluster, lambda _: None)
+
+    def images(self, name: str, files: dict[str, bytes]) -> Manifest:
+        folder = open_store(str(self.folder / name))
+        for key, content in files.items():
+            folder.put(key, content)
+        return list_images(str(self.folder / name))
+
+    def judge(self, train: Manifest, held_out: Manifest, release: Manifest, copies: CopySettings) -> CopiesFound:
+        reference = copy_reference(self.context, self.encoder, train, held_out, copies, 0)
+        return find_release_copies(self.context, self.encoder, reference, release, "release")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder(CONFIG)
+
+
+@pytest.fixture
+def lab(tmp_path: Path, encoder: Encoder) -> Lab:
+    return Lab(open_store(str(tmp_path / "store")), tmp_path, CopyEncoder(CONFIG, encoder.facts, SETTINGS), Here())
+
+
+@pytest.fixture
+def train(lab: Lab) -> Manifest:
+    """Training images; the first two have the same content, and one file is no image."""
+    files = {f"{i:03d}.png": png(picture) for i, picture in enumerate(scenes(TRAIN, 0))}
+    return lab.images("train", files | {"001.png": files["000.png"], "050b.png": b"no image"})
+
+
+@pytest.fixture
+def held_out(lab: Lab) -> Manifest:
+    """Held-out images; one is a training image, and one comes twice."""
+    files = {f"{i:03d}.png": png(picture) for i, picture in enumerate(scenes(HELD_OUT, 1))}
+    return lab.images("held_out", files | {"leak.png": png(scenes(TRAIN, 0)[5]), "twice.png": files["007.png"]})
+
+
+def release_files() -> dict[str, bytes]:
+    """Copies of the training images 10 to 21, mirrored or moved, an identical one, and unseen images, one twice."""
+    sources = scenes(TRAIN, 0)
+    copies = {}
+    for i in range(10, 10 + COPIED):
+        changed = sources[i][:, ::-1] if i % 2 else np.roll(sources[i], 4, axis=1)
+        copies[f"copy-{i:03d}.jpg"] = jpeg(changed)
+    unseen = {f"new-{i:03d}.png": png(picture) for i, picture in enumerate(scenes(UNSEEN, 2))}
+    return copies | unseen | {"same.png": png(sources[0]), "new-again.png": unseen["new-003.png"]}
+
+
+def test_copies_are_above_all_held_out_images_with_their_sources(lab: Lab, train: Manifest, held_out: Manifest) -> None:
+    release = lab.images("release", release_files())
+    found = lab.judge(train, held_out, release, COPIES)
+    keys = [image.key for image in release.images()]
+    named = [keys[row] for row in found.generated.rows]
+    assert found.generated.images == len(keys)
+    assert len(found.generated) == len(keys) - 1  # one comes twice
+    assert len(found.held_out) == HELD_OUT  # without the leak and the second of the two
+    top = found.held_out.scores.max()
+    above = {key for key, score in zip(named, found.generated.scores, strict=True) if score > top}
+    copies = {key for key in keys if key.startswith("copy")}
+    assert len(above & copies) >= COPIED - 1
+    assert "same.png" in above
+    strongest = {named[place] for place in np.argsort(-found.generated.scores)[: COPIED + 1]}
+    assert len(strongest & (copies | {"same.png"})) >= COPIED
+    sources = {key: train.image(int(row)).key for key, row in zip(named, found.generated.sources, strict=True)}
+    assert sum(sources[f"copy-{i:03d}.jpg"] == f"{i:03d}.png" for i in range(10, 10 + COPIED)) >= COPIED - 1
+    assert sources["same.png"] == "000.png"
+    identical = [key for key, same in zip(named, found.generated.identical, strict=True) if same]
+    assert identical == ["same.png"]
+    views = {key: found.views[view] for key, view in zip(named, found.generated.views, strict=True)}
+    mirrored = [views[f"copy-{i:03d}.jpg"] == "mirrored" for i in range(11, 10 + COPIED, 2)]
+    assert sum(mirrored) >= len(mirrored) - 1
+
+
+def test_nothing_is_done_twice(lab: Lab, train: Manifest, held_out: Manifest) -> None:
+    release = lab.images("release", release_files())
+    first = lab.judge(train, held_out, release, COPIES)
+    assert lab.cluster.tasks
+    lab.cluster.tasks.clear()
+    again = lab.judge(train, held_out, release, COPIES)
+    assert lab.cluster.tasks == []
+    assert np.array_equal(first.generated.scores, again.generated.scores)
+    noted = [info.key for info in lab.store.list(layout.COPY_REFERENCES)]
+    assert len(noted) == 1
+
+
+def test_the_evidence_is_that_of_all_training_images_in_memory(
+    lab: Lab, train: Manifest, held_out: Manifest, encoder: Encoder
+) -> None:
+    release = lab.images("release", release_files())
+    found = lab.judge(train, held_out, release, COPIES)
+    (key,) = [info.key for info in lab.store.list("token_spaces/")]
+    fitted = FittedSpace.read(lab.store, key)
+    plan = TokenPlan(key, encoder.facts.digest, fitted.layer, fitted.side, fitted.dims, DEFAULT_VIEWS)
+    assert (fitted.layer, fitted.side) == (2, SIZE // 16)
+
+    def tokens(pictures: Pixels, view: int) -> NDArray[np.float16]:
+        columns = tokens_of(encoder, lab.store.uri, plan, pictures)
+        return columns[view_column(view)].reshape(len(pictures), -1, fitted.dims)
+
+    distinct = np.delete(np.arange(TRAIN), 1)
+    reference = TrainTokens(tokens(scenes(TRAIN, 0)[distinct], 0))
+    evidence = copy_evidence([tokens(scenes(UNSEEN, 2), view) for view in range(3)], reference)
+    keys = [image.key for image in release.images()]
+    places = {keys[row]: place for place, row in enumerate(found.generated.rows)}
+    of_unseen = [
+        places[f"new-{i:03d}.png"] if f"new-{i:03d}.png" in places else places["new-again.png"] for i in range(UNSEEN)
+    ]
+    assert np.allclose(found.generated.late[of_unseen], evidence.late, atol=1e-6)
+    assert np.allclose(found.generated.votes[of_unseen], evidence.votes, atol=1e-6)
+
+
+def test_a_layer_that_the_encoder_lacks_is_named(lab: Lab, train: Manifest, held_out: Manifest) -> None:
+    with pytest.raises(InputError, match=r"copies\.layer: 40, but test_vit has layers 1 to 6"):
+        copy_reference(lab.context, lab.encoder, train, held_out, replace(COPIES, layer=40), 0)
+
+
+def test_held_out_images_that_are_all_training_images_are_refused(lab: Lab, train: Manifest) -> None:
+    leaked = lab.images("leaked", {f"{i}.png": png(picture) for i, picture in enumerate(scenes(TRAIN, 0)[5:35])})
+    with pytest.raises(InputError, match="every image is also a training image"):
+        lab.judge(train, leaked, leaked, COPIES)
+
+
+def test_other_views_are_other_tables(lab: Lab, train: Manifest, held_out: Manifest) -> None:
+    tables: list[EmbeddingTable] = []
+    for views in (DEFAULT_VIEWS, DEFAULT_VIEWS[:1]):
+        reference = copy_reference(lab.context, lab.encoder, train, held_out, CopySettings(None, views), 0)
+        tables.append(reference.train)
+        assert reference.plan.views == views
+    assert tables[0].name == tables[1].name  # of training images there is one view
