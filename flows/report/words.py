@@ -35,9 +35,9 @@ _ATTRIBUTION = "Attribution compares only with enrolled releases, on images of t
 _COPY_LIMITS = (
     _OTHERS,
     "Here an image is a copy when it is more like one training image than like any other, whole or in part, to a "
-    "degree that unseen images do not reach. On CIFAR-10 (ViT-S/14 at 112 pixels, 1 of 100 unseen images above the "
-    "line) 97 % of copies of 18 kinds were found: re-encoded, mirrored, cropped, shifted, blurred, recoloured, written over, "
-    "pasted in part and others.",
+    "degree that unseen images do not reach.",
+    "On CIFAR-10 (ViT-S/14 at 112 pixels, 1 of 100 unseen images above the line) 97 % of copies of 18 kinds were "
+    "found: re-encoded, mirrored, cropped, shifted, blurred, recoloured, written over, pasted in part and others.",
     "It is weak on some kinds. Found there: upside down 6.5 %, quarter turns 6 %, inside a frame 3.5 %, half size 2 %, "
     "a half or a quarter of an image moved elsewhere 32 and 1.5 %, even blends of two images 35 %.",
     "Unseen images that happen to be near-duplicates of training images hide copies, since they raise the line. Images "
