@@ -18,7 +18,7 @@ from flows.results.audit_result import AuditResult, load_audit_result
 from storage.errors import InputError
 from storage.objects.open import ObjectStore
 from storage.results.sql import connect
-from storage.results.tables import LEFT_OUT, read_result
+from storage.results.tables import LEFT_OUT, SCHEMAS, read_result
 from storage.seal import unless_broken
 
 Row = dict[str, Any]
@@ -93,6 +93,7 @@ class AuditFacts:
         others: Curves of the nearest enrolled releases.
         enrolled: Number of other releases that are enrolled and comparable.
         evidence: The closest pairs, by layer and rank.
+        copies: The images that are listed as copies, or above every held-out image; strongest first.
         rejects: Images that could not be read.
         asked: Attributions of this release's own images, each as the rows of its candidates.
         named: Image sets whose most probable maker is this release.
@@ -103,6 +104,7 @@ class AuditFacts:
     others: list[LayerCurve]
     enrolled: int
     evidence: list[Row]
+    copies: list[Row]
     rejects: list[Row]
     asked: list[list[Row]]
     named: list[Row]
@@ -113,7 +115,7 @@ class AuditFacts:
 
     @property
     def decisive(self) -> int | None:
-        """The layer that the verdict rests on; see `decisive_layer`."""
+        """The layer that is shown first; see `decisive_layer`."""
         return decisive_layer(self.outcome)
 
 
@@ -124,6 +126,11 @@ def label_of(row: Row) -> str:
     'glow@80#2'
     """
     return AuditResult(row, [], []).label
+
+
+def by_copies(audit: Row) -> bool:
+    """Whether an audit was judged by its copies; audits of old stores and of published presets are not."""
+    return audit.get("copies_at_least") is not None
 
 
 def read_store(uri: str) -> StoreFacts:
@@ -156,6 +163,7 @@ def audit_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> AuditF
         others=_nearest(own, others),
         enrolled=len(others),
         evidence=read_evidence(store, audit_id),
+        copies=read_copies(store, audit_id),
         rejects=_rows_of(store, "rejects", audit_id),
         asked=asked,
         named=named,
@@ -165,6 +173,12 @@ def audit_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> AuditF
 def read_evidence(store: ObjectStore, audit_id: str) -> list[Row]:
     """The closest pairs of an audit, by layer and rank."""
     return sorted(_rows_of(store, "evidence", audit_id), key=lambda row: (row["layer"], row["rank"]))
+
+
+def read_copies(store: ObjectStore, audit_id: str) -> list[Row]:
+    """The copies of an audit, strongest first; none where it was not judged by copies."""
+    rows = _rows_of(store, "copies", audit_id) if "copies" in SCHEMAS else []
+    return sorted(rows, key=lambda row: row["rank"])
 
 
 def _rows_of(store: ObjectStore, table: str, audit_id: str) -> list[Row]:
@@ -180,7 +194,10 @@ def curve_of(outcome: AuditResult) -> LayerCurve:
 
 
 def decisive_layer(outcome: AuditResult) -> int | None:
-    """The layer that the verdict rests on, else the middle informative one; None when there is none."""
+    """The layer that shows copying most, on which a verdict by layers rests, else the middle informative one.
+
+    None when there is none.
+    """
     layers = [int(row["layer"]) for row in outcome.informative]
     chosen = outcome.audit["copying_layer"]
     if chosen in layers:

@@ -23,6 +23,7 @@ from flows.report.facts import (
     read_evidence,
     read_store,
 )
+from flows.report.figures.copies import copy_views
 from flows.report.figures.layer_curves import curves_picture
 from flows.report.figures.pairs import ImageSet, pair_groups
 from flows.report.figures.pairs_sheet import pairs_picture
@@ -204,7 +205,8 @@ def _publish(store: ObjectStore, facts: AuditFacts, release: ReleaseSpec, train:
 def _html(store: ObjectStore, facts: AuditFacts, release: ReleaseSpec, train: ImageSet, with_fleet: bool) -> str:
     images = ImageSet(store, release.images, facts.audit["images_digest"])
     groups = pair_groups(facts.outcome, facts.evidence, images, train)
-    return release_page(facts, groups, read_histogram(store, facts), fleet=with_fleet)
+    copies = copy_views(facts.copies, images, train)
+    return release_page(facts, groups, read_histogram(store, facts), copies=copies, fleet=with_fleet)
 
 
 def _report_name(row: Row, kind: Format) -> str:

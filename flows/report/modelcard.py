@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 
 from flows.report import words
-from flows.report.facts import AuditFacts
+from flows.report.answers import answer, rate
+from flows.report.facts import AuditFacts, Row, by_copies
 from flows.text import markdown, one_line
 
 
@@ -19,16 +20,12 @@ def model_card(facts: AuditFacts) -> str:
 
 def _metadata(facts: AuditFacts) -> dict[str, Any]:
     audit = facts.audit
-    metrics = [
-        ("copy_rate", "copy rate (share of generated images that copy training images)", audit["copy_rate"]),
-        ("copy_rate_high", "copy rate, upper end of the 95 % interval", audit["copy_rate_high"]),
-    ]
     result = {
         "task": {"type": "unconditional-image-generation", "name": "memorization audit"},
         "dataset": {"type": one_line(audit["reference"], 100), "name": one_line(audit["reference"], 100)},
         "metrics": [
             {"type": kind, "name": name, "value": round(value, 5), "verified": False}
-            for kind, name, value in metrics
+            for kind, name, value in _metrics(audit)
             if value is not None
         ],
         "source": {
@@ -39,12 +36,30 @@ def _metadata(facts: AuditFacts) -> dict[str, Any]:
     return {"tags": ["layerprint", "memorization-audit"], "model-index": [index]}
 
 
+def _metrics(audit: Row) -> list[tuple[str, str, float | None]]:
+    if by_copies(audit):
+        return [
+            (
+                "copies_at_least",
+                "generated images that copy training images, at least (95 %)",
+                audit["copies_at_least"],
+            ),
+            ("copy_rate_low", "rate of copies, 95 % lower bound", audit.get("copies_low")),
+            ("copy_rate_high", "rate of copies, 95 % upper bound", audit.get("copies_high")),
+        ]
+    return [
+        ("copy_rate", "copy rate (share of generated images that copy training images)", audit["copy_rate"]),
+        ("copy_rate_high", "copy rate, upper end of the 95 % interval", audit["copy_rate_high"]),
+    ]
+
+
 def _text(facts: AuditFacts) -> str:
-    audit, said = facts.audit, words.answer(facts.outcome)
+    audit, said = facts.audit, answer(facts.outcome)
     first, last = _ends(facts) or ("–", "–")
     numbers = [
         ("verdict", facts.outcome.verdict),
-        ("copy rate", words.rate(audit)),
+        *_copies(audit),
+        ("copy rate", rate(audit)),
         ("allowed copy rate", words.percent(audit["max_copy_rate"])),
         ("smallest rate detected with 80 % probability", words.percent(audit["smallest_detectable_rate"])),
         ("Â, first / last layer (0.5 = like unseen images)", f"{first} / {last}"),
@@ -57,11 +72,18 @@ def _text(facts: AuditFacts) -> str:
     ]  # fmt: skip
     rows = "\n".join(f"| {name} | {markdown(str(value), 120)} |" for name, value in numbers)
     sure = "\n".join(f"- {markdown(line, 600)}" for line in said.sure)
-    limits = "\n".join(f"- {line}" for line in words.LIMITS[:4])
+    limits = "\n".join(f"- {line}" for line in words.limits(audit)[:4])
     return (
         f"## Memorization audit\n\n**{markdown(said.headline, 300)}**\n\n{sure}\n\n| | |\n|---|---|\n{rows}\n\n"
         f"Limits:\n\n{limits}\n"
     )
+
+
+def _copies(audit: Row) -> list[tuple[str, object]]:
+    if not by_copies(audit):
+        return []
+    listed = audit.get("copies_listed") or 0
+    return [("copies, at least (95 %)", f"{audit['copies_at_least']:,}"), ("images listed as copies", f"{listed:,}")]
 
 
 def _ends(facts: AuditFacts) -> tuple[str, str] | None:

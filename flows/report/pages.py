@@ -19,9 +19,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flows.report import words
+from flows.report.answers import answer
 from flows.report.distances import DistanceHistogram
-from flows.report.facts import AuditFacts, Row, StoreFacts, label_of
+from flows.report.facts import AuditFacts, Row, StoreFacts, by_copies, label_of
 from flows.report.figures.charts import distance_chart, fleet_chart, rates_chart
+from flows.report.figures.copies import CopyView
 from flows.report.figures.layer_curves import curve_chart
 from flows.report.figures.pairs import PairGroup
 from flows.report.figures.vega import Chart, library, template
@@ -44,7 +46,12 @@ FLEET_COLUMNS = (
 
 
 def release_page(
-    facts: AuditFacts, groups: Sequence[PairGroup], histogram: DistanceHistogram | str, *, fleet: bool
+    facts: AuditFacts,
+    groups: Sequence[PairGroup],
+    histogram: DistanceHistogram | str,
+    *,
+    copies: Sequence[CopyView] = (),
+    fleet: bool,
 ) -> str:
     """The report of one audit.
 
@@ -52,9 +59,10 @@ def release_page(
         facts: The contents.
         groups: The closest pairs.
         histogram: Distances at the decisive layer, or why there are none.
+        copies: The strongest copies with their pictures; the others are shown as rows.
         fleet: Whether to link to a page of all releases beside it.
     """
-    said = words.answer(facts.outcome)
+    said = answer(facts.outcome)
     charts = {
         "curve": curve_chart(facts),
         "distances": distance_chart(facts, histogram) if isinstance(histogram, DistanceHistogram) else None,
@@ -69,6 +77,10 @@ def release_page(
         answer=said,
         mark=words.MARKS[said.tone],
         groups=groups,
+        by_copies=by_copies(facts.audit),
+        copies=copies,
+        listed=sum(row["listed"] for row in facts.copies),
+        limits=words.limits(facts.audit),
         identical=histogram.identical if isinstance(histogram, DistanceHistogram) else 0,
         no_distances=histogram if isinstance(histogram, str) else "",
         settings=settings_text(facts.audit),
@@ -91,7 +103,7 @@ def fleet_page(shared: StoreFacts, hrefs: dict[str, str], missing: Sequence[str]
             "label": label_of(row),
             "href": hrefs.get(row["audit_id"]),
             "tone": words.tone(row["verdict"]),
-            "interval": words.interval(row["copy_rate_low"], row["copy_rate_high"]),
+            **_rate_columns(row),
         }
         for row in shared.latest()
     ]
@@ -107,6 +119,17 @@ def fleet_page(shared: StoreFacts, hrefs: dict[str, str], missing: Sequence[str]
         store=shared.uri,
         missing=missing,
     )
+
+
+def _rate_columns(row: Row) -> dict[str, Any]:
+    """The copy rate of a row of the page of all releases, its interval, and the numbers to sort them by."""
+    if by_copies(row):
+        low, high = row.get("copies_low"), row.get("copies_high")
+        return {"rate": f"≥ {words.percent(low)}", "rate_key": low, "high_key": high,
+                "interval": words.interval(low, high)}  # fmt: skip
+    low, high = row["copy_rate_low"], row["copy_rate_high"]
+    return {"rate": words.percent(row["copy_rate"]), "rate_key": row["copy_rate"], "high_key": high,
+            "interval": words.interval(low, high)}  # fmt: skip
 
 
 def settings_text(audit: Row) -> str:
@@ -153,7 +176,6 @@ def _page(page: str, charts: Sequence[Chart | None], scripts: Sequence[str], **c
             policy=_policy(style, code),
             meaning=words.MEANING,
             early_late=words.EARLY_LATE,
-            limits=words.LIMITS,
             version=version("layerprint"),
             now=_day(dt.datetime.now(dt.UTC)),
         )

@@ -6,7 +6,7 @@ import datetime as dt
 from typing import Any
 
 from flows.report.distances import DistanceHistogram
-from flows.report.facts import AuditFacts, StoreFacts, label_of
+from flows.report.facts import AuditFacts, StoreFacts, by_copies, label_of
 from flows.report.figures.layer_curves import LAYER
 from flows.report.figures.vega import Chart, chart
 from flows.report.words import colour, percent
@@ -59,14 +59,14 @@ def distance_chart(facts: AuditFacts, histogram: DistanceHistogram) -> Chart:
 
 
 def rates_chart(facts: AuditFacts) -> Chart | None:
-    """Copy rate by layer with its interval and the limit; None if no layer measures it."""
+    """Copy rate by layer with its interval, and the limit if layers decide; None if no layer measures it."""
     names = {"rate": "copy_rate", "low": "copy_rate_low", "high": "copy_rate_high"}
     rows = [{"layer": row["layer"], **{k: row[name] for k, name in names.items()}} for row in facts.outcome.scores]
     rows = [row for row in rows if None not in row.values()]
     if not rows:
         return None
-    limit = facts.audit["max_copy_rate"]
-    top = 1.08 * max(limit, *(row["high"] for row in rows), 0.01)
+    limit = None if by_copies(facts.audit) else facts.audit["max_copy_rate"]
+    top = 1.08 * max(limit or 0.0, *(row["high"] for row in rows), 0.01)
     rate = {
         "type": "quantitative",
         "title": "copy rate",
@@ -81,17 +81,20 @@ def rates_chart(facts: AuditFacts) -> Chart | None:
         {"mark": {"type": "point", "size": 80, "filled": True, "opacity": 1},
          "encoding": {"x": {**LAYER, "title": "layer"}, "y": {**rate, "field": "rate"}, "color": own_colour,
                       "tooltip": tooltip}},
-        {"data": {"values": [{}]}, "mark": {"type": "rule", "color": "var(--ink)", "strokeDash": [4, 3]},
-         "encoding": {"y": {**rate, "datum": limit}}},
     ]  # fmt: skip
+    if limit is not None:
+        rule = {"type": "rule", "color": "var(--ink)", "strokeDash": [4, 3]}
+        layers.append({"data": {"values": [{}]}, "mark": rule, "encoding": {"y": {**rate, "datum": limit}}})
     highest = percent(max(row["rate"] for row in rows))
-    alt = f"Copy rate by layer with 95 % intervals, at most {highest}; dashed: the limit of {percent(limit)}."
+    dashed = "" if limit is None else f"; dashed: the limit of {percent(limit)}"
+    alt = f"Copy rate by layer with 95 % intervals, at most {highest}{dashed}."
     return chart("rates-chart", alt, {"height": 200, "data": {"values": rows}, "layer": layers})
 
 
 def fleet_chart(shared: StoreFacts) -> Chart | None:
-    """Copy rates of all audits over time, by verdict."""
-    audits = [row for row in shared.audits if row["copy_rate"] is not None]
+    """Copy rates of all audits over time, by verdict: of those judged by copies, their lower bound."""
+    rates = {row["audit_id"]: row.get("copies_low") if by_copies(row) else row["copy_rate"] for row in shared.audits}
+    audits = [row for row in shared.audits if rates[row["audit_id"]] is not None]
     if not audits:
         return None
     rows = [
@@ -99,7 +102,7 @@ def fleet_chart(shared: StoreFacts) -> Chart | None:
             "release": one_line(label_of(row)),
             "when": row["created_at"].isoformat(),
             "verdict": one_line(row["verdict"]),
-            "rate": row["copy_rate"],
+            "rate": rates[row["audit_id"]],
         }
         for row in audits
     ]

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from actors.encoder.decode import UnreadableImageError, decode
-from flows.report.facts import Row, decisive_layer
+from flows.report.facts import Row, by_copies, decisive_layer
 from flows.results.audit_result import AuditResult
 from storage.errors import LayerprintError
 from storage.image_sets.manifest import Manifest
@@ -37,6 +37,9 @@ PAIRS, PAIRS_ELSEWHERE = 8, 4
 
 ROLES = {"decides": "on which the verdict rests", "early": "early: pixels and texture", "late": "late: meaning"}
 """Why a layer is shown."""
+
+STRONGEST = "where the closest images are closest"
+"""Why the first layer is shown where none decides."""
 
 
 class Picture(NamedTuple):
@@ -74,16 +77,17 @@ class PairView(NamedTuple):
 
 
 class PairGroup(NamedTuple):
-    """Pairs of one layer."""
+    """Pairs of one layer; `described` if the verdict rests on copies, so that no layer decides."""
 
     role: str
     layer: int
     pairs: list[PairView]
+    described: bool = False
 
     @property
     def heading(self) -> str:
         """The layer and why it is shown."""
-        return f"Layer {self.layer}, {ROLES[self.role]}"
+        return f"Layer {self.layer}, {STRONGEST if self.described and self.role == 'decides' else ROLES[self.role]}"
 
 
 class ImageSet:
@@ -166,7 +170,7 @@ def pair_groups(outcome: AuditResult, evidence: Sequence[Row], release: ImageSet
         shown |= {row["image_key"] for row in chosen}
         pairs = [_pair(row, by_layer, ends, release, train) for row in chosen]
         if pairs:
-            groups.append(PairGroup(role, layer, pairs))
+            groups.append(PairGroup(role, layer, pairs, by_copies(outcome.audit)))
     return groups
 
 
@@ -179,16 +183,13 @@ def _pair(
         other = by_layer[layer].get(row["image_key"])
         same = other is not None and other["train_key"] == row["train_key"]
         other_image = train.image(other["train_key"]) if other is not None and not same else None
-        elsewhere.append(Elsewhere(role, layer, other, same, _picture(other_image)))
-    missing = " ".join(
-        f"The {kind} image is not shown: {reason}."
-        for kind, reason in (("generated", image), ("training", nearest))
-        if isinstance(reason, str)
-    )
+        elsewhere.append(Elsewhere(role, layer, other, same, picture(other_image)))
     both = (image, nearest) if isinstance(image, Image.Image) and isinstance(nearest, Image.Image) else None
     difference = _difference(*both) if both else None
     apart = None if difference is None else float(np.asarray(difference, np.float64).mean())
-    return PairView(row, _picture(image), _picture(nearest), _picture(difference), apart, missing, elsewhere)
+    return PairView(
+        row, picture(image), picture(nearest), picture(difference), apart, not_shown(image, nearest), elsewhere
+    )
 
 
 def _difference(image: Image.Image, train: Image.Image) -> Image.Image | None:
@@ -198,7 +199,17 @@ def _difference(image: Image.Image, train: Image.Image) -> Image.Image | None:
     return ImageChops.difference(image, train.resize(image.size, Image.Resampling.LANCZOS))
 
 
-def _picture(image: Image.Image | str | None) -> Picture | None:
+def not_shown(image: Image.Image | str, train: Image.Image | str) -> str:
+    """Why an image of a pair is not shown; nothing if both are."""
+    return " ".join(
+        f"The {kind} image is not shown: {reason}."
+        for kind, reason in (("generated", image), ("training", train))
+        if isinstance(reason, str)
+    )
+
+
+def picture(image: Image.Image | str | None) -> Picture | None:
+    """An image to show; None where it could not be read."""
     if not isinstance(image, Image.Image):
         return None
     small = max(image.size) <= SIDE // 2

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from flows.report.facts import AuditFacts
 from storage.objects.open import ObjectStore
-from storage.results.tables import write_result
+from storage.results.tables import SCHEMAS, write_result
 from tests.storage.results.test_tables import row
 
 LAYERS = 13
@@ -28,6 +31,17 @@ HOSTILE_COLUMNS = (
     "version family reference images_uri encoder_model sentence fit_verdict fit_sentence invalid_reason settings "
     "layerprint_version preset"
 )
+
+
+_COPY_COLUMNS = (
+    *("copies_low", "copies_high", "copies_p", "copies_at_least", "copies_listed", "copies_layer", "tokens"),
+    *("distinct_images", "distinct_held_out", "held_out_leaks"),
+)
+
+BY_LAYERS = {name: None for name in _COPY_COLUMNS if name in SCHEMAS["audits"].names}
+"""The columns of an audit that was not judged by copies."""
+
+VIEWS = ("as it is", "mirrored", "shifted")
 
 
 def write_audit(
@@ -53,6 +67,7 @@ def write_audit(
             "smallest_detectable_rate": 0.03,
             "created_at": BEGAN + dt.timedelta(days=day),
             "settings": "{}",
+            **BY_LAYERS,
             **more,
         },
     )
@@ -65,6 +80,27 @@ def write_audit(
     write_result(store, "audits", audit_id, [audit])
     write_result(store, "scores", audit_id, scores)
     return audit
+
+
+def judged_by_copies(facts: AuditFacts, copies: Sequence[dict[str, Any]], **columns: Any) -> AuditFacts:
+    """The facts of an audit of 300 images as if it had been judged by copies."""
+    found: dict[str, Any] = {
+        "images": 300, "distinct_images": 300, "distinct_held_out": 400, "held_out_leaks": 0, "copies_layer": 4,
+        "tokens": "t", "copies_at_least": 0, "copies_low": 0.0, "copies_high": 0.004, "copies_p": 0.6,
+        "copies_listed": sum(copy["listed"] for copy in copies), "max_copy_rate": 0.0, "rejected": 0,
+        "fit_verdict": "no difference seen", "smallest_detectable_rate": 0.003,
+    }  # fmt: skip
+    outcome = dataclasses.replace(facts.outcome, audit={**facts.audit, **found, **columns})
+    return dataclasses.replace(facts, outcome=outcome, copies=list(copies))
+
+
+def copy_row(rank: int, image_key: str, train_key: str, **columns: Any) -> dict[str, Any]:
+    """A row of the table `copies`."""
+    return {
+        "audit_id": "a", "release": "r", "version": "1", "rank": rank, "image_key": image_key, "train_key": train_key,
+        "score": 9.0 - rank / 20, "p_value": 0.0025, "late": 0.4, "votes": 2.0, "part": rank % 4 == 3,
+        "listed": True, "identical": False, "view": VIEWS[rank % 3], **columns,
+    }  # fmt: skip
 
 
 def write_hostile(store: ObjectStore, audit_id: str, text: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.report import words
+from flows.report.answers import answer
 from flows.report.distances import DistanceHistogram, histogram, read_histogram
 from flows.report.facts import AuditFacts, StoreFacts, audit_facts, read_store
 from flows.report.figures.pairs import SIDE, ImageSet, PairGroup, Picture, pair_groups
@@ -145,7 +145,7 @@ def outcome(verdict: str, **audit: object) -> AuditResult:
     ],
 )
 def test_every_verdict_has_an_answer(verdict: str, tone: str, said: str) -> None:
-    found = words.answer(outcome(verdict))
+    found = answer(outcome(verdict))
     assert found.tone == tone
     assert said in found.headline
     assert found.sure
@@ -153,7 +153,7 @@ def test_every_verdict_has_an_answer(verdict: str, tone: str, said: str) -> None
     nothing = dict.fromkeys(
         ("copy_rate", "copy_rate_low", "copy_rate_high", "copying_layer", "smallest_detectable_rate")
     )
-    assert words.answer(outcome(verdict, **nothing)).headline == found.headline
+    assert answer(outcome(verdict, **nothing)).headline == found.headline
 
 
 def test_only_the_nearest_of_many_curves_are_shown(tmp_path: Path) -> None:
