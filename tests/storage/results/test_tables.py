@@ -108,6 +108,19 @@ def test_a_file_of_version_1_is_read(store: ObjectStore) -> None:
     assert (found["release"], found["n"], found["run"], found["part"]) == ("glow", 7, None, None)
 
 
+def test_an_audit_of_version_3_is_read(store: ObjectStore) -> None:
+    """It was judged by its layers."""
+    new = [name for name in SCHEMAS["audits"].names if "copies" in name or "distinct" in name]
+    new += ["held_out_leaks", "tokens"]
+    assert len(new) == 10
+    old = pa.Table.from_pylist([row("audits", verdict="copying")], SCHEMAS["audits"]).drop_columns(new)
+    sink = io.BytesIO()
+    pq.write_table(old.replace_schema_metadata({"schema_version": "3"}), sink)
+    store.put("results/audits/old.parquet", sink.getvalue())
+    (found,) = read_result(store, "audits", "old").to_pylist()
+    assert (found["verdict"], {found[name] for name in new}) == ("copying", {None})
+
+
 def test_a_foreign_file_is_named(store: ObjectStore) -> None:
     store.put("results/scores/foreign.parquet", b"not parquet")
     assert read_result(store, "scores").num_rows == 0
