@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from scoring.attribution.paired import Comparison as Comparison, compare as compare
     from scoring.attribution.profile import Profile as Profile, Run as Run
     from scoring.checks.check import Check as Check, invalidity as invalidity
+    from scoring.checks.copies_power import copies_power_check as copies_power_check
     from scoring.checks.parity import parity as parity
     from scoring.checks.power import power_check as power_check
     from scoring.copies.copy_counts import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from scoring.score.frechet import FrechetFit as FrechetFit, frechet_fit as frechet_fit
     from scoring.score.layer_score import LayerScore as LayerScore, score_layer as score_layer
     from scoring.score.permutation import LayerSample as LayerSample, permutation_p as permutation_p
+    from scoring.verdict.copies import CopiesVerdict as CopiesVerdict, copies_verdict as copies_verdict
     from scoring.verdict.copying import CopyingVerdict as CopyingVerdict, copying_verdict as copying_verdict
     from scoring.verdict.fit import FitVerdict as FitVerdict, fit_verdict as fit_verdict
 
@@ -48,6 +50,7 @@ _MODULES = {
     "attribution.paired": ("Comparison", "compare"),
     "attribution.profile": ("Profile", "Run"),
     "checks.check": ("Check", "invalidity"),
+    "checks.copies_power": ("copies_power_check",),
     "checks.parity": ("parity",),
     "checks.power": ("power_check",),
     "copies.copy_counts": ("CopyCounts", "copy_counts", "upper_rate"),
@@ -66,6 +69,7 @@ _MODULES = {
     "score.frechet": ("FrechetFit", "frechet_fit"),
     "score.layer_score": ("LayerScore", "score_layer"),
     "score.permutation": ("LayerSample", "permutation_p"),
+    "verdict.copies": ("CopiesVerdict", "copies_verdict"),
     "verdict.copying": ("CopyingVerdict", "copying_verdict"),
     "verdict.fit": ("FitVerdict", "fit_verdict"),
 }

@@ -35,6 +35,8 @@ class Audit:
         sentence: The verdict in words, with the numbers that it rests on.
         scores: One row per layer, the columns of the view `scores`: `a_hat`, `a_low`, `a_high`, `copy_rate`, `c_t`, …
         checks: One row per validity check, with its remedy.
+        copies: One row per image that is listed as a copy, or that scores higher than every held-out image, the
+            strongest first: `image_key`, `train_key`, `score`, `listed`, …; empty where the layers are the verdict.
     """
 
     def __init__(self, spec: AuditSpec, outcome: AuditResult) -> None:
@@ -45,6 +47,7 @@ class Audit:
         self.sentence = str(outcome.audit["invalid_reason"] or outcome.audit["sentence"])
         self.scores = pa.Table.from_pylist(outcome.scores, schema=SCHEMAS["scores"])
         self.checks = pa.Table.from_pylist(outcome.checks, schema=SCHEMAS["checks"])
+        self.copies = pa.Table.from_pylist(outcome.copies, schema=SCHEMAS["copies"])
 
     def pairs(self) -> Pairs:
         """The closest pairs of generated and training images, at the layer that the verdict rests on.

@@ -14,9 +14,12 @@ from flows.report.figures.layer_curves import curve_chart
 from flows.report.figures.pairs import PairView
 from flows.report.pages import safe_environment
 
+MOST_COPIES = 5
+"""Listed copies in the card of an audit."""
+
 
 def audit_card(facts: AuditFacts, pairs: Sequence[PairView]) -> str:
-    """An audit: verdict, sentence, the curve over layers, the closest pairs, the numbers of every layer.
+    """An audit: verdict, sentence, the strongest copies, the curve, the closest pairs, the numbers of every layer.
 
     Args:
         facts: The audit.
@@ -34,6 +37,8 @@ def audit_card(facts: AuditFacts, pairs: Sequence[PairView]) -> str:
         scores=outcome.scores,
         curve=curve_chart(facts),
         pairs=pairs,
+        listed=outcome.listed,
+        most=MOST_COPIES,
     )
 
 

@@ -29,6 +29,9 @@ from flows.text import artifact_key, markdown
 
 EVERY_S = 2.0
 
+MOST_COPIES = 100
+"""Listed copies in the table of an audit; the result table `copies` has all."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -104,6 +107,8 @@ def show_audit_result(
     text += "".join(f"\n\n{markdown(sentence)}" for sentence in missing)
     with _for_people():
         create_table_artifact(score_rows(outcome), key=artifact_key("scores", outcome.label), description=text)
+        if outcome.listed:
+            create_table_artifact(copy_rows(outcome), key=artifact_key("copies", outcome.label), description=text)
         if curve is not None:
             picture = f"data:image/png;base64,{base64.b64encode(curve).decode()}"
             create_image_artifact(picture, key=artifact_key("curve", outcome.label), description=text)
@@ -119,6 +124,20 @@ def score_rows(outcome: AuditResult) -> list[dict[str, Any]]:
         {"layer": row["layer"], "name": row["layer_name"]}
         | {shown: "–" if row[name] is None else f"{row[name]:.3g}" for name, shown in names.items()}
         for row in outcome.scores
+    ]
+
+
+def copy_rows(outcome: AuditResult) -> list[dict[str, Any]]:
+    """The strongest listed copies, for a table; Markdown in their names is escaped."""
+    return [
+        {
+            "image": markdown(row["image_key"]),
+            "copy of": markdown(row["train_key"]),
+            "kind": "the same file" if row["identical"] else "a part" if row["part"] else "whole",
+            "view": markdown(row["view"]),
+            "score": f"{row['score']:.1f}",
+        }
+        for row in outcome.listed[:MOST_COPIES]
     ]
 
 

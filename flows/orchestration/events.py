@@ -72,7 +72,9 @@ def _related(store: ObjectStore, outcome: AuditResult) -> list[dict[str, str]]:
 
 def _payload(store: ObjectStore, outcome: AuditResult) -> dict[str, Any]:
     audit = outcome.audit
-    numbers = ("copy_rate", "copy_rate_low", "copy_rate_high", "images")
+    numbers: tuple[str, ...] = ("copy_rate", "copy_rate_low", "copy_rate_high", "images")
+    if outcome.by_copies:
+        numbers = ("copies_at_least", "copies_low", "copies_high", "copies_listed", "distinct_images", *numbers)
     return {
         "release": outcome.label[:_MOST_TEXT],
         "audit_id": outcome.audit_id,

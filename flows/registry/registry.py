@@ -23,7 +23,8 @@ from storage.results.sql import run_sql
 
 _AUDITS = """
 SELECT audit_id, release, version, coalesce(run, '1') AS run, verdict, invalid_reason, sentence, settings, images,
-    copy_rate, copy_rate_low, copy_rate_high, encoder_digest, reference_digest, images_digest, created_at
+    copy_rate, copy_rate_low, copy_rate_high, copies_at_least, copies_low, copies_high, distinct_images,
+    encoder_digest, reference_digest, images_digest, created_at
 FROM audits ORDER BY created_at, audit_id
 """
 
@@ -51,7 +52,8 @@ class Entry:
     def to_json(self) -> dict[str, Any]:
         """The entry as plain values."""
         audit = self.audit or {}
-        names = ("audit_id", "verdict", "copy_rate", "copy_rate_low", "copy_rate_high", "created_at")
+        copies = ("copies_at_least", "copies_low", "copies_high")
+        names = ("audit_id", "verdict", *copies, "copy_rate", "copy_rate_low", "copy_rate_high", "created_at")
         state, reason, due = self.state
         columns = {name: audit.get(name) for name in names}
         return {"release": self.label, "state": state, "reason": reason, "due": due, **columns}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,15 +18,17 @@ NOT_JUDGED, INCONCLUSIVE, INVALID = "not judged", "inconclusive", "invalid"
 
 @dataclass(frozen=True)
 class AuditResult:
-    """One audit: its row of `audits`, its rows of `scores` by layer, and of `checks`."""
+    """One audit: its row of `audits`, its rows of `scores` by layer, of `checks`, and of `copies` by rank."""
 
     audit: dict[str, Any]
     scores: list[dict[str, Any]]
     checks: list[dict[str, Any]]
+    copies: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """The audit's row with the rows of its layers and checks."""
-        return {**self.audit, "scores": self.scores, "checks": self.checks}
+        """The audit's row with the rows of its layers and checks, and of its copies if it was judged by them."""
+        copies = {"copies": self.copies} if self.by_copies else {}
+        return {**self.audit, "scores": self.scores, "checks": self.checks, **copies}
 
     @property
     def audit_id(self) -> str:
@@ -43,9 +46,24 @@ class AuditResult:
         return str(self.audit["verdict"])
 
     @property
+    def by_copies(self) -> bool:
+        """Whether the verdict is that of the copy score; else it is that of the layers' tails."""
+        return judged_by_copies(self.audit)
+
+    @property
+    def listed(self) -> list[dict[str, Any]]:
+        """The rows of listed copies, the strongest first."""
+        return [row for row in self.copies if row["listed"]]
+
+    @property
     def informative(self) -> list[dict[str, Any]]:
         """The score rows of informative layers, first layer first."""
         return [row for row in self.scores if row["informative"]]
+
+
+def judged_by_copies(audit: Mapping[str, Any]) -> bool:
+    """Whether the verdict of a row of `audits` is that of the copy score."""
+    return audit.get("copies_at_least") is not None
 
 
 def load_audit_result(store: ObjectStore, audit_id: str) -> AuditResult | None:
@@ -74,4 +92,7 @@ def _load(store: ObjectStore, audit_id: str) -> AuditResult | None:
     if not audits:
         return None
     scores = sorted(read_result(store, "scores", audit_id).to_pylist(), key=lambda row: row["layer"])
-    return AuditResult(audits[0], scores, read_result(store, "checks", audit_id).to_pylist())
+    checks, copies = read_result(store, "checks", audit_id).to_pylist(), []
+    if judged_by_copies(audits[0]):
+        copies = sorted(read_result(store, "copies", audit_id).to_pylist(), key=lambda row: row["rank"])
+    return AuditResult(audits[0], scores, checks, copies)

@@ -9,21 +9,25 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
+from actors.stages.copies import CopiesFound
 from actors.stages.score import Scored
 from actors.workers.release_tests import Joined
 from actors.workers.score import IndexSearch, LayerResult
 from flows.results.audit_result import COPYING, INCONCLUSIVE, INVALID, NO_COPYING, NOT_JUDGED
+from flows.results.copies_rows import copies_columns, copies_rows, judge_copies
 from flows.results.identity import Reference, audit_identity
 from flows.results.input_checks import FileFacts, parity_checks
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from scoring.checks.check import Check, invalidity
+from scoring.checks.contamination import contamination_check
+from scoring.checks.copies_power import copies_power_check
 from scoring.checks.power import power_check
 from scoring.checks.search_error import search_check
 from scoring.score.authenticity import Authenticity
 from scoring.score.copy_rate import CopyRate
 from scoring.score.effect import Effect
-from scoring.score.layer_score import LayerScore
-from scoring.verdict.copying import CopyingVerdict, copying_verdict, fit_verdict
+from scoring.verdict.copies import CopiesVerdict, copies_verdict
+from scoring.verdict.copying import CopyingVerdict, FitVerdict, copying_verdict, fit_verdict
 from storage.digest import digest
 from storage.objects.open import ObjectStore
 from storage.results.tables import write_result
@@ -45,6 +49,7 @@ class FinishedAudit:
     profile_id: str | None
     seconds: float
     forward_images: int
+    copies: CopiesFound | None = None
 
     @cached_property
     def audit_id(self) -> str:
@@ -60,18 +65,47 @@ class FinishedAudit:
     @cached_property
     def checks(self) -> list[Check]:
         """What must hold for the audit to be valid, each a named row of the result."""
-        tables, n, m = self.reference.tables, self.reference.tables.held_out_images, self.table.rows
+        tables = self.reference.tables
         train = FileFacts.of(tables.train)
-        measured = sum(result.score.copy is not None for result in self.scored.layers.values())
-        gate = self.spec.gate
+        leaks = None if self.copies is None else int(self.copies.leaks.sum())
         return [
             *self.reference.checks,
-            contamination_check(tables.contaminated_images, tables.held_out.rows),
+            contamination_check(tables.contaminated_images, tables.held_out.rows, leaks),
             *parity_checks(train, FileFacts.of(tables.held_out), "held-out"),
             *parity_checks(train, FileFacts.of(self.table), "release"),
             search_check({k: one.search.error for k, one in self.scored.layers.items() if one.search}),
-            power_check(n, m, measured, gate.max_copy_rate, wanted=gate.detectable_copy_rate),
+            self._power,
         ]
+
+    @property
+    def _power(self) -> Check:
+        gate = self.spec.gate
+        if self.copies is not None:
+            n, m = len(self.copies.held_out), len(self.copies.generated)
+            return copies_power_check(n, m, gate.max_copy_rate, wanted=gate.detectable_copy_rate)
+        n, m = self.reference.tables.held_out_images, self.table.rows
+        measured = sum(result.score.copy is not None for result in self.scored.layers.values())
+        return power_check(n, m, measured, gate.max_copy_rate, wanted=gate.detectable_copy_rate)
+
+    @cached_property
+    def copies_verdict(self) -> CopiesVerdict | None:
+        """The verdict of the copy scores; None where the layers' tails decide."""
+        if self.copies is None:
+            return None
+        gate = self.spec.gate
+        return copies_verdict(
+            self.copies.held_out.scores,
+            self.copies.generated.scores,
+            max_copy_rate=gate.max_copy_rate,
+            detectable=gate.detectable_copy_rate,
+        )
+
+    @cached_property
+    def fit(self) -> FitVerdict:
+        """Whether the release is as far from the training images as unseen real images are."""
+        joined = self.scored.joined
+        scores = [result.score for result in self.scored.layers.values()]
+        return fit_verdict(scores, joined and joined.permutation, joined and joined.frechet)
 
     @cached_property
     def who(self) -> dict[str, Any]:
@@ -86,31 +120,13 @@ def save_audit_result(store: ObjectStore, done: FinishedAudit) -> None:
         "evidence": _evidence_rows(store, done),
         "checks": [{**done.who, **asdict(check)} for check in done.checks],
         "rejects": _reject_rows(done),
-        "audits": [_audit_row(done)],
     }
+    if done.copies is not None and done.copies_verdict is not None:
+        train = done.reference.tables.train
+        tables["copies"] = copies_rows(store, done.who, done.copies, done.copies_verdict, (done.table, train))
+    tables["audits"] = [_audit_row(done)]
     for name, rows in tables.items():
         write_result(store, name, done.audit_id, rows)
-
-
-def contamination_check(count: int, images: int) -> Check:
-    """Whether few held-out images are (nearly) training images; those are left out.
-
-    >>> contamination_check(2, 1000).passed, contamination_check(200, 1000).passed
-    (True, False)
-    """
-    share = count / images
-    return Check(
-        "contamination",
-        share <= MOST_CONTAMINATED,
-        share,
-        MOST_CONTAMINATED,
-        f"{count} of {images} held-out images are (nearly) training images; they were left out",
-        "" if share <= MOST_CONTAMINATED else "draw held-out images again, from images outside the training set",
-    )
-
-
-MOST_CONTAMINATED = 0.1
-"""With a larger share of (nearly) training images the other held-out images are not trusted either."""
 
 
 def judge(verdict: CopyingVerdict, checks: Sequence[Check]) -> str:
@@ -130,11 +146,14 @@ def _audit_row(done: FinishedAudit) -> dict[str, Any]:
     scores = [result.score for result in done.scored.layers.values()]
     verdict = copying_verdict(scores, spec.gate.max_copy_rate)
     checks = done.checks
-    judged = judge(verdict, checks)
+    judged, decided = judge(verdict, checks), {"sentence": verdict.sentence}
+    if done.copies is not None and done.copies_verdict is not None:
+        judged, sentence = judge_copies(done.copies_verdict, checks, done.fit.verdict)
+        decided = copies_columns(done.copies, done.copies_verdict, sentence, done.table.rows)
     settings = spec.model_copy(update={"releases": [done.release], "cluster": None})
     return {
         **done.who,
-        **_fit_columns(scores, done.scored.joined),
+        **_fit_columns(done.fit, done.scored.joined),
         "family": done.release.family or "",
         "reference": spec.reference.name,
         "images_uri": done.release.images,
@@ -166,7 +185,7 @@ def _audit_row(done: FinishedAudit) -> dict[str, Any]:
         "copy_rate_high": verdict.high,
         "max_copy_rate": spec.gate.max_copy_rate,
         "smallest_detectable_rate": next(check.value for check in checks if check.name == "power"),
-        "sentence": verdict.sentence,
+        **decided,
         "settings": settings.model_dump_json(),
         "layerprint_version": version("layerprint"),
         "run": done.release.run,
@@ -177,8 +196,7 @@ def _audit_row(done: FinishedAudit) -> dict[str, Any]:
     }
 
 
-def _fit_columns(scores: Sequence[LayerScore], joined: Joined | None) -> dict[str, Any]:
-    fit = fit_verdict(scores, joined and joined.permutation, joined and joined.frechet)
+def _fit_columns(fit: FitVerdict, joined: Joined | None) -> dict[str, Any]:
     columns = {"fit_verdict": fit.verdict, "fit_sentence": fit.sentence, "fit_layer": fit.layer, "fit_p": fit.p}
     if joined is None:
         return columns

@@ -35,7 +35,8 @@ QUALIFY rank() OVER (
 
 _RELEASES = """
 SELECT release, version, run, family, reference, preset, verdict,
-    copy_rate, copy_rate_low, copy_rate_high, a_hat_first, a_hat_last, images AS m, created_at, audit_id
+    copy_rate, copy_rate_low, copy_rate_high, a_hat_first, a_hat_last, images AS m, created_at, audit_id,
+    copies_at_least, copies_low, copies_high
 FROM latest_audits LEFT JOIN (
     SELECT audit_id, arg_min(a_hat, layer) AS a_hat_first, arg_max(a_hat, layer) AS a_hat_last
     FROM latest_scores WHERE informative GROUP BY audit_id
@@ -54,7 +55,7 @@ VIEWS: Mapping[str, str] = {
 }
 """The views over the tables; each comes after those that it reads.
 
-``latest_audits`` is the latest audit of every release, version and run, and ``latest_scores`` to ``latest_rejects``
+``latest_audits`` is the latest audit of every release, version and run, and ``latest_copies`` to ``latest_rejects``
 its rows; ``latest_profiles`` the latest profile of every release, version and run, audited or enrolled;
 ``latest_attributions`` the latest answer for every image set and perturbation; ``releases`` one row per audit of
 ``latest_audits`` with Â of the first and the last informative layer.

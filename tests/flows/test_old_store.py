@@ -59,7 +59,10 @@ def test_its_results_are_read(old: AuditSpec) -> None:
     results = {name: (row["audit_id"], row["verdict"], round(row["copy_rate"], 4)) for name, row in rows.items()}
     assert results == AUDITS
     assert all(row[column] is None for row in rows.values() for column in NEW_COLUMNS)
+    assert all(row["copies_at_least"] is None and row["copies_low"] is None for row in rows.values())
     assert run_sql(old.store, "FROM scores").num_rows == 2 * 3
+    assert run_sql(old.store, "FROM latest_copies").num_rows == 0
+    assert [row["copies_high"] for row in run_sql(old.store, "FROM releases").to_pylist()] == [None, None]
 
 
 @pytest.mark.parametrize("owner", [True, False])

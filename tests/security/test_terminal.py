@@ -50,7 +50,9 @@ def outcome() -> AuditResult:
     audit = {**row("audits"), **dict.fromkeys(texts, HOSTILE), **numbers, "created_at": made}
     scores = [row("scores", layer=i, informative=i > 0, a_low=0.1, a_high=0.2, p_adjusted=0.5) for i in range(3)]
     checks = [row("checks", name=HOSTILE, severity="note", sentence=HOSTILE, remedy=HOSTILE, passed=False)]
-    return AuditResult(audit, scores, checks)
+    names = dict.fromkeys(("image_key", "train_key", "view"), HOSTILE)
+    copies = [row("copies", **names, rank=i, identical=i == 1, listed=True) for i in range(1, 8)]
+    return AuditResult(audit, scores, checks, copies)
 
 
 def answer() -> Any:

@@ -48,7 +48,11 @@ def _audit(rng: np.random.Generator, rows: dict[str, list[Row]], key: Row, made:
         copy_rate=rate,
         copy_rate_low=rate - width,
         copy_rate_high=rate + width,
-        max_copy_rate=0.01,
+        copies_at_least=int(1000 * (rate - width)) if rate > width else 0,
+        distinct_images=1000,
+        copies_low=max(0.0, rate - width),
+        copies_high=rate + width,
+        max_copy_rate=0.02,
         run="1",
         profile_id=profile,
         partition=f"partitions/{rng.integers(3)}",
@@ -58,6 +62,14 @@ def _audit(rng: np.random.Generator, rows: dict[str, list[Row]], key: Row, made:
         settings=json.dumps(settings),
     )
     rows["audits"].append(record)
+    for rank in range(1, 5):
+        found: Row = {"image_key": f"i{rank}", "train_key": f"t{rng.integers(5)}", "score": 20.0 / rank}
+        kind: Row = {
+            "part": bool(rng.random() < 0.5),
+            "listed": rank < 4,
+            "view": str(rng.choice(["as it is", "mirrored"])),
+        }
+        rows["copies"].append(row("copies", **key, rank=rank, p_value=rank / 100, **found, **kind))
     for layer in range(LAYERS):
         a, se = rng.uniform(0.3, 0.7), rng.uniform(0.01, 0.1)
         ends: Row = {"a_low": a - 2 * se, "a_high": a + 2 * se, "search_bound": rng.uniform(0, 0.03)}

@@ -10,7 +10,16 @@ from rich.padding import Padding
 from rich.table import Table
 
 from flows.cli.console import explain, output, safe
-from flows.cli.screens.parts import forward_text, number, passed_text, print_table, rate_text, table, verdict_text
+from flows.cli.screens.parts import (
+    copies_text,
+    forward_text,
+    number,
+    passed_text,
+    print_table,
+    rate_text,
+    table,
+    verdict_text,
+)
 
 if TYPE_CHECKING:  # importing these would load Ray and Prefect for --help
     from flows.audit import AuditReport
@@ -22,6 +31,14 @@ COPY_RATE = (
     "Copy rate: share of the images that are closer to a training image than unseen real images are, beyond chance, "
     "with its 95 % interval, at the layer with the strongest evidence."
 )
+COPIES = (
+    "Copies: at least so many of the release's distinct images are copies of training images (95 %). Rate: 95 % bounds "
+    "of the share of copies among all images that this generator makes. The numbers of the layers describe how close "
+    "images are; the verdict does not rest on them."
+)
+
+MOST_COPIES = 5
+"""Listed copies that are printed."""
 
 
 def show_report(report: AuditReport, forward: int, pictures: Sequence[str]) -> None:
@@ -39,7 +56,7 @@ def show_report(report: AuditReport, forward: int, pictures: Sequence[str]) -> N
     for label, error in report.failures.items():
         out.print()
         show_failure(out, label, error)
-    _show_end(out, forward, pictures)
+    _show_end(out, report.outcomes, forward, pictures)
 
 
 def show_demo(result: DemoResult, forward: int) -> None:
@@ -47,7 +64,7 @@ def show_demo(result: DemoResult, forward: int) -> None:
     out = output()
     out.print()
     print_table(outcome_table(result.outcomes, result.attributed))
-    _show_end(out, forward, result.pictures)
+    _show_end(out, result.outcomes, forward, result.pictures)
     out.print("\n[bold]Try next[/]")
     for line in result.next_commands:
         out.print(f"  {safe(line)}", soft_wrap=True)
@@ -66,22 +83,41 @@ def show_verdicts(out: Console, outcome: AuditResult) -> None:
     reason = f"[yellow]{safe(audit['invalid_reason'])}[/]" if audit["invalid_reason"] else ""
     for text in filter(None, (reason, safe(audit["sentence"]), safe(audit["fit_sentence"]))):
         out.print(Padding(text, (0, 0, 0, 2), expand=False))
+    show_copies(out, outcome)
+
+
+def show_copies(out: Console, outcome: AuditResult) -> None:
+    """Print the strongest listed copies, and where all are."""
+    listed = outcome.listed
+    if listed:
+        out.print(Padding("[bold]Copies[/], image → training image:", (0, 0, 0, 2)))
+    for row in listed[:MOST_COPIES]:
+        kind = "the same file" if row["identical"] else "a part" if row["part"] else "whole"
+        pair = f"{safe(row['image_key'])} → {safe(row['train_key'])}"
+        out.print(Padding(f"{pair} [dim]{kind}, {safe(row['view'])}, score {row['score']:.1f}[/]", (0, 0, 0, 4)))
+    if (more := len(listed) - MOST_COPIES) > 0:
+        query = f"FROM copies WHERE listed AND audit_id = '{safe(outcome.audit_id)}' ORDER BY rank"
+        out.print(Padding(f"[dim]and {more:,} more: in the report, or in SQL: {query}[/]", (0, 0, 0, 4)))
 
 
 def outcome_table(outcomes: Sequence[AuditResult], attributed: Sequence[str] | None = None) -> Table:
-    """One row per release: verdict, copy rate with its interval, Â of the first and last informative layer.
+    """One row per release: verdict, copies and their rate, Â of the first and last informative layer.
 
     Args:
         outcomes: Audits.
         attributed: For each audit the release that a fresh batch was attributed to; None where none was attributed.
     """
-    shown = table("release", "verdict", "copy rate %|", "Â first|", "Â last|")
+    by_copies = any(outcome.by_copies for outcome in outcomes)
+    columns = ("copies|", "rate %|") if by_copies else ("copy rate %|",)
+    shown = table("release", "verdict", *columns, "Â first|", "Â last|")
     if attributed is not None:
         shown.add_column("fresh batch → ", overflow="fold")
     for i, outcome in enumerate(outcomes):
         ends = [outcome.informative[at]["a_hat"] for at in (0, -1)] if outcome.informative else [None, None]
-        cells = [safe(outcome.label), verdict_text(outcome.verdict), rate_text(outcome.audit), *map(number, ends)]
-        shown.add_row(*cells, *([_attributed(outcome, attributed[i])] if attributed is not None else []))
+        copies = [copies_text(outcome.audit)] if by_copies else []
+        cells = [safe(outcome.label), verdict_text(outcome.verdict), *copies, rate_text(outcome.audit)]
+        found = [_attributed(outcome, attributed[i])] if attributed is not None else []
+        shown.add_row(*cells, *map(number, ends), *found)
     return shown
 
 
@@ -124,10 +160,12 @@ def show_reference(facts: dict[str, Any]) -> None:
         out.print(f"{passed_text(check['passed'])} {safe(check['name'])}: {safe(check['sentence'])}")
 
 
-def _show_end(out: Console, forward: int, pictures: Sequence[str]) -> None:
+def _show_end(out: Console, outcomes: Sequence[AuditResult], forward: int, pictures: Sequence[str]) -> None:
     from flows.report.words import MEANING  # loads Arrow, which --help does not need
 
-    out.print(f"\n[dim]{COPY_RATE} {MEANING}[/]\n")
+    modes = {outcome.by_copies for outcome in outcomes}
+    rates = " ".join(text for text, mode in ((COPIES, True), (COPY_RATE, False)) if mode in modes)
+    out.print(f"\n[dim]{rates} {MEANING}[/]\n")
     out.print(forward_text(forward))
     out.print("pictures:", *map(safe, pictures), sep="\n  ", soft_wrap=True)
 

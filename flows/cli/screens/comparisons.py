@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from flows.cli.console import output, safe
-from flows.cli.screens.parts import number, passed_text, print_table, rate_text, table, verdict_text
+from flows.cli.screens.parts import copies_text, number, passed_text, print_table, rate_text, table, verdict_text
 
 if TYPE_CHECKING:  # importing these would load Ray and Prefect for --help
     from flows.compare import ReleaseComparison
@@ -51,7 +51,9 @@ def show_comparison(compared: ReleaseComparison) -> None:
     out = output()
     print_table(shown)
     for outcome in (compared.first, compared.second):
-        out.print(f"{safe(outcome.label)}: {verdict_text(outcome.verdict)}, copy rate {rate_text(outcome.audit)} %")
+        copies = f", copies {copies_text(outcome.audit)}" if outcome.by_copies else ""
+        rate = f"copy rate {rate_text(outcome.audit)} %"
+        out.print(f"{safe(outcome.label)}: {verdict_text(outcome.verdict)}{copies}, {rate}")
     out.print(f"\n{safe(compared.sentence)}\n{safe(compared.drift_sentence)}")
     out.print(
         "\n[dim]Difference: between the two Â, with its interval and p over all layers. Drift: distance between the "

@@ -48,14 +48,40 @@ def number(value: float | None) -> str:
 
 
 def rate_text(audit: Mapping[str, Any]) -> str:
-    """The copy rate in per cent with its interval.
+    """The rate of copies in per cent: its bounds, or of an audit that was judged by layers, the rate and its interval.
 
+    >>> rate_text({"copies_at_least": 12, "copies_low": 0.029, "copies_high": 0.08})
+    '2.9–8.0'
     >>> rate_text({"copy_rate": 0.052, "copy_rate_low": 0.027, "copy_rate_high": 0.084})
     '5.2 (2.7–8.4)'
     """
+    if audit.get("copies_at_least") is not None:
+        return f"{_percent(audit['copies_low'])}–{_percent(audit['copies_high'])}"
     if audit["copy_rate"] is None:
         return "–"
     return f"{100 * audit['copy_rate']:.1f} ({100 * audit['copy_rate_low']:.1f}–{100 * audit['copy_rate_high']:.1f})"
+
+
+def copies_text(audit: Mapping[str, Any]) -> str:
+    """How many images are copies at least, or a dash for an audit that was judged by layers.
+
+    >>> copies_text({"copies_at_least": 12, "distinct_images": 1300}), copies_text({"copies_at_least": None})
+    ('≥ 12 of 1,300', '–')
+    """
+    if audit.get("copies_at_least") is None:
+        return "–"
+    return f"≥ {audit['copies_at_least']:,} of {audit['distinct_images']:,}"
+
+
+def _percent(share: float | None) -> str:
+    """A share in per cent; one that would be shown as 0 or 100 %, but is not, with two digits.
+
+    >>> _percent(0.0004), _percent(0.0), _percent(0.125), _percent(None)
+    ('0.04', '0', '12.5', '–')
+    """
+    if share is None:
+        return "–"
+    return "0" if share == 0 else f"{100 * share:.2g}" if share < 0.001 else f"{100 * share:.1f}"
 
 
 def verdict_text(verdict: str) -> str:

@@ -12,7 +12,9 @@ from flows.api.html import attribution_card, audit_card, pairs_card
 from flows.report.facts import AuditFacts, audit_facts, read_store
 from flows.report.figures.pairs import ImageSet, PairView, pair_groups
 from storage.objects.open import LocalStore
+from storage.results.tables import write_result
 from tests.flows.report.synthetic import HOSTILE, write_hostile
+from tests.storage.results.test_tables import row
 
 ALLOWED = set(
     re.findall(
@@ -62,6 +64,20 @@ def test_a_hostile_audit_is_only_text(hostile: tuple[AuditFacts, list[PairView]]
     assert pairs
     is_safe(audit_card(facts, pairs))
     is_safe(pairs_card(pairs))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_copies_are_only_text(text: str, tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    audit = write_hostile(store, "audit", "name")
+    names = {"image_key": text, "train_key": text, "view": text}
+    rows = [row("copies", audit_id="audit", rank=i, listed=True, identical=False, **names) for i in range(1, 9)]
+    write_result(store, "copies", "audit", rows)
+    facts = audit_facts(store, read_store(store.uri), audit["audit_id"])
+    card = audit_card(facts, [])
+    is_safe(card)
+    assert card.count("a part") == 5
+    assert "and 3 more" in card
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -59,8 +59,34 @@ def who(record: Row) -> tuple[str, str]:
 def copying_this_month(rows: Rows) -> Answer:
     begin = dt.datetime.now(dt.UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     found = [record for record in rows["audits"] if record["verdict"] == "copying" and record["created_at"] >= begin]
-    found.sort(key=lambda record: -record["copy_rate"])
-    return pick(found, "release version verdict copy_rate copying_layer created_at")
+    found.sort(key=lambda record: -record["copies_low"])
+    return pick(found, "release version copies_at_least distinct_images copies_low copies_high created_at")
+
+
+def copies_of_a_release(rows: Rows) -> Answer:
+    found = [record for record in latest(rows, "copies") if record["listed"] and who(record) == ("r1", "0")]
+    found.sort(key=lambda record: record["rank"])
+    return [
+        (
+            *(record[name] for name in ("image_key", "train_key", "score", "p_value")),
+            "part" if record["part"] else "whole",
+            record["view"],
+            record["identical"],
+        )
+        for record in found
+    ]
+
+
+def copied_most_often(rows: Rows) -> Answer:
+    groups = defaultdict(list)
+    for record in latest(rows, "copies"):
+        if record["listed"]:
+            groups[record["train_key"]].append(record)
+    answer = [
+        (key, len(found), len({record["release"] for record in found}), max(record["score"] for record in found))
+        for key, found in groups.items()
+    ]
+    return sorted(answer, key=lambda line: (-line[1], line[0]))
 
 
 def disagreeing(rows: Rows) -> Answer:
@@ -96,20 +122,20 @@ def near_the_threshold(rows: Rows) -> Answer:
     found = [
         record
         for record in latest(rows)
-        if record["copy_rate_low"] <= record["max_copy_rate"] <= record["copy_rate_high"]
+        if record["copies_at_least"] and record["copies_low"] <= record["max_copy_rate"] <= record["copies_high"]
     ]
-    found.sort(key=lambda record: -record["copy_rate"])
-    return pick(found, "release version verdict copy_rate_low copy_rate copy_rate_high max_copy_rate images")
+    found.sort(key=lambda record: -record["copies_low"])
+    return pick(found, "release version verdict copies_at_least copies_low copies_high max_copy_rate images")
 
 
 def another_gate(rows: Rows) -> Answer:
     found = [
         record
         for record in latest(rows)
-        if (record["verdict"] == "copying" and record["copy_rate_low"] <= 0.05)
-        or (record["verdict"] == "no copying seen" and record["copy_rate_low"] > 0.05)
+        if (record["verdict"] == "copying" and record["copies_low"] <= 0.05)
+        or (record["verdict"] == "no copying seen" and record["copies_low"] > 0.05)
     ]
-    return sorted(pick(found, "release version verdict copy_rate_low max_copy_rate"))
+    return sorted(pick(found, "release version verdict copies_low max_copy_rate"))
 
 
 def changed(rows: Rows) -> Answer:
@@ -226,6 +252,8 @@ def made_with_one_reference(rows: Rows) -> Answer:
 
 ANSWERS: dict[str, Callable[[Rows], Answer]] = {
     "Which releases were found to copy this month?": copying_this_month,
+    "Which images are copies, and of what?": copies_of_a_release,
+    "Which training images are copied most often?": copied_most_often,
     "Which layers disagree?": disagreeing,
     "Which training images are copied by most releases?": copied_most,
     "Which pairs are the same image, byte for byte?": identical,

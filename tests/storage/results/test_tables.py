@@ -30,9 +30,9 @@ def row(table: str, full: bool = True, /, **values: object) -> dict[str, object]
 
 
 def test_the_tables() -> None:
-    assert set(SCHEMAS) == {"audits", "scores", "profiles", "evidence", "rejects", "checks", "attributions"}
+    assert set(SCHEMAS) == {"audits", "copies", "scores", "profiles", "evidence", "rejects", "checks", "attributions"}
     for schema in SCHEMAS.values():
-        assert schema.metadata == {b"schema_version": b"3"}
+        assert schema.metadata == {b"schema_version": b"4"}
         assert len(set(schema.names)) == len(schema.names)
     assert SCHEMAS["profiles"].field("covariance").type == pa.list_(pa.float64())
     assert SCHEMAS["audits"].field("created_at").type == pa.timestamp("us", tz="UTC")
@@ -49,7 +49,7 @@ def test_round_trip(store: ObjectStore, table: str, full: bool) -> None:
     assert found.schema.equals(SCHEMAS[table], check_metadata=True)
     every = dict.fromkeys(SCHEMAS[table].names)
     assert found.to_pylist() == [every | one for one in rows]
-    assert pq.read_schema(io.BytesIO(store.get(f"results/{table}/run-1.parquet"))).metadata[b"schema_version"] == b"3"
+    assert pq.read_schema(io.BytesIO(store.get(f"results/{table}/run-1.parquet"))).metadata[b"schema_version"] == b"4"
 
 
 def test_a_table_is_as_good_as_rows(store: ObjectStore) -> None:
@@ -106,6 +106,19 @@ def test_a_file_of_version_1_is_read(store: ObjectStore) -> None:
     store.put("results/profiles/old.parquet", sink.getvalue())
     (found,) = read_result(store, "profiles").to_pylist()
     assert (found["release"], found["n"], found["run"], found["part"]) == ("glow", 7, None, None)
+
+
+def test_an_audit_of_version_3_is_read(store: ObjectStore) -> None:
+    """It was judged by its layers."""
+    new = [name for name in SCHEMAS["audits"].names if "copies" in name or "distinct" in name]
+    new += ["held_out_leaks", "tokens"]
+    assert len(new) == 10
+    old = pa.Table.from_pylist([row("audits", verdict="copying")], SCHEMAS["audits"]).drop_columns(new)
+    sink = io.BytesIO()
+    pq.write_table(old.replace_schema_metadata({"schema_version": "3"}), sink)
+    store.put("results/audits/old.parquet", sink.getvalue())
+    (found,) = read_result(store, "audits", "old").to_pylist()
+    assert (found["verdict"], {found[name] for name in new}) == ("copying", {None})
 
 
 def test_a_foreign_file_is_named(store: ObjectStore) -> None:

@@ -1,0 +1,106 @@
+"""What the copy scores of a release say, as columns and rows of the result tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from actors.stages.copies import CopiesFound
+from flows.results.audit_result import INCONCLUSIVE, INVALID, NO_COPYING
+from scoring.checks.check import Check
+from scoring.verdict.copies import CopiesVerdict
+from scoring.verdict.fit import CLOSER
+from storage.objects.open import ObjectStore
+from storage.vectors.tables import EmbeddingTable, VectorStore
+
+
+def judge_copies(found: CopiesVerdict, checks: Sequence[Check], fit: str) -> tuple[str, str]:
+    """The verdict of an audit and its sentence.
+
+    A failed check makes it invalid. "No copying seen" becomes inconclusive by a check that failed for lack of power,
+    and for a release that is closer to the training images than unseen ones are: its copies may be of a kind that the
+    score does not find.
+    """
+    if any(not check.passed and check.severity == "invalid" for check in checks):
+        return INVALID, found.sentence
+    if found.verdict != NO_COPYING:
+        return found.verdict, found.sentence
+    reasons = [check.sentence for check in checks if not check.passed and check.severity == "inconclusive"]
+    if fit == CLOSER:
+        reasons.append(
+            "but the release is closer to the training images than unseen ones are, without a copy as reason"
+        )
+    if not reasons:
+        return NO_COPYING, found.sentence
+    return INCONCLUSIVE, "; ".join([f"{INCONCLUSIVE}: {found.sentence.removeprefix(f'{NO_COPYING}: ')}", *reasons])
+
+
+def copies_columns(copies: CopiesFound, found: CopiesVerdict, sentence: str, images: int) -> dict[str, Any]:
+    """The columns of `audits`.
+
+    Args:
+        copies: The scores.
+        found: Their verdict.
+        sentence: The verdict of the audit in words.
+        images: Images of the release, repeated ones included.
+    """
+    distinct = len(copies.generated)
+    if distinct < images:
+        sentence += f"; the release's {images:,} files hold {distinct:,} distinct images, which are what is judged"
+    return {
+        "sentence": sentence,
+        "smallest_detectable_rate": found.smallest_seen,
+        "copies_at_least": found.counts.at_least,
+        "copies_low": found.counts.low,
+        "copies_high": found.high,
+        "copies_p": found.counts.p_value,
+        "copies_listed": int(found.listed.sum()),
+        "distinct_images": distinct,
+        "distinct_held_out": len(copies.held_out),
+        "held_out_leaks": int(copies.leaks.sum()),
+        "copies_layer": copies.layer,
+        "tokens": copies.table,
+    }
+
+
+def copies_rows(
+    store: ObjectStore,
+    who: Mapping[str, Any],
+    copies: CopiesFound,
+    found: CopiesVerdict,
+    tables: tuple[EmbeddingTable, EmbeddingTable],
+) -> list[dict[str, Any]]:
+    """The rows of `copies`: images that are listed or score higher than every held-out image, the strongest first.
+
+    Args:
+        store: The store of the audits.
+        who: The columns that every result table begins with.
+        copies: The scores.
+        found: Their verdict.
+        tables: The embedding tables of the release and of the training images.
+    """
+    images = copies.generated
+    shown = np.flatnonzero(found.listed | (images.scores > copies.held_out.scores.max()))
+    shown = shown[np.lexsort((images.rows[shown], -images.scores[shown]))]
+    vectors, (release, train) = VectorStore(store), tables
+    names = vectors.identities(release, set(images.rows[shown].tolist()))
+    sources = vectors.identities(train, set(images.sources[shown].tolist()))
+    return [
+        {
+            **who,
+            "rank": rank,
+            "image_key": names[int(images.rows[at])].key,
+            "train_key": sources[int(images.sources[at])].key,
+            "score": float(images.scores[at]),
+            "p_value": float(found.p_values[at]),
+            "late": float(images.late[at]),
+            "votes": float(images.votes[at]),
+            "part": bool(images.parts[at]),
+            "listed": bool(found.listed[at]),
+            "identical": bool(images.identical[at]),
+            "view": copies.views[int(images.views[at])],
+        }
+        for rank, at in enumerate(shown, start=1)
+    ]

@@ -1,0 +1,159 @@
+"""The verdict on copies, from the copy scores of a release's images and of held-out images."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scoring.checks.copies_power import smallest_rate_seen
+from scoring.copies.copy_counts import CopyCounts, copy_counts, upper_rate
+from scoring.score.conformal import conformal_p
+from scoring.score.false_discovery import discoveries
+
+Copying = Literal["copying", "no copying seen", "inconclusive"]
+
+LISTED = 0.1
+"""Expected share of wrong images among those that are listed."""
+
+_LINE = 0.01
+"""Share of held-out images above the line that the upper bound of the rate of copies is taken at."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CopiesVerdict:
+    """Whether a release of m images holds copies of training images, judged against n held-out images.
+
+    Attributes:
+        verdict: ``copying`` when a copy is certain and the lower bound of the rate exceeds the allowed one, ``no
+            copying seen`` when the upper bound is at most the rate to rule out, else ``inconclusive``.
+        counts: The lower bounds, over several thresholds together.
+        high: Upper bound of the rate of copies, at the same level, above the line that 1 % of held-out images pass.
+        p_values: (m,) float64, p of each image against the held-out ones.
+        listed: (m,) bool, the images that are listed as copies: at most `LISTED` of them are expected to be wrong.
+        smallest_seen: Rate of copies that would have been called copying with 80 % probability; None when there are too
+            few images for any.
+        sentence: The verdict in words, with its numbers.
+    """
+
+    verdict: Copying
+    counts: CopyCounts
+    high: float
+    p_values: NDArray[np.float64]
+    listed: NDArray[np.bool_]
+    smallest_seen: float | None
+    sentence: str
+
+
+def copies_verdict(
+    held_out: NDArray[np.float64], generated: NDArray[np.float64], *, max_copy_rate: float, detectable: float
+) -> CopiesVerdict:
+    """Judge whether a release holds copies of training images.
+
+    Args:
+        held_out: (n,) float64, copy scores of distinct held-out images.
+        generated: (m,) float64, copy scores of the release's distinct images, of the same scale.
+        max_copy_rate: Largest rate of copies allowed, in [0, 1).
+        detectable: Rate of copies that "no copying seen" rules out, in (0, 1).
+
+    Raises:
+        ValueError: No image, a score that is not a number, or a rate outside its range.
+
+    >>> honest, copies = np.arange(999.0), np.full(30, 5e3)
+    >>> copies_verdict(honest, np.append(honest[:270], copies), max_copy_rate=0.0, detectable=0.01).verdict
+    'copying'
+    >>> copies_verdict(honest, honest, max_copy_rate=0.0, detectable=0.02).verdict
+    'no copying seen'
+    """
+    if not 0 <= max_copy_rate < 1 or not 0 < detectable < 1:
+        raise ValueError(f"need 0 <= max_copy_rate < 1 and 0 < detectable < 1, got {max_copy_rate} and {detectable}")
+    counts = copy_counts(held_out, generated)
+    line = _line(counts)
+    high = upper_rate(counts.hits[line], counts.m, counts.ranks[line], counts.n, counts.level)
+    p_values = conformal_p(-held_out, -generated)
+    listed = discoveries(p_values, LISTED)
+    smallest = smallest_rate_seen(counts.n, counts.m, max_copy_rate, level=counts.level)
+    verdict: Copying = "inconclusive"
+    if counts.at_least >= 1 and counts.low > max_copy_rate:
+        verdict = "copying"
+    elif high <= detectable:
+        verdict = "no copying seen"
+    facts = {
+        "copying": _copying(counts, int(listed.sum()), max_copy_rate),
+        "no copying seen": f"{_seen(counts)}; {_below(high)}; {_power(smallest)}",
+        "inconclusive": _inconclusive(counts, high, max_copy_rate, detectable),
+    }
+    return CopiesVerdict(verdict, counts, high, p_values, listed, smallest, f"{verdict}: {facts[verdict]}")
+
+
+def images_without_hit(rate: float, level: float = 0.95) -> int:
+    """The fewest images that rule out a rate of copies when none of them lies above the line.
+
+    >>> images_without_hit(0.01), upper_rate(0, 299, 1, 100) < 0.01 < upper_rate(0, 298, 1, 100)
+    (299, True)
+    """
+    return math.ceil(math.log(1 - level) / math.log1p(-rate))
+
+
+def _line(counts: CopyCounts) -> int:
+    """Place of the largest rank that at most 1 % of the held-out images pass."""
+    most = max(1, math.floor(_LINE * counts.n))
+    return max(i for i, rank in enumerate(counts.ranks) if rank <= most)
+
+
+def _seen(counts: CopyCounts) -> str:
+    line = _line(counts)
+    hits, share = counts.hits[line], counts.ranks[line] / (counts.n + 1)
+    lie = "lies" if hits == 1 else "lie"
+    return f"{hits:,} of {counts.m:,} images {lie} above the line that {_percent(share)} % of unseen images pass"
+
+
+def _below(high: float) -> str:
+    return f"the rate of copies is below {_percent(high)} % (95 %)"
+
+
+def _copying(counts: CopyCounts, listed: int, max_copy_rate: float) -> str:
+    one = counts.at_least == 1
+    which = "none can be listed image by image"
+    if listed == 1:
+        which = "1 is listed, wrong with a probability of at most 10 %"
+    elif listed:
+        which = f"{listed:,} are listed, at most 10 % of them expected to be wrong"
+    return (
+        f"at least {counts.at_least:,} of {counts.m:,} images {'is a copy' if one else 'are copies'} of training "
+        f"images, whole or in part (95 %); {which}; rate of copies at least {_percent(counts.low)} %, allowed "
+        f"{_percent(max_copy_rate)} %"
+    )
+
+
+def _inconclusive(counts: CopyCounts, high: float, max_copy_rate: float, detectable: float) -> str:
+    facts = f"{_seen(counts)}; {_below(high)}"
+    if counts.at_least:
+        facts = (
+            f"at least {counts.at_least:,} of {counts.m:,} images {'is' if counts.at_least == 1 else 'are'} copied, "
+            f"but the rate of copies lies between {_percent(counts.low)} % and {_percent(high)} % (95 %), and "
+            f"{_percent(max_copy_rate)} % is allowed"
+        )
+    if high <= detectable:
+        return facts
+    needed = images_without_hit(detectable, counts.level)
+    would_do = f"with no hit, {needed:,} images would do" if counts.m < needed else "more images would tell"
+    return f"{facts}; too few images to rule out a rate of {_percent(detectable)} %: {would_do}"
+
+
+def _power(smallest: float | None) -> str:
+    if smallest is None:
+        return "with so few images no rate of copies could have been called copying"
+    return f"a rate of {_percent(smallest)} % would have been called copying with 80 % probability"
+
+
+def _percent(share: float) -> str:
+    """Format a share in per cent, with more decimals where it is small.
+
+    >>> _percent(0.0294), _percent(0.0), _percent(0.25), _percent(1.0)
+    ('2.9', '0', '25', '100')
+    """
+    return f"{100 * share:.2g}" if share < 0.1 else f"{100 * share:.3g}"
