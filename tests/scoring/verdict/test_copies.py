@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import betabinom
 
 from scoring.score.conformal import conformal_p
 from scoring.verdict.copies import CopiesVerdict, copies_verdict, images_without_hit
@@ -33,6 +34,7 @@ def spread(m: int, copies: int) -> NDArray[np.float64]:
     return scores
 
 
+@pytest.mark.usefixtures("slow")
 @pytest.mark.parametrize(("n", "m", "ties"), [(30, 30, False), (30, 30, True), (200, 300, False)])
 def test_honest_releases_are_seldom_called(n: int, m: int, ties: bool) -> None:
     """Also where two scores in three are 0, and others tie."""
@@ -44,6 +46,16 @@ def test_honest_releases_are_seldom_called(n: int, m: int, ties: bool) -> None:
     assert within(called, 0.05)
 
 
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (2, 1), (10, 5), (15, 40), (30, 30), (39, 200)])
+def test_one_threshold_keeps_its_level_exactly(n: int, m: int) -> None:
+    """With few images p has few values, none of which may be taken for the level if it is reached more often."""
+    hits = np.arange(m + 1)
+    chance = betabinom.sf(hits - 1, m, 1, n)
+    claimed = [k for k in hits if judged(np.zeros(n), np.repeat([1.0, -1.0], [k, m - k])).counts.at_least > 0]
+    assert not claimed or chance[claimed[0]] <= 0.05
+
+
+@pytest.mark.usefixtures("slow")
 @pytest.mark.parametrize(("n", "m"), [(38, 40), (35, 100)])
 def test_what_copies_is_seldom_said_not_to(n: int, m: int) -> None:
     """Twice the rate that is to be ruled out, each copy above every held-out image."""
@@ -59,6 +71,7 @@ def test_what_copies_is_seldom_said_not_to(n: int, m: int) -> None:
     assert called > 0.5 * DRAWS
 
 
+@pytest.mark.usefixtures("slow")
 def test_the_smallest_rate_seen_is_seen_in_four_of_five() -> None:
     rng = np.random.default_rng(5)
     n, m = 39, 60
