@@ -12,12 +12,13 @@ from playwright.sync_api import Browser
 
 from flows.report.distances import read_histogram
 from flows.report.facts import audit_facts, read_store
+from flows.report.figures.copies import copy_views
 from flows.report.figures.pairs import ImageSet, pair_groups
 from flows.report.modelcard import model_card
 from flows.report.pages import fleet_page, release_page
 from storage.objects.open import LocalStore
 from tests.flows.report.conftest import keep, opened
-from tests.flows.report.synthetic import HOSTILE, write_hostile
+from tests.flows.report.synthetic import HOSTILE, copy_row, judged_by_copies, write_hostile
 
 
 class Elements(HTMLParser):
@@ -42,10 +43,20 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     audits = [write_hostile(store, f"audit-{i}", text) for i, text in enumerate(HOSTILE)]
     shared = read_store(store.uri)
     nowhere = ImageSet(store, str(folder / "none"), None)
-    for audit in audits:
+    for i, audit in enumerate(audits):
         facts = audit_facts(store, shared, audit["audit_id"])
+        if i % 2:  # the others are judged by layers
+            text = HOSTILE[i]
+            copies = [copy_row(rank, text, text, view=text) for rank in (1, 2)]
+            facts = judged_by_copies(facts, copies, copies_at_least=1, fit_verdict=text)
         groups = pair_groups(facts.outcome, facts.evidence, nowhere, nowhere)
-        page = release_page(facts, groups, read_histogram(store, facts), fleet=True)
+        page = release_page(
+            facts,
+            groups,
+            read_histogram(store, facts),
+            copies=copy_views(facts.copies[:1], nowhere, nowhere),
+            fleet=True,
+        )
         (folder / f"{audit['audit_id']}.html").write_text(page, encoding="utf-8")
         (folder / f"{audit['audit_id']}.md").write_text(model_card(facts), encoding="utf-8")
     hrefs = {audit["audit_id"]: f"{audit['audit_id']}.html" for audit in audits}
