@@ -7,8 +7,8 @@ DATA holds ``cifar10_train10k_test5k_jpeg.tar.xz`` and ``cifar10_generated_extra
 held-out images, honest images and canvases never overlap; the parameters of alterations are random
 (`benchmarks.alterations`).
 
-CIFAR-10's test set holds near-duplicates of its training set, which `CopyScale.leaks` counts. They stay among the
-held-out and among the honest images: a rule that removes them from one alone would call honest releases copying.
+CIFAR-10's test set holds near-duplicates of its training set. They stay among the held-out and among the honest images:
+a rule that removes them from one alone would call honest releases copying.
 """
 
 from __future__ import annotations
@@ -32,13 +32,11 @@ from actors.encoder.model import Encoder
 from actors.encoder.views import VIEWS, view_of
 from benchmarks.alterations import HARD_KINDS, HONEST, KINDS, Alteration, jpeg
 from benchmarks.codec_parity import images
-from scoring.copies.copy_counts import copy_counts
 from scoring.copies.copy_score import CopyScale
 from scoring.copies.evidence import Evidence, copy_evidence
 from scoring.copies.token_space import TokenSpace, fit_token_space
 from scoring.copies.train_tokens import TrainTokens
-from scoring.score.conformal import conformal_p
-from scoring.score.false_discovery import discoveries
+from scoring.verdict.copies import CopiesVerdict, copies_verdict
 
 Pictures = list[Image.Image]
 Scores = NDArray[np.float64]
@@ -95,7 +93,7 @@ def main(
     scale = CopyScale.of(scorer.evidence([trained[i] for i in sample], sample))
     held = scorer.evidence(held_out)
     held_scores = scale.score(held)
-    found: dict[str, Any] = {"views": list(scorer.views), "leaks among held-out": int(scale.leaks(held_scores).sum())}
+    found: dict[str, Any] = {"views": list(scorer.views)}
     honest_scores = {}
     for name, change in HONEST.items():
         honest_scores[name] = scale.score(scorer.evidence(altered(change, honest, canvases, rng)))
@@ -148,20 +146,24 @@ def of_kind(evidence: Evidence, sources: NDArray[np.int64], scale: CopyScale, he
         "found": scale.score(evidence) > tail_line(scale.score(held)),
         "late alone": evidence.late > tail_line(held.late),
         "votes alone": evidence.votes > tail_line(held.votes),
-        "source right": source_of(evidence, scale) == sources,
+        "source right": scale.sources(evidence) == sources,
     }
     return {name: round(100 * float(share.mean()), 1) for name, share in shares.items()}
-
-
-def source_of(evidence: Evidence, scale: CopyScale) -> NDArray[np.int64]:
-    """The source of each image by the evidence that is further above its scale."""
-    late_leads = evidence.late / scale.late[-1] > evidence.votes / scale.votes[-1]
-    return np.where(late_leads, evidence.late_source, evidence.votes_source)
 
 
 def tail_line(scores: Scores, share: float = TAIL) -> float:
     """The score that this share of the held-out images reaches."""
     return float(np.sort(scores)[::-1][max(1, int(share * (len(scores) + 1))) - 1])
+
+
+def judge(held: Scores, release: Scores) -> CopiesVerdict:
+    """The verdict at the default gate."""
+    return copies_verdict(held, release, max_copy_rate=0.0, detectable=0.01)
+
+
+def is_called(held: Scores, release: Scores) -> bool:
+    """Whether a release is called copying at the default gate."""
+    return judge(held, release).verdict == "copying"
 
 
 def called(
@@ -175,7 +177,7 @@ def called(
     for _ in range(DRAWS):
         release = rng.choice(len(honest), min(size, len(honest)), replace=False)
         others = np.concatenate([held, np.delete(honest, release)])
-        calls += copy_counts(rng.choice(others, len(others) // 2, replace=False), changed[release]).low > 0
+        calls += is_called(rng.choice(others, len(others) // 2, replace=False), changed[release])
     above = float((changed > tail_line(held)).mean())
     return {"called, % of draws": round(100 * calls / DRAWS, 1), "above the 1 % line, %": round(100 * above, 1)}
 
@@ -192,7 +194,7 @@ def called_by_class(held: Scores, honest: Scores, rng: np.random.Generator) -> d
             others = np.concatenate([np.delete(of_held, one, 0).ravel(), np.delete(of_honest, one, 0).ravel()])
             per_class = (len(both) - 60) * 9
             calibration = np.concatenate([both[60:], rng.choice(others, min(per_class, len(others)), replace=False)])
-            calls += copy_counts(calibration, both[:60]).low > 0
+            calls += is_called(calibration, both[:60])
         shares.append(round(100 * calls / DRAWS, 1))
     return {"mean, % of draws": round(float(np.mean(shares)), 1), "of each class": shares}
 
@@ -202,8 +204,8 @@ def of_generators(scorer: Scorer, scale: CopyScale, held: Scores, data: Path) ->
     sets: dict[str, Pictures] = defaultdict(list)
     for name, content in images(data / "cifar10_generated_extra14_q75.tar.xz", "", 10**9):
         sets[PurePosixPath(name).parent.name].append(Image.open(io.BytesIO(content)).convert("RGB"))
-    counts = {name: copy_counts(held, scale.score(scorer.evidence(some))) for name, some in sets.items()}
-    return {name: f"{count.at_least} of {count.m}" for name, count in counts.items()}
+    judged = {name: judge(held, scale.score(scorer.evidence(some))) for name, some in sets.items()}
+    return {name: f"{one.verdict}, {one.counts.at_least} of {one.counts.m}" for name, one in judged.items()}
 
 
 def lists(honest: Scores, copied: Scores, rng: np.random.Generator) -> dict[str, Any]:
@@ -216,13 +218,13 @@ def lists(honest: Scores, copied: Scores, rng: np.random.Generator) -> dict[str,
             planted = rng.binomial(600, rate)
             some, unseen = mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
             scores = np.concatenate([rng.choice(copied, planted), unseen[: 600 - planted]])
-            listed = discoveries(conformal_p(-some, -scores))
+            judged = judge(some, scores)
+            listed, counts = judged.listed, judged.counts
             false.append(listed[planted:].sum() / max(1, listed.sum()))
             found.append(listed[:planted].sum() / max(1, planted))
-            counts = copy_counts(some, scores)
             wrong += counts.at_least > planted
             said.append(counts.at_least / max(1, planted))
-            called_copying += counts.low > 0
+            called_copying += judged.verdict == "copying"
         rows[f"{100 * rate:g} % planted"] = {
             "false share of the list": round(float(np.mean(false)), 3),
             "copies listed, %": round(100 * float(np.mean(found)), 1),

@@ -22,8 +22,7 @@ from PIL import Image
 
 from actors.encoder.config import DEFAULT_VIEWS, EncoderConfig
 from actors.encoder.model import Encoder
-from benchmarks.copies import Pictures, source_of, tail_line, tokens_of
-from scoring.copies.copy_counts import copy_counts, rank_grid, upper_rate
+from benchmarks.copies import Pictures, is_called, judge, tail_line, tokens_of
 from scoring.copies.copy_score import CopyScale
 from scoring.copies.evidence import copy_evidence
 from scoring.copies.token_space import fit_token_space
@@ -77,14 +76,14 @@ def _judged(
     held, unseen = test[:held_out], test[held_out:]
     evidence = copy_evidence([space.project(view) for view in generated], train)
     scores = scale.score(evidence)
-    counts = copy_counts(held, scores)
-    widest = rank_grid(held_out)[-1]
+    judged = judge(held, scores)
+    counts = judged.counts
     mirrored = "mir" in name
     d1, d2, nearest = (doses[f"{name}_{'aug_' if mirrored else ''}{key}"] for key in ("d1", "d2", "nearest"))
     truth = d1 < d2 / 3
     flagged = scores > tail_line(held)
-    named = distinct[source_of(evidence, scale)]
-    calls = [copy_counts(held, rng.choice(unseen, HONEST_RELEASE, replace=False)).low > 0 for _ in range(HONEST_DRAWS)]
+    named = distinct[scale.sources(evidence)]
+    calls = [is_called(held, rng.choice(unseen, HONEST_RELEASE, replace=False)) for _ in range(HONEST_DRAWS)]
     row: dict[str, Any] = {
         "true copies, %": _percent(truth.mean()),
         "above the 1 % line, %": _percent(flagged.mean()),
@@ -92,8 +91,8 @@ def _judged(
         "of the others, %": _share(flagged[~truth]),
         "source right, % of flagged copies": _share((named == nearest)[flagged & truth]),
         "at least": counts.at_least,
-        "rate, %": [_percent(counts.low), _percent(upper_rate(counts.hits[-1], counts.m, widest, counts.n))],
-        "called": counts.low > 0,
+        "rate, %": [_percent(counts.low), _percent(judged.high)],
+        "called": judged.verdict == "copying",
         "honest called, % of draws": _percent(np.mean(calls)),
     }
     repeats = doses[f"{name}_repeats"]

@@ -95,7 +95,9 @@ def audit_release(runtime: Runtime, spec: AuditSpec, release: ReleaseSpec) -> Au
     nearest = search_set(runtime, spec, reference, table, release.label)
     scored = score_release(runtime, spec, reference, table, nearest, release.label)
     compared = built_copy_reference(runtime, spec)
-    copies = compared and find_copies(runtime, spec, reference.facts, compared, manifest, release.label)
+    copies = None
+    if compared is not None:
+        copies = find_copies(runtime, spec, reference.facts, compared, manifest, release.label)
     profile = profile_set(runtime, spec, reference, table, nearest, release.label)
     profile_id = save_profile(store, spec, release, reference, table, profile)
     seconds, forward = time.monotonic() - began, runtime.forward_images - before

@@ -266,10 +266,10 @@ def copy_reference_key(tables: Sequence[str]) -> str:
     return f"{COPY_REFERENCES}{short(digest(tables=list(tables)))}.json"
 
 
-def copies_prefix(table: str, train: str, *, left_out: bool, method: int) -> str:
+def copies_prefix(table: str, train: str, *, left_out: str | None, method: int) -> str:
     """The evidence for the images of a token table, from the names of it and of the training images' table.
 
-    ``left_out``: the images are training images, each compared with all others.
+    ``left_out``: what training images are compared with, see `actors.workers.copy_evidence.FindCopies`.
     """
     return f"copies/{short(digest(table=table, train=train, left_out=left_out, method=method))}"
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from actors.encoder.config import CopySettings, EncoderConfig, EncoderFacts, ViewName
 from actors.stages.context import StageContext
 from actors.stages.embed import embed
-from actors.workers.copy_evidence import EVIDENCE_SCHEMA, FindCopies, find_copies
+from actors.workers.copy_evidence import EVIDENCE_SCHEMA, FindCopies, LeftOut, find_copies
 from actors.workers.embed import EmbedSettings
 from actors.workers.token_space import FitTokenSpace, fit_space
 from actors.workers.tokens import FittedSpace, TokenPlan
-from scoring.copies.copy_score import CopyScale
+from scoring.copies.copy_score import CopyScale, leaks
 from scoring.copies.evidence import Evidence
 from storage import layout
 from storage.errors import InputError
@@ -51,12 +51,14 @@ class CopyReference:
         plan: The tokens of held-out and generated images.
         train: Token table of the training images.
         held_out: Keys of the held-out images' evidence.
-        sample: Keys of the evidence of a sample of training images, each left out.
+        scale: Keys of the evidence of a sample of training images, each against all other pictures.
+        sample: Keys of the evidence of the same images, each against all other images.
     """
 
     plan: TokenPlan
     train: EmbeddingTable
     held_out: tuple[str, ...]
+    scale: tuple[str, ...]
     sample: tuple[str, ...]
 
 
@@ -130,17 +132,18 @@ def copy_reference(
     Raises:
         InputError: The encoder has no such layer, or no training image can be read.
     """
-    fitted_to, scale = (_sample(train, count, seed) for count in (FIT_IMAGES, SCALE_IMAGES))
+    fitted_to, sampled = (_sample(train, count, seed) for count in (FIT_IMAGES, SCALE_IMAGES))
     plan = _plan(context, encoder, train, fitted_to, copies)
     plan_of_train = replace(plan, views=plan.views[:1])
     of_train = _tokens(context, encoder, train, plan_of_train, "train")
     of_held_out = _tokens(context, encoder, held_out, plan, "held-out")
-    of_sample = _tokens(context, encoder, scale, plan, "train sample")
+    of_sample = _tokens(context, encoder, sampled, plan, "train sample")
     reference = CopyReference(
         plan=plan,
         train=of_train,
         held_out=_evidence(context, plan, of_train, of_held_out, "held-out"),
-        sample=_evidence(context, plan, of_train, of_sample, "train sample", left_out=True),
+        scale=_evidence(context, plan, of_train, of_sample, "scale", "other pictures"),
+        sample=_evidence(context, plan, of_train, of_sample, "train sample", "other images"),
     )
     tables = [table.name for table in (of_train, of_held_out, of_sample)]
     key = layout.copy_reference_key(tables)
@@ -191,8 +194,7 @@ def _evidence(
     train: EmbeddingTable,
     images: EmbeddingTable,
     label: str,
-    *,
-    left_out: bool = False,
+    left_out: LeftOut | None = None,
 ) -> tuple[str, ...]:
     """Find the evidence for every image of a token table, block by block; returns the keys in order."""
     prefix = layout.copies_prefix(images.name, train.name, left_out=left_out, method=METHOD)
@@ -236,7 +238,7 @@ def find_release_copies(
     """
     table = _tokens(context, encoder, manifest, reference.plan, label)
     of_release = _evidence(context, reference.plan, reference.train, table, label)
-    scale = CopyScale.of(_as_evidence(_read(context, reference.sample)))
+    scale = CopyScale.of(_as_evidence(_read(context, reference.scale)))
     held_out = _scored(_read(context, reference.held_out), scale, without_identical=True)
     if not len(held_out):
         raise InputError(
@@ -245,7 +247,7 @@ def find_release_copies(
     return CopiesFound(
         held_out=held_out,
         generated=_scored(_read(context, of_release), scale),
-        leaks=scale.leaks(held_out.scores),
+        leaks=leaks(held_out.scores, scale.score(_as_evidence(_read(context, reference.sample)))),
         views=reference.plan.views,
         layer=reference.plan.layer,
         table=table.name,

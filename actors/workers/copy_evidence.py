@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scoring.copies.candidates import propose
-from scoring.copies.evidence import evidence_among
 
 from actors.workers.tokens import view_column
+from scoring.copies.candidates import propose
+from scoring.copies.evidence import evidence_among
 from storage.objects.open import open_store
 from storage.seal import sealed_parquet
 from storage.vectors.tables import VectorStore
 
 _TRAIN_BLOCK = 4096
 """Training images in memory at a time while they propose: 16 MB of tokens, and as much again in float32 twice."""
+
+
+LeftOut = Literal["other pictures", "other images"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ class FindCopies:
         dims: Length of a token.
         start: First position in the table.
         stop: End of the positions.
-        left_out: The images are training images: each is compared with the others.
+        left_out: The images are training images: each is compared with the others, ``other pictures`` without its
+            near-duplicates, or all ``other images``.
         key: Where the evidence goes.
     """
 
@@ -45,7 +49,7 @@ class FindCopies:
     dims: int
     start: int
     stop: int
-    left_out: bool
+    left_out: LeftOut | None
     key: str
 
 
@@ -115,6 +119,9 @@ def find_copies(task: FindCopies) -> int:
         _, found = vectors.take(*task.train, view_column(0), np.searchsorted(train.rows, rows))
         return found.astype(np.float16, copy=False).reshape(len(found), -1, task.dims)
 
+    if own is not None and task.left_out == "other images":
+        candidates = [rows[rows != row] for rows, row in zip(candidates, own, strict=True)]
+        own = None
     found = evidence_among(views, candidates, fetch, own)
     evidence = pa.table(
         {

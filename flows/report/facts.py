@@ -18,7 +18,7 @@ from flows.results.audit_result import AuditResult, load_audit_result
 from storage.errors import InputError
 from storage.objects.open import ObjectStore
 from storage.results.sql import connect
-from storage.results.tables import LEFT_OUT, SCHEMAS, read_result
+from storage.results.tables import LEFT_OUT, read_result
 from storage.seal import unless_broken
 
 Row = dict[str, Any]
@@ -177,7 +177,7 @@ def read_evidence(store: ObjectStore, audit_id: str) -> list[Row]:
 
 def read_copies(store: ObjectStore, audit_id: str) -> list[Row]:
     """The copies of an audit, strongest first; none where it was not judged by copies."""
-    rows = _rows_of(store, "copies", audit_id) if "copies" in SCHEMAS else []
+    rows = _rows_of(store, "copies", audit_id)
     return sorted(rows, key=lambda row: row["rank"])
 
 

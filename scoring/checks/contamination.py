@@ -7,7 +7,7 @@ from scoring.checks.check import Check
 MOST_CONTAMINATED = 0.1
 """With a larger share of (nearly) training images the other held-out images are not trusted either."""
 
-MOST_LEAKS = 0.005
+MOST_LEAKS = 0.01
 """With a larger share that looks like training images, copies hide behind the line that 1 % of held-out images pass."""
 
 

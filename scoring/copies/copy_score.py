@@ -33,12 +33,10 @@ class CopyScale:
     Attributes:
         late: (r,) float64, ascending.
         votes: (r,) float64, ascending.
-        scores: (r,) float64, ascending: the copy scores of the same images, each by the scale of the others.
     """
 
     late: NDArray[np.float64]
     votes: NDArray[np.float64]
-    scores: NDArray[np.float64]
 
     @classmethod
     def of(cls, left_out: Evidence) -> CopyScale:
@@ -50,8 +48,7 @@ class CopyScale:
         check_sample("left_out", left_out.late)
         if len(left_out.late) < 2:
             raise ValueError("a scale needs two training images")
-        scores = np.maximum(_own_surprise(left_out.late), _own_surprise(left_out.votes))
-        return cls(np.sort(left_out.late), np.sort(left_out.votes), np.sort(scores))
+        return cls(np.sort(left_out.late), np.sort(left_out.votes))
 
     def score(self, evidence: Evidence) -> NDArray[np.float64]:
         """The copy score of each image, ≥ 0: the larger of the two surprises."""
@@ -80,20 +77,25 @@ class CopyScale:
     def _surprises(self, evidence: Evidence) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         return surprise(evidence.late, self.late), surprise(evidence.votes, self.votes)
 
-    def leaks(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """The held-out images that are training images, at an expected share of `LEAKS` wrong ones.
 
-        A held-out image that is none is as surprising as a training image among the others. So its p-value against
-        their scores is exact, and Benjamini-Hochberg bounds the share. To find few leaks among many images the sample
-        must be large: k leaks among n images need n/(k·`LEAKS`) training images.
+def leaks(held_out: NDArray[np.float64], train: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The held-out images that are training images, at an expected share of `LEAKS` wrong ones.
 
-        Args:
-            scores: (n,) float64, copy scores of held-out images.
+    A held-out image that is none is as surprising as a training image among the others, whose near-duplicates count as
+    others too. So its p-value against their scores is exact, and Benjamini-Hochberg bounds the share. To find few leaks
+    among many images the sample must be large: k leaks among n images need n/(k·`LEAKS`) training images.
 
-        Returns:
-            (n,) bool.
-        """
-        return discoveries(conformal_p(-self.scores, -scores), LEAKS)
+    Args:
+        held_out: (n,) float64, copy scores of held-out images.
+        train: (r,) float64, of training images, each compared with all others.
+
+    Returns:
+        (n,) bool.
+
+    >>> leaks(np.array([1.0, 2.0, 9.0]), np.arange(1000) / 200).tolist()
+    [False, False, True]
+    """
+    return discoveries(conformal_p(-train, -held_out), LEAKS)
 
 
 def surprise(values: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -112,14 +114,6 @@ def surprise(values: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray
     reach = len(scale) - np.searchsorted(scale, values, side="left")
     inside = np.log((len(scale) + 1.0) / (1.0 + reach))
     return np.asarray(inside + _beyond(values, scale[-1]))
-
-
-def _own_surprise(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The surprise of each value by the scale of the other values."""
-    scale = np.sort(values)
-    reach = len(scale) - np.searchsorted(scale, values, side="left")
-    inside = np.log(len(scale) / np.maximum(reach, 1.0))
-    return np.asarray(inside + np.where(values == scale[-1], _beyond(values, scale[-2]), 0.0))
 
 
 def _beyond(values: NDArray[np.float64], top: float) -> NDArray[np.float64]:

@@ -28,10 +28,12 @@ class CopiesVerdict:
     """Whether a release of m images holds copies of training images, judged against n held-out images.
 
     Attributes:
-        verdict: ``copying`` when a copy is certain and the lower bound of the rate exceeds the allowed one, ``no
-            copying seen`` when the upper bound is at most the rate to rule out, else ``inconclusive``.
+        verdict: ``copying`` when a copy is certain, the lower bound of the rate exceeds the allowed one, and some image
+            is listed, so that nobody is accused without an exhibit; ``no copying seen`` when no copy is certain and the
+            upper bound is at most the rate to rule out; else ``inconclusive``.
         counts: The lower bounds, over several thresholds together.
-        high: Upper bound of the rate of copies, at the same level, above the line that 1 % of held-out images pass.
+        high: Upper bound of the rate of copies, at the same level, above the line that 1 % of held-out images pass; at
+            least the lower bound.
         p_values: (m,) float64, p of each image against the held-out ones.
         listed: (m,) bool, the images that are listed as copies: at most `LISTED` of them are expected to be wrong.
         smallest_seen: Rate of copies that would have been called copying with 80 % probability; None when there are too
@@ -72,19 +74,19 @@ def copies_verdict(
         raise ValueError(f"need 0 <= max_copy_rate < 1 and 0 < detectable < 1, got {max_copy_rate} and {detectable}")
     counts = copy_counts(held_out, generated)
     line = _line(counts)
-    high = upper_rate(counts.hits[line], counts.m, counts.ranks[line], counts.n, counts.level)
+    high = max(counts.low, upper_rate(counts.hits[line], counts.m, counts.ranks[line], counts.n, counts.level))
     p_values = conformal_p(-held_out, -generated)
     listed = discoveries(p_values, LISTED)
     smallest = smallest_rate_seen(counts.n, counts.m, max_copy_rate, level=counts.level)
     verdict: Copying = "inconclusive"
-    if counts.at_least >= 1 and counts.low > max_copy_rate:
+    if counts.at_least >= 1 and counts.low > max_copy_rate and listed.any():
         verdict = "copying"
-    elif high <= detectable:
+    elif high <= detectable and not (counts.at_least and counts.low > max_copy_rate):
         verdict = "no copying seen"
     facts = {
         "copying": _copying(counts, int(listed.sum()), max_copy_rate),
         "no copying seen": f"{_seen(counts)}; {_below(high)}; {_power(smallest)}",
-        "inconclusive": _inconclusive(counts, high, max_copy_rate, detectable),
+        "inconclusive": _inconclusive(counts, high, max_copy_rate, detectable, listed=bool(listed.any())),
     }
     return CopiesVerdict(verdict, counts, high, p_values, listed, smallest, f"{verdict}: {facts[verdict]}")
 
@@ -117,11 +119,9 @@ def _below(high: float) -> str:
 
 def _copying(counts: CopyCounts, listed: int, max_copy_rate: float) -> str:
     one = counts.at_least == 1
-    which = "none can be listed image by image"
+    which = f"{listed:,} are listed, at most 10 % of them expected to be wrong"
     if listed == 1:
         which = "1 is listed, wrong with a probability of at most 10 %"
-    elif listed:
-        which = f"{listed:,} are listed, at most 10 % of them expected to be wrong"
     return (
         f"at least {counts.at_least:,} of {counts.m:,} images {'is a copy' if one else 'are copies'} of training "
         f"images, whole or in part (95 %); {which}; rate of copies at least {_percent(counts.low)} %, allowed "
@@ -129,8 +129,13 @@ def _copying(counts: CopyCounts, listed: int, max_copy_rate: float) -> str:
     )
 
 
-def _inconclusive(counts: CopyCounts, high: float, max_copy_rate: float, detectable: float) -> str:
+def _inconclusive(counts: CopyCounts, high: float, max_copy_rate: float, detectable: float, *, listed: bool) -> str:
     facts = f"{_seen(counts)}; {_below(high)}"
+    if counts.at_least and counts.low > max_copy_rate and not listed:
+        return (
+            f"{_seen(counts)}, {counts.at_least:,} more than unseen images explain (95 %), but none of them can be "
+            f"listed as a copy: look at the strongest, and give more held-out images"
+        )
     if counts.at_least:
         facts = (
             f"at least {counts.at_least:,} of {counts.m:,} images {'is' if counts.at_least == 1 else 'are'} copied, "

@@ -37,7 +37,10 @@ def spec(audited_spec: AuditSpec) -> AuditSpec:
 
 def test_copies_are_flagged_and_unseen_images_are_not(runtime: Runtime, new_spec: AuditSpec) -> None:
     copies, unseen = audit(runtime, new_spec).outcomes
-    assert (copies.verdict, unseen.verdict) == (COPYING, NO_COPYING)
+    assert (copies.verdict, unseen.verdict) == (COPYING, NO_COPYING), [
+        unseen.audit["sentence"],
+        *(c["sentence"] for c in unseen.checks if not c["passed"]),
+    ]
     assert copies.audit["copy_rate"] > 0.9
     assert all(row["a_hat"] < 0.1 for row in copies.informative)
     assert all(row["a_low"] < 0.5 < row["a_high"] for row in unseen.informative)
