@@ -174,6 +174,7 @@ def _demo_spec(root: str, weights: Path, material: DemoMaterial) -> AuditSpec:
                 for release in material.releases
             ],
             "scoring": SCORING,
+            "gate": {"detectable_copy_rate": 0.02},
         }
     )
 
@@ -193,8 +194,8 @@ def _next_commands(results: Path) -> list[str]:
     except ValueError:
         shown = results
     program = "layerprint" if shutil.which("layerprint") else os.path.relpath(sys.argv[0])
-    flagged = "SELECT release, layer, a_hat, copy_rate FROM scores ORDER BY copy_rate DESC LIMIT 8"
-    copies = "SELECT release, image_key, train_key FROM evidence WHERE identical AND layer = 0 ORDER BY release"
+    flagged = "SELECT release, verdict, copies_at_least, distinct_images, a_hat_first, a_hat_last FROM releases"
+    copies = "SELECT release, image_key, train_key, score FROM copies WHERE listed ORDER BY score DESC LIMIT 8"
     return [
         f'{program} sql --store {shown} "{flagged}"',
         f'{program} sql --store {shown} "{copies}"',

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from storage.objects.open import open_store
+from storage.results.tables import read_result
 from tests.flows.conftest import DemoRun
 
 pytestmark = pytest.mark.timeout(1200)
@@ -23,9 +25,13 @@ def test_the_memorizer_and_the_planted_release_are_flagged_and_no_other(demo: De
     }
 
 
-def test_the_planted_copies_are_found_by_the_tail_and_not_by_the_mean(demo: DemoRun) -> None:
+def test_the_planted_copies_are_listed_image_for_image_and_not_seen_in_the_mean(demo: DemoRun) -> None:
     (planted,) = (audit for audit in demo.first["audits"] if audit["release"] == "planted")
-    assert planted["copy_rate_low"] < 0.05 < planted["copy_rate_high"]
+    assert planted["copies_low"] < 0.05 < planted["copies_high"]
+    copies = read_result(open_store(str(demo.folder / "results-0")), "copies", planted["audit_id"]).to_pylist()
+    listed = [copy for copy in copies if copy["listed"]]
+    assert len(listed) == planted["copies_listed"] == 25
+    assert all(copy["identical"] for copy in listed)
     assert all(
         row["a_hat"] > 0.5 and row["c_t"] > 0 for row in planted["scores"]
     )  # by the mean there is no memorization
