@@ -194,7 +194,7 @@ def _next_commands(results: Path) -> list[str]:
     except ValueError:
         shown = results
     program = "layerprint" if shutil.which("layerprint") else os.path.relpath(sys.argv[0])
-    flagged = "SELECT release, verdict, copies_at_least, distinct_images, a_hat_first, a_hat_last FROM releases"
+    flagged = "SELECT release, verdict, copies_at_least, m, a_hat_first, a_hat_last FROM releases"
     copies = "SELECT release, image_key, train_key, score FROM copies WHERE listed ORDER BY score DESC LIMIT 8"
     return [
         f'{program} sql --store {shown} "{flagged}"',
