@@ -10,6 +10,7 @@ from scipy.optimize import brentq
 from scoring.checks.check import Check
 from scoring.copies.copy_counts import LEVEL, rank_grid, simultaneous_error
 from scoring.score.copy_rate import chance_at_least
+from scoring.score.false_discovery import fewest_discoveries
 
 POWER = 0.8
 
@@ -22,7 +23,8 @@ def smallest_rate_seen(
 ) -> float | None:
     """Compute the rate of copies that :func:`.copies_verdict` would call copying with probability ``power``.
 
-    It is that of copies that pass every threshold, so that the rank that shows them best decides.
+    It is that of copies that pass every threshold, so that the rank that shows them best decides. They must be too many
+    for chance, and enough to be listed: with as many generated as held-out images ten.
 
     Args:
         n: Held-out images.
@@ -35,7 +37,7 @@ def smallest_rate_seen(
         The rate, or None when there are too few images for any rate.
 
     >>> round(smallest_rate_seen(1000, 1000), 4), smallest_rate_seen(3, 1) is None
-    (0.0071, True)
+    (0.0116, True)
     """
     error = simultaneous_error(n, m, level)
     rates = [_rate_seen(n, m, r, max_copy_rate, error, power) for r in rank_grid(n)]
@@ -56,7 +58,8 @@ def _is_seen(rate: float, n: int, m: int, r: int, max_copy_rate: float, error: f
 
 def _hits_needed(n: int, m: int, r: int, max_copy_rate: float, error: float) -> int | None:
     """The fewest images above the r-th highest held-out score that are called copying; None if no number is."""
-    needed = bisect.bisect_left(range(m + 1), True, key=lambda k: chance_at_least(k, m, r, n, max_copy_rate) < error)
+    certain = bisect.bisect_left(range(m + 1), True, key=lambda k: chance_at_least(k, m, r, n, max_copy_rate) < error)
+    needed = max(certain, fewest_discoveries(n, m, rank=r))
     return needed if needed <= m else None
 
 
@@ -72,7 +75,7 @@ def copies_power_check(n: int, m: int, max_copy_rate: float, *, wanted: float) -
         wanted: Rate that must be seen.
 
     >>> copies_power_check(1000, 1000, 0.0, wanted=0.01).sentence
-    'with 1,000 generated and 1,000 held-out images copies would be called at a rate of 0.71 % with 80 % probability'
+    'with 1,000 generated and 1,000 held-out images copies would be called at a rate of 1.2 % with 80 % probability'
     """
     smallest = smallest_rate_seen(n, m, max_copy_rate)
     counts = f"with {m:,} generated and {n:,} held-out images"
@@ -89,9 +92,9 @@ def _remedy(n: int, m: int, max_copy_rate: float, wanted: float) -> str:
     if wanted <= max_copy_rate:
         return f"ask for more than the allowed {100 * max_copy_rate:.2g} %"
     enough = images_to_see(wanted, max_copy_rate, n=n, above=m)
-    if enough is not None:
-        return f"generate about {enough:,} images to see {100 * wanted:.2g} %"
     both = images_to_see(wanted, max_copy_rate, above=min(n, m))
+    if enough is not None and (both is None or enough - m <= max(0, both - n) + max(0, both - m)):
+        return f"generate about {enough:,} images to see {100 * wanted:.2g} %"
     number = "more" if both is None else f"about {both:,}"
     return f"give {number} held-out and generated images to see {100 * wanted:.2g} %"
 
@@ -110,8 +113,8 @@ def images_to_see(rate: float, max_copy_rate: float, *, n: int | None = None, ab
     Returns:
         It, or None when a million images are not enough.
 
-    >>> images_to_see(0.01, 0.0, n=1000), images_to_see(0.001, 0.0, n=100) is None
-    (750, True)
+    >>> images_to_see(0.01, 0.0), images_to_see(0.001, 0.0, n=100) is None
+    (1200, True)
     """
 
     def seen(m: int) -> bool:

@@ -70,7 +70,7 @@ def copy_counts(held_out: NDArray[np.float64], generated: NDArray[np.float64], *
 
     >>> counts = copy_counts(np.arange(99.0), np.array([200.0] * 12 + [5.0] * 88))
     >>> counts.hits[0], counts.rank, counts.at_least, round(counts.low, 3)
-    (12, 1, 8, 0.052)
+    (12, 1, 8, 0.059)
     """
     check_sample("held_out", held_out)
     check_sample("generated", generated)
@@ -166,15 +166,15 @@ def _null_p(n: int, m: int) -> NDArray[np.float64]:
 def simultaneous_error(n: int, m: int, level: float = LEVEL) -> float:
     """The level of each rank's one-sided test at which all of them together err with probability 1 - ``level`` at most.
 
-    Between that of a single test and Bonferroni's; never below Bonferroni's, which needs no simulation. With few images
-    p has few values: then the level lies just below the one at which they would err more often.
+    Between that of a single test and Bonferroni's, which need no simulation. With few images p has few values: then the
+    level lies just below the one at which they would err more often.
     """
     null = _null_p(n, m)
     allowed = math.floor((1 - level) * _SIMULATIONS)
     simulated = float(null[max(0, allowed - 1)])
     too_often = int(np.searchsorted(null, simulated * (1 + _ROUNDING), side="right")) > allowed
     simulated *= 1 - _ROUNDING if too_often else 1 + _ROUNDING
-    return max((1 - level) / len(rank_grid(n)), simulated)
+    return min(1 - level, max((1 - level) / len(rank_grid(n)), simulated))
 
 
 def _family_p(smallest: float, n: int, m: int) -> float:

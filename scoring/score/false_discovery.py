@@ -8,10 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
+LISTED = 0.1
+"""Expected share of false images in a list, unless said otherwise."""
+
 _ROUNDING = 1e-12
 
 
-def discoveries(p: NDArray[np.float64], level: float = 0.1) -> NDArray[np.bool_]:
+def discoveries(p: NDArray[np.float64], level: float = LISTED) -> NDArray[np.bool_]:
     """Reject conformal p-values by the Benjamini-Hochberg rule: expected false share ≤ ``level``.
 
     Conformal p-values of one release share the held-out sample and so depend on each other: when the held-out images
@@ -46,18 +49,19 @@ def discoveries(p: NDArray[np.float64], level: float = 0.1) -> NDArray[np.bool_]
     return rejected
 
 
-def fewest_discoveries(n: int, m: int, level: float = 0.1) -> int:
-    """Fewest images nearer than every held-out one that can be listed.
+def fewest_discoveries(n: int, m: int, level: float = LISTED, *, rank: int = 1) -> int:
+    """Fewest images nearer than the rank-th nearest held-out one that can be listed; more than ``m`` when none can.
 
-    A conformal p-value is at least 1/(n + 1), which is rejected only when enough images share it: with few held-out
+    Their p-values are at most rank/(n + 1), which is rejected only when enough images share it: with few held-out
     images a single copy cannot be listed, however close it is.
 
     Args:
         n: Held-out images.
         m: Generated images.
         level: Level of the list.
+        rank: Place among the held-out images, the nearest is 1.
 
-    >>> fewest_discoveries(1000, 500), fewest_discoveries(5000, 500)
-    (5, 1)
+    >>> fewest_discoveries(1000, 500), fewest_discoveries(5000, 500), fewest_discoveries(1000, 500, rank=4)
+    (5, 1, 20)
     """
-    return max(1, math.ceil(m / ((n + 1) * level) - 1e-9))
+    return max(1, math.ceil(rank * m / ((n + 1) * level) - 1e-9))

@@ -12,15 +12,9 @@ from numpy.typing import NDArray
 from scoring.checks.copies_power import smallest_rate_seen
 from scoring.copies.copy_counts import CopyCounts, copy_counts, upper_rate
 from scoring.score.conformal import conformal_p
-from scoring.score.false_discovery import discoveries
+from scoring.score.false_discovery import LISTED, discoveries
 
 Copying = Literal["copying", "no copying seen", "inconclusive"]
-
-LISTED = 0.1
-"""Expected share of wrong images among those that are listed."""
-
-_LINE = 0.01
-"""Share of held-out images above the line that the upper bound of the rate of copies is taken at."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,11 +23,11 @@ class CopiesVerdict:
 
     Attributes:
         verdict: ``copying`` when a copy is certain, the lower bound of the rate exceeds the allowed one, and some image
-            is listed, so that nobody is accused without an exhibit; ``no copying seen`` when no copy is certain and the
-            upper bound is at most the rate to rule out; else ``inconclusive``.
+            is listed, so that nobody is accused without an exhibit; ``no copying seen`` when the lower bound does not
+            exceed the allowed rate, and the upper bound is at most the rate to rule out; else ``inconclusive``.
         counts: The lower bounds, over several thresholds together.
-        high: Upper bound of the rate of copies, at the same level, above the line that 1 % of held-out images pass; at
-            least the lower bound.
+        high: Upper bound of the rate of copies, at the same level, above the line that at most 1 % of held-out images
+            pass, the last of the ranks; at least the lower bound.
         p_values: (m,) float64, p of each image against the held-out ones.
         listed: (m,) bool, the images that are listed as copies: at most `LISTED` of them are expected to be wrong.
         smallest_seen: Rate of copies that would have been called copying with 80 % probability; None when there are too
@@ -73,22 +67,19 @@ def copies_verdict(
     if not 0 <= max_copy_rate < 1 or not 0 < detectable < 1:
         raise ValueError(f"need 0 <= max_copy_rate < 1 and 0 < detectable < 1, got {max_copy_rate} and {detectable}")
     counts = copy_counts(held_out, generated)
-    line = _line(counts)
-    high = max(counts.low, upper_rate(counts.hits[line], counts.m, counts.ranks[line], counts.n, counts.level))
+    high = max(counts.low, upper_rate(counts.hits[-1], counts.m, counts.ranks[-1], counts.n, counts.level))
     p_values = conformal_p(-held_out, -generated)
     listed = discoveries(p_values, LISTED)
     smallest = smallest_rate_seen(counts.n, counts.m, max_copy_rate, level=counts.level)
     verdict: Copying = "inconclusive"
-    if counts.at_least >= 1 and counts.low > max_copy_rate and listed.any():
-        verdict = "copying"
-    elif high <= detectable and not (counts.at_least and counts.low > max_copy_rate):
-        verdict = "no copying seen"
-    facts = {
-        "copying": _copying(counts, int(listed.sum()), max_copy_rate),
-        "no copying seen": f"{_seen(counts)}; {_below(high)}; {_power(smallest)}",
-        "inconclusive": _inconclusive(counts, high, max_copy_rate, detectable, listed=bool(listed.any())),
-    }
-    return CopiesVerdict(verdict, counts, high, p_values, listed, smallest, f"{verdict}: {facts[verdict]}")
+    if counts.at_least >= 1 and counts.low > max_copy_rate:
+        verdict = "copying" if listed.any() else "inconclusive"
+        facts = _copying(counts, int(listed.sum()), max_copy_rate) if listed.any() else _unlisted(counts)
+    elif high <= detectable:
+        verdict, facts = "no copying seen", f"{_found(counts, high, max_copy_rate)}; {_power(smallest)}"
+    else:
+        facts = _too_few(counts, high, max_copy_rate, detectable)
+    return CopiesVerdict(verdict, counts, high, p_values, listed, smallest, f"{verdict}: {facts}")
 
 
 def images_without_hit(rate: float, level: float = 0.95) -> int:
@@ -100,21 +91,11 @@ def images_without_hit(rate: float, level: float = 0.95) -> int:
     return math.ceil(math.log(1 - level) / math.log1p(-rate))
 
 
-def _line(counts: CopyCounts) -> int:
-    """Place of the largest rank that at most 1 % of the held-out images pass."""
-    most = max(1, math.floor(_LINE * counts.n))
-    return max(i for i, rank in enumerate(counts.ranks) if rank <= most)
-
-
-def _seen(counts: CopyCounts) -> str:
-    line = _line(counts)
+def _seen(counts: CopyCounts, line: int = -1) -> str:
+    """How many images lie above a threshold, by its place among the ranks."""
     hits, share = counts.hits[line], counts.ranks[line] / (counts.n + 1)
     lie = "lies" if hits == 1 else "lie"
     return f"{hits:,} of {counts.m:,} images {lie} above the line that {_percent(share)} % of unseen images pass"
-
-
-def _below(high: float) -> str:
-    return f"the rate of copies is below {_percent(high)} % (95 %)"
 
 
 def _copying(counts: CopyCounts, listed: int, max_copy_rate: float) -> str:
@@ -129,24 +110,30 @@ def _copying(counts: CopyCounts, listed: int, max_copy_rate: float) -> str:
     )
 
 
-def _inconclusive(counts: CopyCounts, high: float, max_copy_rate: float, detectable: float, *, listed: bool) -> str:
-    facts = f"{_seen(counts)}; {_below(high)}"
-    if counts.at_least and counts.low > max_copy_rate and not listed:
-        return (
-            f"{_seen(counts)}, {counts.at_least:,} more than unseen images explain (95 %), but none of them can be "
-            f"listed as a copy: look at the strongest, and give more held-out images"
-        )
-    if counts.at_least:
-        facts = (
-            f"at least {counts.at_least:,} of {counts.m:,} images {'is' if counts.at_least == 1 else 'are'} copied, "
-            f"but the rate of copies lies between {_percent(counts.low)} % and {_percent(high)} % (95 %), and "
-            f"{_percent(max_copy_rate)} % is allowed"
-        )
-    if high <= detectable:
-        return facts
+def _unlisted(counts: CopyCounts) -> str:
+    seen = _seen(counts, counts.ranks.index(counts.rank))
+    return (
+        f"{seen}, at least {counts.at_least:,} more than unseen images explain (95 %), but none of them can be listed "
+        f"as a copy: more held-out images would tell whether some stand out"
+    )
+
+
+def _found(counts: CopyCounts, high: float, max_copy_rate: float) -> str:
+    """What was found where the lower bound does not exceed the allowed rate."""
+    if not counts.at_least:
+        return f"{_seen(counts)}; the rate of copies is below {_percent(high)} % (95 %)"
+    return (
+        f"at least {counts.at_least:,} of {counts.m:,} images {'is' if counts.at_least == 1 else 'are'} copied; the "
+        f"rate of copies lies between {_percent(counts.low)} % and {_percent(high)} % (95 %), and "
+        f"{_percent(max_copy_rate)} % is allowed"
+    )
+
+
+def _too_few(counts: CopyCounts, high: float, max_copy_rate: float, detectable: float) -> str:
     needed = images_without_hit(detectable, counts.level)
     would_do = f"with no hit, {needed:,} images would do" if counts.m < needed else "more images would tell"
-    return f"{facts}; too few images to rule out a rate of {_percent(detectable)} %: {would_do}"
+    found = _found(counts, high, max_copy_rate)
+    return f"{found}; too few images to rule out a rate of {_percent(detectable)} %: {would_do}"
 
 
 def _power(smallest: float | None) -> str:

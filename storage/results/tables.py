@@ -151,9 +151,10 @@ SCHEMAS: dict[str, pa.Schema] = {table: _schema(columns) for table, columns in _
   the list of training images, two embedding tables, prefixes of the partitions and of the release's nearest distances.
   ``copies_at_least`` of ``distinct_images`` images are copies, and the generator's rate of copies is at least
   ``copies_low`` and at most ``copies_high`` (95 % each); ``copies_p`` is the p-value of the claim that there are any.
-  ``copies_listed`` images are listed; ``held_out_leaks`` held-out images look like training images. All that is from
-  the patch tokens of ``copies_layer``, those of the release in the table ``tokens``, and null where the verdict is that
-  of the layers' tails. ``copying_layer`` and ``copy_rate`` describe the layer that is closest to the training images.
+  ``copies_listed`` images are listed, without which no release is called copying; ``held_out_leaks`` held-out images
+  look like training images. All that is from the patch tokens of ``copies_layer``, those of the release in the table
+  ``tokens``, and null where the verdict is that of the layers' tails. ``copying_layer`` and ``copy_rate`` describe the
+  layer that is closest to the training images.
 * `copies`: one row per image that is listed, or that scores higher than every held-out image; the strongest first.
   ``late`` and ``votes`` are the two kinds of evidence, ``part`` whether that of parts decided, ``view`` the view of the
   image that matched.

@@ -46,6 +46,18 @@ NAMES = [
     (layout.perturbed_prefix(["a", "b"], "s3://b/images/", "crop", {"crop": 0.9}), "perturbed/1c076d24aa73f485"),
     (layout.done_key("perturbed/ab"), "perturbed/ab.done"),
     (layout.selfcheck_prefix("r", "s"), "selfcheck/a2561131fd1410fc"),
+    (layout.token_space_key("e", "t", None), "token_spaces/c901aae7c3020d12.npz"),
+    (layout.token_space_key("e", "t", 4), "token_spaces/010e3e3c4f67160a.npz"),
+    (layout.copy_reference_key(["images-ab", "images-cd"]), "copy_references/3a21b395bd212100.json"),
+    (
+        layout.copies_prefix("images-ab", "images-cd", left_out=None, method=1),
+        "copies/b05348da9a909442",
+    ),
+    (
+        layout.copies_prefix("images-ab", "images-cd", left_out="other images", method=1),
+        "copies/453a67c7020f4417",
+    ),
+    (layout.evidence_key("copies/ab", 0, 512), "copies/ab/000000000-000000512.parquet"),
     (layout.results_folder("scores"), "results/scores/"),
     (layout.result_key("scores", "ab"), "results/scores/ab.parquet"),
     (layout.report_key("ab"), "reports/ab.html"),
@@ -71,6 +83,7 @@ def test_the_folders_are_what_they_were() -> None:
     assert set(folders.values()) == {
         *("encoders/", "sets/", "vectors/", "tables/", "receipts/", "results/", "pictures/"),
         *("claims/", "failures/", "jobs/", "announced/", "doctor/", "broken/"),
+        "copy_references/",
     }
 
 

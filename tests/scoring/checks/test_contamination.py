@@ -19,13 +19,13 @@ def test_many_training_images_among_the_held_out_ones_make_an_audit_invalid() ->
     assert "draw held-out images again" in found.remedy
 
 
-@pytest.mark.parametrize(("leaks", "passed"), [(0, True), (5, True), (6, False)])
+@pytest.mark.parametrize(("leaks", "passed"), [(0, True), (10, True), (11, False)])
 def test_images_that_look_like_training_images_stay_in_and_hide_copies(leaks: int, passed: bool) -> None:
     found = contamination_check(2, 1002, leaks)
     assert found.passed == passed
     assert (f"{leaks} more look like training images" in found.sentence) == bool(leaks)
     if not passed:
-        assert (found.severity, found.threshold, found.value) == ("inconclusive", MOST_LEAKS, 0.006)
+        assert (found.severity, found.threshold, found.value) == ("inconclusive", MOST_LEAKS, 0.011)
         assert "draw held-out images again" in found.remedy
         assert invalidity([found]) is not None
         assert invalidity([found], saw_something=True) is None

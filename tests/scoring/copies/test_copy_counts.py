@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from scoring.copies.copy_counts import copy_counts, rank_grid, simultaneous_error, upper_rate
+from scoring.copies.copy_counts import LEVEL, copy_counts, rank_grid, simultaneous_error, upper_rate
 
 DRAWS = 600
 
@@ -46,13 +46,14 @@ def test_strong_copies_are_all_counted() -> None:
 
 
 def test_weak_copies_show_at_a_larger_rank() -> None:
-    """None of them passes the highest held-out score, all pass most of the others."""
+    """None of them passes the highest held-out scores, all pass 99 % of the others."""
     rng = np.random.default_rng(0)
     held_out = rng.exponential(size=5000)
-    weak = np.full(60, np.sort(held_out)[-80])
+    weak = np.full(60, np.sort(held_out)[-20])
     counts = copy_counts(held_out, np.append(rng.exponential(size=940), weak))
-    assert counts.rank == 128
-    assert counts.at_least > 15
+    assert counts.rank == counts.ranks[-1] == 32
+    assert counts.hits[0] <= 1
+    assert 40 < counts.at_least <= 60
 
 
 def test_ties_with_a_threshold_are_no_hits() -> None:
@@ -62,8 +63,8 @@ def test_ties_with_a_threshold_are_no_hits() -> None:
 
 
 def test_the_family_error_lies_between_bonferroni_and_one_test() -> None:
-    for n, m in ((99, 100), (1000, 1000), (5000, 200)):
-        assert 0.05 / len(rank_grid(n)) <= simultaneous_error(n, m) <= 0.05
+    for n, m in ((30, 30), (99, 100), (1000, 1000), (5000, 200)):
+        assert 0.05 / len(rank_grid(n)) <= simultaneous_error(n, m) <= 1 - LEVEL
 
 
 def test_the_upper_bound_falls_with_images_and_rises_with_hits() -> None:
