@@ -63,9 +63,13 @@ def _no_copies(outcome: AuditResult) -> Answer:
 def _copies_open(outcome: AuditResult) -> Answer:
     audit = outcome.audit
     detail = [_bounds(audit), _copy_power(audit), *_listed(audit), *_sets(audit)]
-    if _some(audit):
+    if _some(audit) and not audit["copies_listed"]:
+        headline = (
+            f"More images of {outcome.label} look like training images than unseen ones do, but none can be listed."
+        )
+    elif _some(audit):
         headline = _at_least(outcome, "but the audit is too small to say whether more than the limit are")
-    elif audit["fit_verdict"] == CLOSER and "power" not in _failed(outcome):
+    elif audit["fit_verdict"] == CLOSER:
         headline = (
             f"No copies were seen in {outcome.label}, but it lies closer to the training images than unseen ones."
         )
@@ -146,10 +150,6 @@ def _sets(audit: Row) -> list[str]:
         look = "1 held-out image looks" if leaks == 1 else f"{leaks:,} held-out images look"
         said.append(f"{look} like training images: they stay in, and can hide copies.")
     return said
-
-
-def _failed(outcome: AuditResult) -> set[str]:
-    return {row["name"] for row in outcome.checks if not row["passed"]}
 
 
 def _capital(text: str) -> str:
