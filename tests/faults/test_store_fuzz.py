@@ -118,7 +118,8 @@ KINDS = {
 """Every kind of file, in groups that are broken together: patterns of keys."""
 
 NOT_READ = ["reports/.*", "announced/.*", "copy_references/.*"]
-"""Files whose content is read by nobody: of notes of token tables the name says all; announcements are there only where a Prefect server is configured."""
+"""Files whose content is read by nobody: of notes of token tables the name says all; announcements are there only where
+a Prefect server is configured."""
 
 UNNOTICED = {"vectors/images-.*/data/.*", "vectors/train-.*/data/.*"}
 """A flipped byte of a vector: docs/faults.md, "Not detected"."""

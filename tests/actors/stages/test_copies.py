@@ -192,9 +192,7 @@ def test_the_evidence_is_that_of_all_training_images_in_memory(
     found = lab.judge(train, held_out, release, COPIES)
     (key,) = [info.key for info in lab.store.list("token_spaces/")]
     fitted = FittedSpace.read(lab.store, key)
-    plan = TokenPlan(
-        key, fitted.digest, encoder.facts.digest, fitted.layer, fitted.side, fitted.dims, DEFAULT_VIEWS
-    )
+    plan = TokenPlan(key, fitted.digest, encoder.facts.digest, fitted.layer, fitted.side, fitted.dims, DEFAULT_VIEWS)
     assert (fitted.layer, fitted.side) == (2, SIZE // 16)
 
     def tokens(pictures: Pixels, view: int) -> NDArray[np.float16]:
