@@ -262,7 +262,7 @@ def token_space_key(encoder: str, train: str, layer: int | None) -> str:
 
 
 def copy_reference_key(table: str) -> str:
-    """The note that a reference needs a token table; its name says all, so that no broken content can lose the table."""
+    """The note that a reference needs a token table; its name says all, so broken content cannot lose the table."""
     return f"{COPY_REFERENCES}{table}.json"
 
 
