@@ -12,7 +12,7 @@ per layer (`layer_key`); the constants are folders to list. Callers pass full di
     contaminated/ checks/            excluded held-out images, checks of a reference
     influence/ profiles/             influences and profiles of releases
     token_spaces/ copies/            spaces of patch tokens, evidence for copies
-    copy_references/                 the token tables that a reference needs
+    copy_references/                 notes of the token tables that references need
     perturbed/ selfcheck/            derived image sets and distances
     results/ reports/ pictures/      Parquet results, pages, figures
     claims/ failures/ jobs/ announced/ doctor/   notes on running and finished work
@@ -261,9 +261,9 @@ def token_space_key(encoder: str, train: str, layer: int | None) -> str:
     return f"token_spaces/{short(digest(encoder=encoder, train=train, layer=layer))}.npz"
 
 
-def copy_reference_key(tables: Sequence[str]) -> str:
-    """The note of the token tables that a reference needs."""
-    return f"{COPY_REFERENCES}{short(digest(tables=list(tables)))}.json"
+def copy_reference_key(table: str) -> str:
+    """The note that a reference needs a token table; its name says all, so broken content cannot lose the table."""
+    return f"{COPY_REFERENCES}{table}.json"
 
 
 def copies_prefix(table: str, train: str, *, left_out: str | None, method: int) -> str:

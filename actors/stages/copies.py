@@ -145,10 +145,10 @@ def copy_reference(
         scale=_evidence(context, plan, of_train, of_sample, "scale", "other pictures"),
         sample=_evidence(context, plan, of_train, of_sample, "train sample", "other images"),
     )
-    tables = [table.name for table in (of_train, of_held_out, of_sample)]
-    key = layout.copy_reference_key(tables)
-    if not context.store.exists(key):
-        context.store.put_if_absent(key, sealed_json(tables))
+    for name in {of_train.name, of_held_out.name, of_sample.name}:
+        key = layout.copy_reference_key(name)
+        if not context.store.exists(key):
+            context.store.put_if_absent(key, sealed_json(name))
     return reference
 
 
@@ -178,7 +178,7 @@ def _plan(
         )
         context.run("embed", fit_space, [task], "tokens fit", unit="fits")
     fitted = FittedSpace.read(context.store, key)
-    return TokenPlan(key, encoder.facts.digest, fitted.layer, fitted.side, fitted.dims, copies.views)
+    return TokenPlan(key, fitted.digest, encoder.facts.digest, fitted.layer, fitted.side, fitted.dims, copies.views)
 
 
 def _tokens(

@@ -18,7 +18,7 @@ from actors.encoder.views import view_of
 from scoring.copies.token_space import TokenSpace
 from storage.digest import digest
 from storage.objects.open import ObjectStore, open_store
-from storage.seal import parse_arrays, read_sealed, sealed_arrays
+from storage.seal import content_digest, parse_arrays, read_sealed, sealed_arrays
 from storage.vectors.tables import FACT_FIELDS
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ class FittedSpace(NamedTuple):
         """Length of a token."""
         return int(self.space.axes.shape[1])
 
+    @property
+    def digest(self) -> str:
+        """Digest of the projection."""
+        return content_digest(self.space.mean.tobytes() + self.space.axes.tobytes())
+
     def to_bytes(self) -> bytes:
         """The space as a sealed ``.npz`` file."""
         numbers = {"layer": np.int64(self.layer), "side": np.int64(self.side)}
@@ -70,6 +75,7 @@ class TokenPlan:
 
     Attributes:
         space_key: Where their space is.
+        space: Digest of its content: one that was fitted again, elsewhere, may have other signs.
         encoder: Digest of the encoder.
         layer: The layer.
         side: Patches on a side.
@@ -78,6 +84,7 @@ class TokenPlan:
     """
 
     space_key: str
+    space: str
     encoder: str
     layer: int
     side: int
@@ -87,7 +94,7 @@ class TokenPlan:
     @property
     def digest(self) -> str:
         """What the tokens depend on besides the images."""
-        return digest(encoder=self.encoder, space=self.space_key, views=list(self.views))
+        return digest(encoder=self.encoder, space=self.space, views=list(self.views))
 
     @property
     def schema(self) -> pa.Schema:
@@ -120,7 +127,7 @@ def tokens_of(
     Returns:
         Column → (b, patches · dims) float16.
     """
-    space = _space(store_uri, plan.space_key).space
+    space = _space(store_uri, plan).space
     cell = max(2, images.shape[1] // plan.side)
     found = {}
     for number, view in enumerate(plan.views):
@@ -130,5 +137,5 @@ def tokens_of(
 
 
 @lru_cache(maxsize=2)
-def _space(store_uri: str, key: str) -> FittedSpace:
-    return FittedSpace.read(open_store(store_uri), key)
+def _space(store_uri: str, plan: TokenPlan) -> FittedSpace:
+    return FittedSpace.read(open_store(store_uri), plan.space_key)

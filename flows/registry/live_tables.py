@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from flows.results.made_from import owner_contents, tables_of_old_audit
-from storage.layout import COPY_REFERENCES, ENCODERS, SETS, embedding_table
+from storage.layout import COPY_REFERENCES, ENCODERS, SETS, embedding_table, name_of
 from storage.objects.open import ObjectStore
 from storage.results.sql import run_sql
 from storage.seal import read_json
@@ -14,6 +14,7 @@ from storage.vectors.reuse import read_earlier
 
 _AUDITED = "SELECT DISTINCT encoder_digest, images_digest FROM audits"
 _PROFILED = 'SELECT DISTINCT "table" FROM profiles WHERE "table" IS NOT NULL'
+_TOKENS = "SELECT DISTINCT tokens FROM audits WHERE tokens IS NOT NULL"
 _REFERENCES = "SELECT DISTINCT train_table, held_out_table FROM audits WHERE train_table IS NOT NULL"
 _OLD_REFERENCES = """
 SELECT DISTINCT encoder_digest, reference_digest, components, cells, seed, search FROM audits WHERE train_table IS NULL
@@ -30,8 +31,9 @@ def live_tables(store: ObjectStore, tables: Collection[str], since: float) -> se
     """
     audited = {embedding_table(row["encoder_digest"], row["images_digest"]) for row in _rows(store, _AUDITED)}
     profiled = {str(row["table"]) for row in _rows(store, _PROFILED)}
+    tokens = {str(row["tokens"]) for row in _rows(store, _TOKENS)}
     references = _of_references(store, tables) | _of_copy_references(store)
-    return audited | profiled | references | _of_owner(store) | _in_use(store, since)
+    return audited | profiled | tokens | references | _of_owner(store) | _in_use(store, since)
 
 
 def _of_references(store: ObjectStore, tables: Collection[str]) -> set[str]:
@@ -47,7 +49,7 @@ def _of_references(store: ObjectStore, tables: Collection[str]) -> set[str]:
 
 def _of_copy_references(store: ObjectStore) -> set[str]:
     """The token tables of every reference."""
-    return {str(table) for info in store.list(COPY_REFERENCES) for table in read_json(store, info.key)}
+    return {name_of(info.key) for info in store.list(COPY_REFERENCES)}
 
 
 def _of_owner(store: ObjectStore) -> set[str]:

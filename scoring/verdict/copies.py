@@ -53,7 +53,7 @@ def copies_verdict(
         held_out: (n,) float64, copy scores of distinct held-out images.
         generated: (m,) float64, copy scores of the release's distinct images, of the same scale.
         max_copy_rate: Largest rate of copies allowed, in [0, 1).
-        detectable: Rate of copies that "no copying seen" rules out, in (0, 1).
+        detectable: Rate of copies that "no copying seen" rules out, in (0, 1]; 1 rules out nothing.
 
     Raises:
         ValueError: No image, a score that is not a number, or a rate outside its range.
@@ -64,8 +64,8 @@ def copies_verdict(
     >>> copies_verdict(honest, honest, max_copy_rate=0.0, detectable=0.02).verdict
     'no copying seen'
     """
-    if not 0 <= max_copy_rate < 1 or not 0 < detectable < 1:
-        raise ValueError(f"need 0 <= max_copy_rate < 1 and 0 < detectable < 1, got {max_copy_rate} and {detectable}")
+    if not 0 <= max_copy_rate < 1 or not 0 < detectable <= 1:
+        raise ValueError(f"need 0 <= max_copy_rate < 1 and 0 < detectable <= 1, got {max_copy_rate} and {detectable}")
     counts = copy_counts(held_out, generated)
     high = max(counts.low, upper_rate(counts.hits[-1], counts.m, counts.ranks[-1], counts.n, counts.level))
     p_values = conformal_p(-held_out, -generated)

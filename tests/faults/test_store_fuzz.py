@@ -97,13 +97,16 @@ def finished(_in_process: None, lab: str, tmp_path_factory: pytest.TempPathFacto
 SECOND = "18446744073709551613.manifest"
 """The version of a table after its creation, which all readers open."""
 
+RESULT_TABLES = ("audits", "scores", "profiles", "evidence", "copies", "checks", "rejects")
+
 KINDS = {
     "results": [
-        *(rf"results/{table}/.*" for table in ("audits", "scores", "profiles", "evidence", "checks", "rejects")),
+        *(rf"results/{table}/.*" for table in RESULT_TABLES),
         *("pictures/curves.*", "pictures/pairs.*", "failures/.*", "claims/.*"),
     ],
     "facts": ["layerprint.json", "encoders/.*", "searches/.*", "contaminated/.*", "checks/.*"],
     "layers": ["partitions/.*", "nearest/.*", "influence/.*", "profiles/.*"],
+    "copies": ["token_spaces/.*", "copies/.*"],
     "embeddings": ["tables/.*", "receipts/.*", "manifests/.*", "sets/.*"],
     "vectors": [
         *("vectors/images-.*/data/.*", rf"vectors/images-.*/_versions/{SECOND}"),
@@ -114,8 +117,9 @@ KINDS = {
 }
 """Every kind of file, in groups that are broken together: patterns of keys."""
 
-NOT_READ = ["reports/.*", "announced/.*"]
-"""Files whose content is read by nobody; announcements are there only where a Prefect server is configured."""
+NOT_READ = ["reports/.*", "announced/.*", "copy_references/.*"]
+"""Files whose content is read by nobody: of notes of token tables the name says all; announcements are there only where
+a Prefect server is configured."""
 
 UNNOTICED = {"vectors/images-.*/data/.*", "vectors/train-.*/data/.*"}
 """A flipped byte of a vector: docs/faults.md, "Not detected"."""
@@ -157,7 +161,7 @@ def _prepare(store: LocalStore, group: str, broken: dict[str, str]) -> None:
     if group != "results":
         for info in list(store.list("results/audits/")):
             store.delete(info.key)
-    made = {"embeddings": ["tables/", "receipts/"], "vectors": ["nearest/", "influence/", "profiles/"]}
+    made = {"embeddings": ["tables/", "receipts/"], "vectors": ["nearest/", "influence/", "profiles/", "copies/"]}
     for key in [info.key for prefix in made.get(group, []) for info in store.list(prefix)]:
         if key not in broken.values():
             store.delete(key)

@@ -190,7 +190,7 @@ def test_every_check_is_a_named_row(runtime: Runtime, spec: AuditSpec) -> None:
         "release: codec": True,
         "release: native size": True,
         "search": True,
-        "power": False,  # with 80 images a copy rate of 10 % is just not seen: it does not matter, copying was
+        "power": True,
     }
     assert outcome.audit["invalid_reason"] == ""
 
@@ -246,6 +246,18 @@ def test_a_mixed_release_is_invalid_until_it_is_harmonised(
 def test_too_few_images_make_a_clean_verdict_inconclusive(runtime: Runtime, spec: AuditSpec) -> None:
     gate = spec.gate.model_copy(update={"detectable_copy_rate": 0.02})
     outcome = audit_release(runtime, spec.model_copy(update={"gate": gate}), spec.release("unseen"))
+    assert outcome.verdict == INCONCLUSIVE
+    assert "too few images to rule out a rate of 2 %" in outcome.audit["sentence"]
+
+
+def test_the_layers_judge_where_the_copy_score_is_off(runtime: Runtime, spec: AuditSpec) -> None:
+    by_layers = spec.model_copy(update={"copies": False})
+    copies, unseen = audit(runtime, by_layers).outcomes
+    assert runtime.forward_images == 0
+    assert (copies.verdict, unseen.verdict) == (COPYING, NO_COPYING)
+    assert [outcome.audit["copies_low"] for outcome in (copies, unseen)] == [None, None]
+    gate = spec.gate.model_copy(update={"detectable_copy_rate": 0.02})
+    outcome = audit_release(runtime, by_layers.model_copy(update={"gate": gate}), spec.release("unseen"))
     assert outcome.verdict == INCONCLUSIVE
     assert outcome.audit["invalid_reason"].startswith("power: with 100 generated")
 

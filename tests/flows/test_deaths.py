@@ -112,6 +112,7 @@ def job(services: None, write_spec: Write, s3_prefix: str, tmp_path: Path) -> It
     spec = write_spec(
         reference={"name": "noise", "train": uris["train"], "held_out": uris["held_out"]},
         releases=[{"name": "noise", "images": uris["release"]}],
+        copies=False,  # tokens are embedded like embeddings: one table per set is simpler to count
     )
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "LAYERPRINT_"))}
     # Two images at a time, so that there is a middle to be killed in; what comes out is the same.

@@ -15,11 +15,15 @@ from flows.audit import audit_release
 from flows.maintain import maintain
 from flows.runtime.runtime import Runtime, running
 from flows.spec.spec import AuditSpec, ReleaseSpec
+from storage.layout import name_of
 from storage.objects.open import ObjectStore, open_store
 from storage.vectors.tables import VectorStore
 from tests.flows.conftest import COPIES, TRAIN
 
 KEEP_DAYS = 30.0
+
+TABLES = 3 + 4
+"""Embeddings of train, held-out and a release; tokens of these and of the sample of train, which has all views."""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +75,7 @@ def some_table(store: ObjectStore) -> tuple[str, pa.Table]:
 def again(spec: AuditSpec) -> list[dict[str, object]]:
     """The scores of the audit when its results are computed again from what the store holds."""
     store = open_store(spec.store)
-    for prefix in ("results/", "nearest/", "influence/", "profiles/"):
+    for prefix in ("results/", "nearest/", "influence/", "profiles/", "copies/"):
         for key in keys(store, prefix):
             store.delete(key)
     with running() as fresh:
@@ -93,10 +97,10 @@ def test_receipts_and_versions_go_and_no_number_changes(runtime: Runtime, audite
     age(audited.store)
     planned = maintain(audited.store, KEEP_DAYS, dry_run=True)
     everything = keys(store)
-    assert planned.receipts == 3
-    assert planned.sentence.startswith("would remove 3 receipts")
+    assert planned.receipts == TABLES
+    assert planned.sentence.startswith(f"would remove {TABLES} receipts")
     done = maintain(audited.store, KEEP_DAYS)
-    assert (done.receipts, done.tables, done.unfinished) == (3, [], [])
+    assert (done.receipts, done.tables, done.unfinished) == (TABLES, [], [])
     assert done.bytes_freed == planned.bytes_freed > 0
     gone = everything - keys(store)
     assert {key.split("/")[0] for key in gone} <= {"receipts", "vectors"}
@@ -128,7 +132,7 @@ def test_the_version_of_a_marker_stays_whatever_came_after_it(runtime: Runtime, 
         lance.write_dataset(rows.slice(0, 1), vectors.table_uri(name), mode="overwrite")
     time.sleep(1.0)
     done = maintain(audited.store, 1e-6)
-    assert done.versions == 3 + 1  # the empty first version of every table, and the last but one of this
+    assert done.versions == TABLES + 1  # the empty first version of every table, and the last but one of this
     assert some_table(store) == (name, rows)
     assert again(audited) == before
 
@@ -138,17 +142,18 @@ def test_embeddings_that_nothing_refers_to_go(runtime: Runtime, audited: AuditSp
     known = keys(store, "tables/")
     gone = ReleaseSpec(name="gone", images=f"{lab}/fresh/")
     audit_release(runtime, audited, gone)
-    (table,) = keys(store, "tables/") - known
+    added = {name_of(key) for key in keys(store, "tables/") - known}
+    assert len(added) == 2  # its embeddings and its tokens
     for prefix in ("results/audits/", "results/profiles/"):
         newest = max(keys(store, prefix), key=store.modified)
         store.delete(newest)  # as if the work on it had ended here
     assert maintain(audited.store, KEEP_DAYS).tables == []  # its set was used of late
     age(audited.store)
     done = maintain(audited.store, KEEP_DAYS)
-    name = table.removeprefix("tables/").removesuffix(".json")
-    assert done.tables == [name]
+    assert set(done.tables) == added
     assert keys(store, "tables/") == known
-    assert not keys(store, f"vectors/{name}.lance/") | keys(store, f"receipts/{name}/")
+    for name in added:
+        assert not keys(store, f"vectors/{name}.lance/") | keys(store, f"receipts/{name}/")
     with running() as fresh:
         assert audit_release(fresh, audited, audited.release("copies")).audit["images"] == COPIES
         assert fresh.forward_images == 0

@@ -17,7 +17,7 @@ from flows.registry.live_tables import live_tables
 from flows.report.make import make_reports
 from flows.results.made_from import made_from
 from flows.runtime.runtime import Runtime
-from flows.spec.spec import AuditSpec, ReleaseSpec, load_spec
+from flows.spec.spec import AuditSpec, GateSpec, ReleaseSpec, load_spec
 from storage.layout import OWNER_KEY, embedding_table
 from storage.objects.open import ObjectStore, open_store
 from storage.results.sql import run_sql
@@ -33,12 +33,13 @@ AUDITS = {"copies": ("6d64e684b12667f3", "copying", 1.0), "unseen": ("a402be772e
 
 @pytest.fixture
 def old(tmp_path: Path) -> AuditSpec:
-    """The spec of the old store, all in another folder than where it was made."""
+    """The spec of the old store, judged as then, all in another folder than where it was made."""
     folder = tmp_path / "moved"
     shutil.copytree(ROOT / "tests" / "data" / "store-0.1.0", folder)
     with tarfile.open(folder / "store.tar.xz") as archive:
         archive.extractall(folder, filter="data")
-    return load_spec(folder / "spec.yaml")
+    gate = GateSpec(max_copy_rate=0.01, detectable_copy_rate=0.1)
+    return load_spec(folder / "spec.yaml").model_copy(update={"copies": False, "gate": gate})
 
 
 def image_set(spec: AuditSpec, name: str) -> str:

@@ -166,8 +166,23 @@ def test_nothing_is_done_twice(lab: Lab, train: Manifest, held_out: Manifest) ->
     again = lab.judge(train, held_out, release, COPIES)
     assert lab.cluster.tasks == []
     assert np.array_equal(first.generated.scores, again.generated.scores)
-    noted = [info.key for info in lab.store.list(layout.COPY_REFERENCES)]
-    assert len(noted) == 1
+    noted = {layout.name_of(info.key) for info in lab.store.list(layout.COPY_REFERENCES)}
+    tables = {layout.name_of(info.key) for info in lab.store.list(layout.MARKERS)}
+    assert len(noted) == 3  # train, held-out, train sample
+    assert tables - noted == {first.table}
+
+
+def test_tokens_of_another_space_are_never_compared(lab: Lab, train: Manifest, held_out: Manifest) -> None:
+    """A broken space is fitted again, maybe on another machine, where directions may have the other sign."""
+    release = lab.images("release", release_files())
+    first = lab.judge(train, held_out, release, COPIES)
+    (key,) = [info.key for info in lab.store.list("token_spaces/")]
+    fitted = FittedSpace.read(lab.store, key)
+    signs = np.where(np.arange(fitted.dims) % 2, -1, 1).astype(np.float32)
+    lab.store.put(key, fitted._replace(space=replace(fitted.space, axes=fitted.space.axes * signs)).to_bytes())
+    again = lab.judge(train, held_out, release, COPIES)
+    assert again.table != first.table
+    assert np.allclose(again.generated.scores, first.generated.scores, atol=1e-3)
 
 
 def test_the_evidence_is_that_of_all_training_images_in_memory(
@@ -177,7 +192,7 @@ def test_the_evidence_is_that_of_all_training_images_in_memory(
     found = lab.judge(train, held_out, release, COPIES)
     (key,) = [info.key for info in lab.store.list("token_spaces/")]
     fitted = FittedSpace.read(lab.store, key)
-    plan = TokenPlan(key, encoder.facts.digest, fitted.layer, fitted.side, fitted.dims, DEFAULT_VIEWS)
+    plan = TokenPlan(key, fitted.digest, encoder.facts.digest, fitted.layer, fitted.side, fitted.dims, DEFAULT_VIEWS)
     assert (fitted.layer, fitted.side) == (2, SIZE // 16)
 
     def tokens(pictures: Pixels, view: int) -> NDArray[np.float16]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from actors.encoder.config import CopySettings
 from flows.spec.spec import AuditSpec, load_spec
 from storage.errors import InputError
 
@@ -39,9 +40,22 @@ def test_defaults_are_those_of_the_documentation(tmp_path: Path) -> None:
         "seed": 0,
         "search": "auto",
     }
-    assert spec.gate.max_copy_rate == 0.01
+    assert (spec.gate.max_copy_rate, spec.gate.detectable_copy_rate) == (0, 0.01)
+    assert spec.copy_settings == CopySettings(None, ("as it is", "mirrored", "shifted"))
     assert (spec.encoder.weights, spec.encoder.pooling, spec.encoder.layers) == ("hub", "mean", "all")
     assert spec.releases[0].label == "glow@80"
+
+
+@pytest.mark.parametrize("change", [{"copies": False}, *({"scoring": {"preset": p}} for p in ("paper", "meehan"))])
+def test_the_layers_can_be_the_judges(tmp_path: Path, change: dict[str, Any]) -> None:
+    assert load_spec(written(tmp_path, lambda spec: spec.update(change))).copy_settings is None
+
+
+def test_what_the_copy_score_looks_at_can_be_chosen(tmp_path: Path) -> None:
+    copies = {"layer": 3, "views": ["as it is"]}
+    assert load_spec(written(tmp_path, lambda spec: spec.update(copies=copies))).copy_settings == CopySettings(
+        3, ("as it is",)
+    )
 
 
 def test_relative_paths_start_at_the_spec(tmp_path: Path) -> None:
@@ -63,6 +77,12 @@ def test_relative_paths_start_at_the_spec(tmp_path: Path) -> None:
         (lambda s: s.update(scoring={"cells": 0}), "(found 0)"),
         (lambda s: s.update(scoring={"preset": "papr"}), "'default', 'meehan' or 'paper' (found 'papr')"),
         (lambda s: s.update(gate={"max_copy_rate": 1.5}), "gate.max_copy_rate"),
+        (lambda s: s.update(copies={"layer": -1}), "copies.CopiesSpec.layer: Input should be greater"),
+        (lambda s: s.update(copies={"views": []}), "copies.CopiesSpec.views: List should have at least 1 item"),
+        (lambda s: s.update(copies={"views": ["mirrored"] * 2}), "a view is listed twice"),
+        (lambda s: s.update(copies={"views": ["sideways"]}), "found 'sideways'"),
+        (lambda s: s.update(copies={"view": []}), "copies.CopiesSpec.view: unknown field"),
+        (lambda s: s.update(copies=True), "found True"),
         (lambda s: s["encoder"].update(pooling="max"), "encoder.pooling: Input should be 'mean' or 'cls'"),
         (lambda s: s["encoder"].update(layers=[-1]), "none below 0"),
         (lambda s: s["encoder"].update(layers=[]), "at least one"),
