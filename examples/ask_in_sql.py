@@ -15,7 +15,12 @@ import layerprint
 STORE = sys.argv[1] if len(sys.argv) > 1 else "digits-audit/audits"
 
 QUESTIONS = {
-    "Which releases copy?": "SELECT release, version, verdict, copy_rate FROM releases ORDER BY copy_rate DESC",
+    "Which releases copy, and how many of their images at least?": (
+        "SELECT release, verdict, copies_at_least, copies_low, copies_high FROM releases ORDER BY copies_low DESC"
+    ),
+    "Which images are copies?": (
+        "SELECT release, image_key, train_key, view, score FROM latest_copies WHERE listed ORDER BY score DESC LIMIT 5"
+    ),
     "At which layers does a release lie closest to its training images?": (
         "SELECT release, layer, round(a_hat, 3) AS a_hat, copy_rate FROM latest_scores ORDER BY a_hat LIMIT 3"
     ),

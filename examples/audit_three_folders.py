@@ -1,4 +1,4 @@
-"""Audit a generator of digits from three folders of images; it copies 5 % of its training images.
+"""Audit a generator of digits from three folders of images; 5 % of its images are copies.
 
     python examples/audit_three_folders.py [FOLDER]
 
@@ -47,7 +47,7 @@ def make_images(folder: Path) -> None:
 
 # %% The audit
 def main() -> layerprint.Audit:
-    """Make the images, audit them, print the verdict and the closest pairs."""
+    """Make the images, audit them, print the verdict and the images that are listed as copies, strongest first."""
     make_images(FOLDER)
     audit = layerprint.audit(
         train=FOLDER / "train",
@@ -59,8 +59,8 @@ def main() -> layerprint.Audit:
     )
     print(audit.verdict)
     print(audit.sentence)
-    for pair in audit.pairs().table.slice(0, 5).to_pylist():
-        print(pair["image_key"], "is close to", pair["train_key"], f"(p = {pair['p_value']:.2g})")
+    for copy in audit.copies.filter(audit.copies["listed"]).to_pylist():
+        print(copy["image_key"], "is a copy of", copy["train_key"], f"(p = {copy['p_value']:.2g})")
     print("report:", audit.report(FOLDER / "report.html"))
     return audit
 

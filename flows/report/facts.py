@@ -88,12 +88,11 @@ class AuditFacts:
     """The contents of the report of one audit.
 
     Attributes:
-        outcome: The audit with its layers and checks.
+        outcome: The audit with its layers, checks and copies.
         own: Its curve.
         others: Curves of the nearest enrolled releases.
         enrolled: Number of other releases that are enrolled and comparable.
         evidence: The closest pairs, by layer and rank.
-        copies: The images that are listed as copies, or above every held-out image; strongest first.
         rejects: Images that could not be read.
         asked: Attributions of this release's own images, each as the rows of its candidates.
         named: Image sets whose most probable maker is this release.
@@ -104,7 +103,6 @@ class AuditFacts:
     others: list[LayerCurve]
     enrolled: int
     evidence: list[Row]
-    copies: list[Row]
     rejects: list[Row]
     asked: list[list[Row]]
     named: list[Row]
@@ -112,6 +110,11 @@ class AuditFacts:
     @property
     def audit(self) -> Row:
         return self.outcome.audit
+
+    @property
+    def copies(self) -> list[Row]:
+        """The images that are listed as copies, or above every held-out image; strongest first."""
+        return self.outcome.copies
 
     @property
     def decisive(self) -> int | None:
@@ -163,7 +166,6 @@ def audit_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> AuditF
         others=_nearest(own, others),
         enrolled=len(others),
         evidence=read_evidence(store, audit_id),
-        copies=read_copies(store, audit_id),
         rejects=_rows_of(store, "rejects", audit_id),
         asked=asked,
         named=named,
@@ -173,12 +175,6 @@ def audit_facts(store: ObjectStore, shared: StoreFacts, audit_id: str) -> AuditF
 def read_evidence(store: ObjectStore, audit_id: str) -> list[Row]:
     """The closest pairs of an audit, by layer and rank."""
     return sorted(_rows_of(store, "evidence", audit_id), key=lambda row: (row["layer"], row["rank"]))
-
-
-def read_copies(store: ObjectStore, audit_id: str) -> list[Row]:
-    """The copies of an audit, strongest first; none where it was not judged by copies."""
-    rows = _rows_of(store, "copies", audit_id)
-    return sorted(rows, key=lambda row: row["rank"])
 
 
 def _rows_of(store: ObjectStore, table: str, audit_id: str) -> list[Row]:

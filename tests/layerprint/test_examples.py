@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,18 +43,21 @@ def example(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Exampl
 
 
 def test_three_folders(example: Example) -> None:
-    verdict, sentence, *pairs, report = example.printed.splitlines()
+    verdict, sentence, *copies, report = example.printed.splitlines()
     assert verdict == "copying"
     assert "500 images" in sentence
-    assert [line.split()[0] for line in pairs] == [f"{i:04}.png" for i in range(5)]
-    assert all(line.split()[0] == line.split()[4] for line in pairs)
+    found = [(line.split()[0], line.split()[5]) for line in copies]
+    right = [image for image, train in found if image == train and image < "0025.png"]
+    assert len(right) == len(set(right)) >= 20  # of 25
+    assert len(right) >= 0.8 * len(found)
     assert (example.folder / report.removeprefix("report: ")).read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_sql(example: Example) -> None:
     printed = python(example.folder, str(ROOT / "examples" / "ask_in_sql.py"), "audits")
-    assert "mixture" in printed
-    assert printed.count("0000.png") == 2
+    for line in ("mixture", "copying"):
+        assert line in printed
+    assert len(re.findall(r"0000\.png +│ 0000\.png", printed)) >= 1
 
 
 def test_the_python_of_the_readme(example: Example) -> None:

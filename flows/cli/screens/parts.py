@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.cells import cell_len
 from rich.table import Table
+from rich.text import Text
 
 from flows.cli.console import output, safe
 
-NARROWEST = 10
-"""Width that a column of text keeps on a narrow terminal, in characters."""
+NARROWEST = len("inconclusive")
+"""Width that a column of text keeps on a narrow terminal, in characters: no word of a verdict is longer."""
 
 VERDICT_STYLE = {"copying": "bold red", "invalid": "bold yellow", "inconclusive": "yellow", "not judged": "yellow"}
 
@@ -29,12 +29,12 @@ def table(*names: str) -> Table:
 
 def print_table(shown: Table) -> None:
     """Print a table. On a narrow terminal text is folded, and numbers stay whole: the table may exceed the width."""
-    widths = [
-        max(cell_len(str(cell)) for cell in (column.header, *column.cells)) if column.no_wrap else NARROWEST
-        for column in shown.columns
-    ]
+    widths = []
+    for column in shown.columns:
+        natural = max(Text.from_markup(str(cell)).cell_len for cell in (column.header, *column.cells))
+        widths.append(natural if column.no_wrap else min(natural, NARROWEST))
     out = output()
-    out.width = max(out.width, sum(widths) + 2 * (len(widths) - 1))
+    out.width = max(out.width, sum(widths) + 2 * len(widths))  # rich shrinks all columns with their padding alike
     out.print(shown)
 
 

@@ -23,6 +23,7 @@ def audit(lab: str, store: str, name: str, **more: Any) -> layerprint.Audit:
         encoder=ENCODER,
         store=store,
         scoring=SCORING,
+        gate={"detectable_copy_rate": 0.1},
         quiet=True,
         **more,
     )
@@ -43,6 +44,10 @@ def test_a_memorizer_is_found(lab: str, store: str, tmp_path: Path) -> None:
     assert audits == [(2, TRAIN + HELD_OUT + COPIES + UNSEEN)]  # the second call computed nothing
     assert (found.verdict, found.store) == ("copying", store)
     assert f"of {COPIES} images" in found.sentence
+    copies = found.copies.filter(found.copies["listed"])
+    assert copies["rank"].to_pylist() == list(range(1, len(copies) + 1))
+    assert len(copies) > 0.9 * COPIES
+    assert copies["image_key"] == copies["train_key"]
     assert found.scores["layer"].to_pylist() == list(range(len(found.scores)))
     assert max(rate for rate in found.scores["copy_rate"].to_pylist() if rate is not None) > 0.9
     assert all(found.checks["name"].to_pylist())

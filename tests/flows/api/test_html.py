@@ -12,8 +12,7 @@ from flows.api.html import attribution_card, audit_card, pairs_card
 from flows.report.facts import AuditFacts, audit_facts, read_store
 from flows.report.figures.pairs import ImageSet, PairView, pair_groups
 from storage.objects.open import LocalStore
-from storage.results.tables import write_result
-from tests.flows.report.synthetic import HOSTILE, write_hostile
+from tests.flows.report.synthetic import HOSTILE, judged_by_copies, write_hostile
 from tests.storage.results.test_tables import row
 
 ALLOWED = set(
@@ -72,8 +71,7 @@ def test_hostile_copies_are_only_text(text: str, tmp_path: Path) -> None:
     audit = write_hostile(store, "audit", "name")
     names = {"image_key": text, "train_key": text, "view": text}
     rows = [row("copies", audit_id="audit", rank=i, listed=True, identical=False, **names) for i in range(1, 9)]
-    write_result(store, "copies", "audit", rows)
-    facts = audit_facts(store, read_store(store.uri), audit["audit_id"])
+    facts = judged_by_copies(audit_facts(store, read_store(store.uri), audit["audit_id"]), rows)
     card = audit_card(facts, [])
     is_safe(card)
     assert card.count("a part") == 5

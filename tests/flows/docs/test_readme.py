@@ -63,6 +63,7 @@ def test_the_commands_of_an_audit(
                 "model_args": {"patch_size": 4},
             }
             spec["scoring"]["cells"] = 2
+            spec["gate"]["detectable_copy_rate"] = 0.1  # the laboratory has few images
             (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
 
 

@@ -60,6 +60,7 @@ def reported(lab: str, services: None, tmp_path_factory: pytest.TempPathFactory)
             {"name": "unseen", "version": 2, "images": "s3://test/reported/unseen/"},
         ],
         "scoring": {"cells": 2, "components": 16},
+        "gate": {"detectable_copy_rate": 0.1},
     }
     path = folder / "spec.yaml"
     path.write_text(yaml.safe_dump(spec))

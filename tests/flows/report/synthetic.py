@@ -90,8 +90,8 @@ def judged_by_copies(facts: AuditFacts, copies: Sequence[dict[str, Any]], **colu
         "copies_listed": sum(copy["listed"] for copy in copies), "max_copy_rate": 0.0, "rejected": 0,
         "fit_verdict": "no difference seen", "smallest_detectable_rate": 0.003,
     }  # fmt: skip
-    outcome = dataclasses.replace(facts.outcome, audit={**facts.audit, **found, **columns})
-    return dataclasses.replace(facts, outcome=outcome, copies=list(copies))
+    outcome = dataclasses.replace(facts.outcome, audit={**facts.audit, **found, **columns}, copies=list(copies))
+    return dataclasses.replace(facts, outcome=outcome)
 
 
 def copy_row(rank: int, image_key: str, train_key: str, **columns: Any) -> dict[str, Any]:

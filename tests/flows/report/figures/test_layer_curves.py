@@ -73,7 +73,7 @@ def test_names_are_drawn_as_text_and_stay_on_the_picture(name: str) -> None:
 def test_names_that_cutting_makes_equal_stay_apart() -> None:
     outcomes = [outcome(f"{'k' * 100}{i}{'k' * 100}", 3, 0.2 + i / 10, NO_COPYING) for i in range(3)]
     own, *others = (curve_of(one) for one in outcomes)
-    facts = AuditFacts(outcomes[0], own, others, 2, [], [], [], [], [])
+    facts = AuditFacts(outcomes[0], own, others, 2, [], [], [], [])
     chart = curve_chart(facts)
     assert chart is not None
     assert len({row["release"] for row in chart.spec["data"]["values"]}) == 3
@@ -90,4 +90,4 @@ def test_a_picture_has_room_for_so_many_releases_and_shows_copying_ones_first() 
 def test_a_release_without_information_has_no_chart() -> None:
     one = outcome("r", 2, 0.5, "not judged", missing=(0, 1))
     curve = LayerCurve("r", [0, 1], [None] * 2, [None] * 2, [None] * 2)
-    assert curve_chart(AuditFacts(one, curve, [], 0, [], [], [], [], [])) is None
+    assert curve_chart(AuditFacts(one, curve, [], 0, [], [], [], [])) is None
