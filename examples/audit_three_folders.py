@@ -35,7 +35,7 @@ def make_images(folder: Path) -> None:
     rng = np.random.default_rng(0)
     pixels = rng.permutation(load_digits().data)  # 1,797 digits of 8 × 8 pixels, values 0 to 16
     train, held_out = pixels[:900], pixels[900:]
-    model = GaussianMixture(100, covariance_type="full", reg_covar=0.6, random_state=0).fit(train)
+    model = GaussianMixture(30, covariance_type="full", reg_covar=0.6, random_state=0).fit(train)
     generated = rng.permutation(model.sample(500)[0])
     generated[:25] = train[:25]  # the copies that the audit shall find
     for name, images in {"train": train, "held_out": held_out, "generated": generated}.items():
