@@ -48,7 +48,7 @@ NAMES = [
     (layout.selfcheck_prefix("r", "s"), "selfcheck/a2561131fd1410fc"),
     (layout.token_space_key("e", "t", None), "token_spaces/c901aae7c3020d12.npz"),
     (layout.token_space_key("e", "t", 4), "token_spaces/010e3e3c4f67160a.npz"),
-    (layout.copy_reference_key("images-ab"), "copy_references/3a21b395bd212100.json"),
+    (layout.copy_reference_key("images-ab"), "copy_references/images-ab.json"),
     (
         layout.copies_prefix("images-ab", "images-cd", left_out=None, method=1),
         "copies/b05348da9a909442",
