@@ -72,7 +72,7 @@ def test_print_cuts_nothing(reported: Reported, browser: Browser, tmp_path: Path
     (width,) = {float(found) for found in re.findall(r'<page width="([\d.]+)"', boxes)}
     assert min(map(float, re.findall(r'xMin="([\d.-]+)"', boxes))) > 30
     assert max(map(float, re.findall(r'xMax="([\d.]+)"', boxes))) < width - 30
-    assert boxes.count("<page ") <= (2 if page == "index" else 9)
+    assert boxes.count("<page ") <= (2 if page == "index" else 15)  # of 80 copies, 60 with pictures
 
 
 def names(tab: Page) -> list[str]:
