@@ -138,7 +138,7 @@ def test_a_killed_audit_goes_on_in_its_job_and_a_terminated_one_stops_it(
     found = Command(spec, tmp_path).end()
     assert [row["verdict"] for row in found["audits"]] == ["copying"]
     assert set(read_result(store, "scores")["m"].to_pylist()) == {COPIES}
-    assert _shards(store) == 3, "one a set"
+    assert _shards(store) == 7, "one of each set, and of the tokens of each and of the train sample"
 
 
 SERVE = """
@@ -191,7 +191,7 @@ def test_a_run_that_is_cancelled_through_the_api_stops_its_job(
         assert time.monotonic() - began < 15
         _wait_for(lambda: (state := client.read_flow_run(run.id).state) and state.is_cancelled(), 30)
     assert [row["verdict"] for row in Command(spec, tmp_path).end()["audits"]] == ["copying"]
-    assert _shards(store) == 3, "one a set"
+    assert _shards(store) == 7, "one of each set, and of the tokens of each and of the train sample"
 
 
 def test_jobs_of_flows_that_are_gone_are_stopped(runtime: Runtime, head: RayHead, s3_prefix: str) -> None:
