@@ -70,8 +70,9 @@ def built_copy_reference(runtime: Runtime, spec: AuditSpec) -> CopyReference | N
     if settings is None:
         return None
     key = f"{reference_key(spec)} {settings}"
-    opened = open_reference(runtime, spec)
-    return runtime.copy_references.get(key, lambda: copy_reference(runtime, spec, opened, settings))
+    return runtime.copy_references.get(
+        key, lambda: copy_reference(runtime, spec, open_reference(runtime, spec), settings)
+    )
 
 
 @flow(name="audit_release", persist_result=False, validate_parameters=False)

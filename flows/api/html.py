@@ -13,6 +13,7 @@ from flows.report.facts import AuditFacts
 from flows.report.figures.layer_curves import curve_chart
 from flows.report.figures.pairs import PairView
 from flows.report.pages import safe_environment
+from flows.results.audit_result import copy_kind
 
 MOST_COPIES = 5
 """Listed copies in the card of an audit."""
@@ -39,6 +40,7 @@ def audit_card(facts: AuditFacts, pairs: Sequence[PairView]) -> str:
         pairs=pairs,
         listed=outcome.listed,
         most=MOST_COPIES,
+        kind=copy_kind,
     )
 
 

@@ -24,7 +24,7 @@ from prefect.artifacts import (
 from prefect.context import FlowRunContext, TaskRunContext
 
 from actors.stages.context import Progress
-from flows.results.audit_result import AuditResult
+from flows.results.audit_result import AuditResult, copy_kind
 from flows.text import artifact_key, markdown
 
 EVERY_S = 2.0
@@ -133,7 +133,7 @@ def copy_rows(outcome: AuditResult) -> list[dict[str, Any]]:
         {
             "image": markdown(row["image_key"]),
             "copy of": markdown(row["train_key"]),
-            "kind": "the same file" if row["identical"] else "a part" if row["part"] else "whole",
+            "kind": copy_kind(row),
             "view": markdown(row["view"]),
             "score": f"{row['score']:.1f}",
         }

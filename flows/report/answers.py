@@ -5,15 +5,15 @@ An audit is judged by its copies, or, without a copy score, by the layer whose d
 
 from __future__ import annotations
 
-from flows.report.facts import Row, by_copies
+from flows.report.facts import Row
 from flows.report.words import Answer, digits, interval, percent
-from flows.results.audit_result import COPYING, INCONCLUSIVE, INVALID, NO_COPYING, AuditResult
+from flows.results.audit_result import COPYING, INCONCLUSIVE, INVALID, NO_COPYING, AuditResult, judged_by_copies
 from scoring.verdict.fit import CLOSER
 
 
 def answer(outcome: AuditResult) -> Answer:
     """The answer that an audit gives."""
-    if by_copies(outcome.audit):
+    if outcome.by_copies:
         answers = {COPYING: _copies, NO_COPYING: _no_copies, INCONCLUSIVE: _copies_open, INVALID: _invalid}
     else:
         answers = {COPYING: _copying, NO_COPYING: _no_copying, INCONCLUSIVE: _inconclusive, INVALID: _invalid}
@@ -23,7 +23,7 @@ def answer(outcome: AuditResult) -> Answer:
 
 def rate(audit: Row) -> str:
     """The copy rate of an audit with its interval."""
-    if by_copies(audit):
+    if judged_by_copies(audit):
         return f"{interval(audit.get('copies_low'), audit.get('copies_high'))} (95 % bounds)"
     ends = interval(audit["copy_rate_low"], audit["copy_rate_high"])
     return f"{percent(audit['copy_rate'])} (95 % interval {ends})"

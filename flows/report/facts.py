@@ -131,11 +131,6 @@ def label_of(row: Row) -> str:
     return AuditResult(row, [], []).label
 
 
-def by_copies(audit: Row) -> bool:
-    """Whether an audit was judged by its copies; audits of old stores and of published presets are not."""
-    return audit.get("copies_at_least") is not None
-
-
 def read_store(uri: str) -> StoreFacts:
     """Read what the reports of a store share.
 

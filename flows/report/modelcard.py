@@ -8,7 +8,8 @@ import yaml
 
 from flows.report import words
 from flows.report.answers import answer, rate
-from flows.report.facts import AuditFacts, Row, by_copies
+from flows.report.facts import AuditFacts, Row
+from flows.results.audit_result import judged_by_copies
 from flows.text import markdown, one_line
 
 
@@ -37,7 +38,7 @@ def _metadata(facts: AuditFacts) -> dict[str, Any]:
 
 
 def _metrics(audit: Row) -> list[tuple[str, str, float | None]]:
-    if by_copies(audit):
+    if judged_by_copies(audit):
         return [
             (
                 "copies_at_least",
@@ -80,7 +81,7 @@ def _text(facts: AuditFacts) -> str:
 
 
 def _copies(audit: Row) -> list[tuple[str, object]]:
-    if not by_copies(audit):
+    if not judged_by_copies(audit):
         return []
     listed = audit.get("copies_listed") or 0
     return [("copies, at least (95 %)", f"{audit['copies_at_least']:,}"), ("images listed as copies", f"{listed:,}")]

@@ -21,12 +21,13 @@ from markupsafe import Markup
 from flows.report import words
 from flows.report.answers import answer
 from flows.report.distances import DistanceHistogram
-from flows.report.facts import AuditFacts, Row, StoreFacts, by_copies, label_of
+from flows.report.facts import AuditFacts, Row, StoreFacts, label_of
 from flows.report.figures.charts import distance_chart, fleet_chart, rates_chart
 from flows.report.figures.copies import CopyView
 from flows.report.figures.layer_curves import curve_chart
 from flows.report.figures.pairs import PairGroup
 from flows.report.figures.vega import Chart, library, template
+from flows.results.audit_result import judged_by_copies
 from flows.text import one_line, terminal_text
 
 MOST_SETTINGS = 20_000
@@ -77,9 +78,9 @@ def release_page(
         answer=said,
         mark=words.MARKS[said.tone],
         groups=groups,
-        by_copies=by_copies(facts.audit),
+        by_copies=facts.outcome.by_copies,
         copies=copies,
-        listed=sum(row["listed"] for row in facts.copies),
+        listed=len(facts.outcome.listed),
         limits=words.limits(facts.audit),
         identical=histogram.identical if isinstance(histogram, DistanceHistogram) else 0,
         no_distances=histogram if isinstance(histogram, str) else "",
@@ -123,7 +124,7 @@ def fleet_page(shared: StoreFacts, hrefs: dict[str, str], missing: Sequence[str]
 
 def _rate_columns(row: Row) -> dict[str, Any]:
     """The copy rate of a row of the page of all releases, its interval, and the numbers to sort them by."""
-    if by_copies(row):
+    if judged_by_copies(row):
         low, high = row.get("copies_low"), row.get("copies_high")
         return {"rate": f"≥ {words.percent(low)}", "rate_key": low, "high_key": high,
                 "interval": words.interval(low, high)}  # fmt: skip

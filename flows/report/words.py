@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
-from flows.report.facts import Row, by_copies
-from flows.results.audit_result import COPYING, NO_COPYING
+from flows.report.facts import Row
+from flows.results.audit_result import COPYING, NO_COPYING, judged_by_copies
 
 Tone = Literal["bad", "good", "open"]
 
@@ -69,7 +69,7 @@ class Answer(NamedTuple):
 
 def limits(audit: Row) -> tuple[str, ...]:
     """What an audit cannot show, by what it was judged by."""
-    return _COPY_LIMITS if by_copies(audit) else _LAYER_LIMITS
+    return _COPY_LIMITS if judged_by_copies(audit) else _LAYER_LIMITS
 
 
 def tone(verdict: str) -> Tone:

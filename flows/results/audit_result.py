@@ -62,8 +62,13 @@ class AuditResult:
 
 
 def judged_by_copies(audit: Mapping[str, Any]) -> bool:
-    """Whether the verdict of a row of `audits` is that of the copy score."""
+    """Whether the verdict of a row of `audits` is that of the copy score; else its layers decided."""
     return audit.get("copies_at_least") is not None
+
+
+def copy_kind(row: Mapping[str, Any]) -> str:
+    """What a row of `copies` is a copy of, in words."""
+    return "the same file" if row["identical"] else "a part" if row["part"] else "whole"
 
 
 def load_audit_result(store: ObjectStore, audit_id: str) -> AuditResult | None:

@@ -18,7 +18,7 @@ from flows.results.copies_rows import copies_columns, copies_rows, judge_copies
 from flows.results.identity import Reference, audit_identity
 from flows.results.input_checks import FileFacts, parity_checks
 from flows.spec.spec import AuditSpec, ReleaseSpec
-from scoring.checks.check import Check, invalidity
+from scoring.checks.check import Check, failed, invalidity
 from scoring.checks.contamination import contamination_check
 from scoring.checks.copies_power import copies_power_check
 from scoring.checks.power import power_check
@@ -131,14 +131,13 @@ def save_audit_result(store: ObjectStore, done: FinishedAudit) -> None:
 
 def judge(verdict: CopyingVerdict, checks: Sequence[Check]) -> str:
     """The copying verdict: invalid when a check failed, inconclusive when nothing was seen with too little power."""
-    if any(not check.passed and check.severity == "invalid" for check in checks):
+    if failed(checks, "invalid"):
         return INVALID
     if verdict.layer is None:
         return NOT_JUDGED
     if verdict.copying:
         return COPYING
-    lacking = any(not check.passed and check.severity == "inconclusive" for check in checks)
-    return INCONCLUSIVE if lacking else NO_COPYING
+    return INCONCLUSIVE if failed(checks, "inconclusive") else NO_COPYING
 
 
 def _audit_row(done: FinishedAudit) -> dict[str, Any]:

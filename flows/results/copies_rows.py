@@ -9,7 +9,7 @@ import numpy as np
 
 from actors.stages.copies import CopiesFound
 from flows.results.audit_result import INCONCLUSIVE, INVALID, NO_COPYING
-from scoring.checks.check import Check
+from scoring.checks.check import Check, failed
 from scoring.verdict.copies import CopiesVerdict
 from scoring.verdict.fit import CLOSER
 from storage.objects.open import ObjectStore
@@ -23,11 +23,11 @@ def judge_copies(found: CopiesVerdict, checks: Sequence[Check], fit: str) -> tup
     and for a release that is closer to the training images than unseen ones are: its copies may be of a kind that the
     score does not find.
     """
-    if any(not check.passed and check.severity == "invalid" for check in checks):
+    if failed(checks, "invalid"):
         return INVALID, found.sentence
     if found.verdict != NO_COPYING:
         return found.verdict, found.sentence
-    reasons = [check.sentence for check in checks if not check.passed and check.severity == "inconclusive"]
+    reasons = [check.sentence for check in failed(checks, "inconclusive")]
     if fit == CLOSER:
         reasons.append(
             "but the release is closer to the training images than unseen ones are, without a copy as reason"

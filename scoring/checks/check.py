@@ -33,6 +33,11 @@ class Check:
     severity: Severity = "invalid"
 
 
+def failed(checks: Iterable[Check], severity: Severity) -> list[Check]:
+    """The failed checks with this effect."""
+    return [check for check in checks if not check.passed and check.severity == severity]
+
+
 def invalidity(checks: Iterable[Check], *, saw_something: bool = False) -> str | None:
     """Say why an audit is invalid and how to fix it; None when it is valid.
 
@@ -47,7 +52,7 @@ def invalidity(checks: Iterable[Check], *, saw_something: bool = False) -> str |
     True
     """
     harmful = {"invalid"} if saw_something else {"invalid", "inconclusive"}
-    failed = [check for check in checks if not check.passed and check.severity in harmful]
-    if not failed:
+    wrong = [check for check in checks if not check.passed and check.severity in harmful]
+    if not wrong:
         return None
-    return "invalid: " + "; ".join(f"{check.name}: {check.sentence} ({check.remedy})" for check in failed)
+    return "invalid: " + "; ".join(f"{check.name}: {check.sentence} ({check.remedy})" for check in wrong)

@@ -8,11 +8,10 @@ from functools import lru_cache
 from scipy.optimize import brentq
 
 from scoring.checks.check import Check
+from scoring.checks.power import POWER
 from scoring.copies.copy_counts import LEVEL, rank_grid, simultaneous_error
 from scoring.score.copy_rate import chance_at_least
 from scoring.score.false_discovery import fewest_discoveries
-
-POWER = 0.8
 
 _MOST_IMAGES = 1_000_000
 

@@ -13,6 +13,7 @@ from scoring.checks.copies_power import smallest_rate_seen
 from scoring.copies.copy_counts import CopyCounts, copy_counts, upper_rate
 from scoring.score.conformal import conformal_p
 from scoring.score.false_discovery import LISTED, discoveries
+from scoring.verdict.copying import percent
 
 Copying = Literal["copying", "no copying seen", "inconclusive"]
 
@@ -95,7 +96,7 @@ def _seen(counts: CopyCounts, line: int = -1) -> str:
     """How many images lie above a threshold, by its place among the ranks."""
     hits, share = counts.hits[line], counts.ranks[line] / (counts.n + 1)
     lie = "lies" if hits == 1 else "lie"
-    return f"{hits:,} of {counts.m:,} images {lie} above the line that {_percent(share)} % of unseen images pass"
+    return f"{hits:,} of {counts.m:,} images {lie} above the line that {percent(share)} % of unseen images pass"
 
 
 def _copying(counts: CopyCounts, listed: int, max_copy_rate: float) -> str:
@@ -105,8 +106,8 @@ def _copying(counts: CopyCounts, listed: int, max_copy_rate: float) -> str:
         which = "1 is listed, wrong with a probability of at most 10 %"
     return (
         f"at least {counts.at_least:,} of {counts.m:,} images {'is a copy' if one else 'are copies'} of training "
-        f"images, whole or in part (95 %); {which}; rate of copies at least {_percent(counts.low)} %, allowed "
-        f"{_percent(max_copy_rate)} %"
+        f"images, whole or in part (95 %); {which}; rate of copies at least {percent(counts.low)} %, allowed "
+        f"{percent(max_copy_rate)} %"
     )
 
 
@@ -121,11 +122,11 @@ def _unlisted(counts: CopyCounts) -> str:
 def _found(counts: CopyCounts, high: float, max_copy_rate: float) -> str:
     """What was found where the lower bound does not exceed the allowed rate."""
     if not counts.at_least:
-        return f"{_seen(counts)}; the rate of copies is below {_percent(high)} % (95 %)"
+        return f"{_seen(counts)}; the rate of copies is below {percent(high)} % (95 %)"
     return (
         f"at least {counts.at_least:,} of {counts.m:,} images {'is' if counts.at_least == 1 else 'are'} copied; the "
-        f"rate of copies lies between {_percent(counts.low)} % and {_percent(high)} % (95 %), and "
-        f"{_percent(max_copy_rate)} % is allowed"
+        f"rate of copies lies between {percent(counts.low)} % and {percent(high)} % (95 %), and "
+        f"{percent(max_copy_rate)} % is allowed"
     )
 
 
@@ -133,19 +134,10 @@ def _too_few(counts: CopyCounts, high: float, max_copy_rate: float, detectable: 
     needed = images_without_hit(detectable, counts.level)
     would_do = f"with no hit, {needed:,} images would do" if counts.m < needed else "more images would tell"
     found = _found(counts, high, max_copy_rate)
-    return f"{found}; too few images to rule out a rate of {_percent(detectable)} %: {would_do}"
+    return f"{found}; too few images to rule out a rate of {percent(detectable)} %: {would_do}"
 
 
 def _power(smallest: float | None) -> str:
     if smallest is None:
         return "with so few images no rate of copies could have been called copying"
-    return f"a rate of {_percent(smallest)} % would have been called copying with 80 % probability"
-
-
-def _percent(share: float) -> str:
-    """Format a share in per cent, with more decimals where it is small.
-
-    >>> _percent(0.0294), _percent(0.0), _percent(0.25), _percent(1.0)
-    ('2.9', '0', '25', '100')
-    """
-    return f"{100 * share:.2g}" if share < 0.1 else f"{100 * share:.3g}"
+    return f"a rate of {percent(smallest)} % would have been called copying with 80 % probability"

@@ -74,15 +74,15 @@ def copying_verdict(scores: Sequence[LayerScore], max_copy_rate: float) -> Copyi
     nearer_than = 100 * (1 - copy.r / (copy.n + 1))
     facts = (
         f"{copy.k} of {copy.m} images lie closer to a training image than {nearer_than:.3g} % "
-        f"of unseen real images do; copy rate {_percent(copy.rate)} % "
-        f"(95 % interval {_percent(low)}–{_percent(high)} %)"
+        f"of unseen real images do; copy rate {percent(copy.rate)} % "
+        f"(95 % interval {percent(low)}–{percent(high)} %)"
     )
     if copying:
-        sentence = f"copying: at layer {layer}, {facts}, above the allowed {_percent(max_copy_rate)} %"
+        sentence = f"copying: at layer {layer}, {facts}, above the allowed {percent(max_copy_rate)} %"
     else:
         seen = smallest_detectable_rate(copy.n, copy.m, len(measured), max_copy_rate)
         sentence = (
-            f"no copying above the allowed {_percent(max_copy_rate)} % seen: "
+            f"no copying above the allowed {percent(max_copy_rate)} % seen: "
             f"highest at layer {layer}, where {facts}; {_power(seen)}"
         )
     return CopyingVerdict(copying, layer, copy.rate, low, high, sentence)
@@ -92,10 +92,10 @@ def _simultaneous_low(copy: CopyRate, layers: int) -> float:
     return copy_rate_bounds(copy.k, copy.m, copy.r, copy.n, 1 - 2 * FAMILY_ERROR / layers).low
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """Format a share in per cent, with more decimals where it is small.
 
-    >>> _percent(0.0481), _percent(0.00042), _percent(0.01), _percent(0.0)
+    >>> percent(0.0481), percent(0.00042), percent(0.01), percent(0.0)
     ('4.8', '0.042', '1', '0')
     """
     return f"{100 * share:.2g}" if share < 0.1 else f"{100 * share:.3g}"
@@ -104,7 +104,7 @@ def _percent(share: float) -> str:
 def _power(seen: float | None) -> str:
     if seen is None:
         return "with so few images no copy rate could have been called copying"
-    return f"a copy rate of {_percent(seen)} % would have been called copying with 80 % probability"
+    return f"a copy rate of {percent(seen)} % would have been called copying with 80 % probability"
 
 
 def _cannot_judge(scores: Sequence[LayerScore]) -> str:

@@ -88,13 +88,16 @@ def show_verdicts(out: Console, outcome: AuditResult) -> None:
 
 def show_copies(out: Console, outcome: AuditResult) -> None:
     """Print the strongest listed copies, and where all are."""
+    from flows.results.audit_result import copy_kind  # loads Arrow, which --help does not need
+
     listed = outcome.listed
     if listed:
         out.print(Padding("[bold]Copies[/], image → training image:", (0, 0, 0, 2)))
     for row in listed[:MOST_COPIES]:
-        kind = "the same file" if row["identical"] else "a part" if row["part"] else "whole"
         pair = f"{safe(row['image_key'])} → {safe(row['train_key'])}"
-        out.print(Padding(f"{pair} [dim]{kind}, {safe(row['view'])}, score {row['score']:.1f}[/]", (0, 0, 0, 4)))
+        out.print(
+            Padding(f"{pair} [dim]{copy_kind(row)}, {safe(row['view'])}, score {row['score']:.1f}[/]", (0, 0, 0, 4))
+        )
     if (more := len(listed) - MOST_COPIES) > 0:
         query = f"FROM copies WHERE listed AND audit_id = '{safe(outcome.audit_id)}' ORDER BY rank"
         out.print(Padding(f"[dim]and {more:,} more: in the report, or in SQL: {query}[/]", (0, 0, 0, 4)))

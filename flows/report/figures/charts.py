@@ -6,11 +6,11 @@ import datetime as dt
 from typing import Any
 
 from flows.report.distances import DistanceHistogram
-from flows.report.facts import AuditFacts, StoreFacts, by_copies, label_of
+from flows.report.facts import AuditFacts, StoreFacts, label_of
 from flows.report.figures.layer_curves import LAYER
 from flows.report.figures.vega import Chart, chart
 from flows.report.words import colour, percent
-from flows.results.audit_result import COPYING, NO_COPYING
+from flows.results.audit_result import COPYING, NO_COPYING, judged_by_copies
 from flows.text import one_line
 
 VERDICT_SHAPES = {COPYING: "diamond", NO_COPYING: "circle"}
@@ -65,7 +65,7 @@ def rates_chart(facts: AuditFacts) -> Chart | None:
     rows = [row for row in rows if None not in row.values()]
     if not rows:
         return None
-    limit = None if by_copies(facts.audit) else facts.audit["max_copy_rate"]
+    limit = None if facts.outcome.by_copies else facts.audit["max_copy_rate"]
     top = 1.08 * max(limit or 0.0, *(row["high"] for row in rows), 0.01)
     rate = {
         "type": "quantitative",
@@ -93,7 +93,9 @@ def rates_chart(facts: AuditFacts) -> Chart | None:
 
 def fleet_chart(shared: StoreFacts) -> Chart | None:
     """Copy rates of all audits over time, by verdict: of those judged by copies, their lower bound."""
-    rates = {row["audit_id"]: row.get("copies_low") if by_copies(row) else row["copy_rate"] for row in shared.audits}
+    rates = {
+        row["audit_id"]: row.get("copies_low") if judged_by_copies(row) else row["copy_rate"] for row in shared.audits
+    }
     audits = [row for row in shared.audits if rates[row["audit_id"]] is not None]
     if not audits:
         return None

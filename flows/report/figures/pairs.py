@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from actors.encoder.decode import UnreadableImageError, decode
-from flows.report.facts import Row, by_copies, decisive_layer
+from flows.report.facts import Row, decisive_layer
 from flows.results.audit_result import AuditResult
 from storage.errors import LayerprintError
 from storage.image_sets.manifest import Manifest
@@ -170,7 +170,7 @@ def pair_groups(outcome: AuditResult, evidence: Sequence[Row], release: ImageSet
         shown |= {row["image_key"] for row in chosen}
         pairs = [_pair(row, by_layer, ends, release, train) for row in chosen]
         if pairs:
-            groups.append(PairGroup(role, layer, pairs, by_copies(outcome.audit)))
+            groups.append(PairGroup(role, layer, pairs, outcome.by_copies))
     return groups
 
 
