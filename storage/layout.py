@@ -205,10 +205,11 @@ def samples_prefix(nearest: str) -> str:
 
 
 def block_key(key: str, start: int, stop: int) -> str:
-    """The nearest distances of a block of images, before they are merged into their layer's object.
+    """What was found for a block of images: nearest distances, before they are merged into their layer's object; or
+    the evidence for copies, under its prefix.
 
-    >>> block_key("nearest/ab/layer_03.parquet", 0, 13)
-    'nearest/ab/layer_03/000000000-000000013.parquet'
+    >>> block_key("nearest/ab/layer_03.parquet", 0, 13), block_key("copies/ab", 0, 512)
+    ('nearest/ab/layer_03/000000000-000000013.parquet', 'copies/ab/000000000-000000512.parquet')
     """
     return f"{key.removesuffix('.parquet')}/{start:09d}-{stop:09d}.parquet"
 
@@ -272,15 +273,6 @@ def copies_prefix(table: str, train: str, *, left_out: str | None, method: int) 
     ``left_out``: what training images are compared with, see `actors.workers.copy_evidence.FindCopies`.
     """
     return f"copies/{short(digest(table=table, train=train, left_out=left_out, method=method))}"
-
-
-def evidence_key(prefix: str, start: int, stop: int) -> str:
-    """The evidence for a block of images.
-
-    >>> evidence_key("copies/ab", 0, 512)
-    'copies/ab/000000000-000000512.parquet'
-    """
-    return f"{prefix}/{start:09d}-{stop:09d}.parquet"
 
 
 # -- results -------------------------------------------------------------------------------------------------

@@ -41,6 +41,9 @@ class Encoder:
     threads synchronise in every layer, parallel passes only at their end. Two cores that also read and decode images
     embed 35 % more with 2 passes of one thread than with one pass of 2 threads; idle cores 6 %.
 
+    Attributes:
+        depth: The number of the last layer.
+
     Args:
         config: What to load.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
@@ -58,7 +61,7 @@ class Encoder:
         data = resolve_model_data_config(self.model)
         self._tap = _Tap(self.model, config.pooling)
         available = self._probe_layers()
-        self._depth = max(available)
+        self.depth = max(available)
         self.layers = _chosen_layers(config, available)
         self.facts = _facts(config, self.model, data, {k: available[k] for k in self.layers}, self._tap.name)
         self.resample = Image.Resampling[self.facts.interpolation.upper()]
@@ -82,28 +85,23 @@ class Encoder:
         parts = list(self._parallel.map(self._pass, np.array_split(images, self._passes)))
         return {k: np.concatenate([part[k] for part in parts]) for k in self.layers}
 
-    @property
-    def depth(self) -> int:
-        """The number of the last layer."""
-        return self._depth
-
-    def patch_tokens(self, images: NDArray[np.uint8], layer: int, most: int = MOST_PATCHES) -> NDArray[np.float32]:
+    def patch_tokens(self, images: NDArray[np.uint8], layer: int) -> NDArray[np.float32]:
         """The patch tokens of one layer; the layers behind it are not computed.
 
         Args:
             images: (b, s, s, 3) uint8, s = the configured image size.
             layer: A layer ≥ 1, as `embed` numbers them; of a CNN a stage from 0.
-            most: A grid with more patches on a side is averaged to so many.
 
         Returns:
-            (b, t, d) float32, the patches row by row, without class and register tokens.
+            (b, t, d) float32, the patches row by row, without class and register tokens. A grid with more than
+            `MOST_PATCHES` on a side is averaged to so many.
 
         Raises:
-            InputError: The model has no such layer, or gives no grid of patches.
+            InputError: The model has no such layer.
         """
-        if not self._tap.first <= layer <= self._depth:
+        if not self._tap.first <= layer <= self.depth:
             raise InputError(
-                f"copies.layer: {layer}, but {self.config.model} has layers {self._tap.first} to {self._depth}",
+                f"copies.layer: {layer}, but {self.config.model} has layers {self._tap.first} to {self.depth}",
                 "choose one of them, or leave it out: then it is a third of the depth",
             )
         with torch.inference_mode(), self._products():
@@ -115,8 +113,8 @@ class Encoder:
                 intermediates_only=True,
             )
             grid = grids[0].float()
-            if max(grid.shape[2:]) > most:
-                grid = torch.nn.functional.adaptive_avg_pool2d(grid, most)
+            if max(grid.shape[2:]) > MOST_PATCHES:
+                grid = torch.nn.functional.adaptive_avg_pool2d(grid, MOST_PATCHES)
             tokens: NDArray[np.float32] = grid.flatten(2).transpose(1, 2).contiguous().cpu().numpy()
             return tokens
 

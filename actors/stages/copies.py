@@ -20,7 +20,7 @@ from scoring.copies.evidence import Evidence
 from storage import layout
 from storage.errors import InputError
 from storage.image_sets.manifest import Manifest
-from storage.layout import evidence_key, keys_under
+from storage.layout import block_key, keys_under
 from storage.seal import parse_parquet, read_sealed, sealed_json
 from storage.vectors.tables import EmbeddingTable
 
@@ -138,13 +138,9 @@ def copy_reference(
     of_train = _tokens(context, encoder, train, plan_of_train, "train")
     of_held_out = _tokens(context, encoder, held_out, plan, "held-out")
     of_sample = _tokens(context, encoder, sampled, plan, "train sample")
-    reference = CopyReference(
-        plan=plan,
-        train=of_train,
-        held_out=_evidence(context, plan, of_train, of_held_out, "held-out"),
-        scale=_evidence(context, plan, of_train, of_sample, "scale", "other pictures"),
-        sample=_evidence(context, plan, of_train, of_sample, "train sample", "other images"),
-    )
+    (of_unseen,) = _evidence(context, plan, of_train, of_held_out, "held-out")
+    scale, sample = _evidence(context, plan, of_train, of_sample, "train sample", ("other pictures", "other images"))
+    reference = CopyReference(plan, of_train, of_unseen, scale, sample)
     for name in {of_train.name, of_held_out.name, of_sample.name}:
         key = layout.copy_reference_key(name)
         if not context.store.exists(key):
@@ -194,10 +190,15 @@ def _evidence(
     train: EmbeddingTable,
     images: EmbeddingTable,
     label: str,
-    left_out: LeftOut | None = None,
-) -> tuple[str, ...]:
-    """Find the evidence for every image of a token table, block by block; returns the keys in order."""
-    prefix = layout.copies_prefix(images.name, train.name, left_out=left_out, method=METHOD)
+    compared_with: tuple[LeftOut | None, ...] = (None,),
+) -> list[tuple[str, ...]]:
+    """Find the evidence for every image of a token table, block by block; returns the keys in order, for each sort."""
+    prefixes = {
+        left_out: layout.copies_prefix(images.name, train.name, left_out=left_out, method=METHOD)
+        for left_out in compared_with
+    }
+    existing = set().union(*(keys_under(context.store, prefix) for prefix in prefixes.values()))
+    blocks = [(start, min(start + BLOCK, images.rows)) for start in range(0, images.rows, BLOCK)]
     tasks = [
         FindCopies(
             store=context.store.uri,
@@ -206,16 +207,14 @@ def _evidence(
             views=len(plan.views),
             dims=plan.dims,
             start=start,
-            stop=min(start + BLOCK, images.rows),
-            left_out=left_out,
-            key=evidence_key(prefix, start, min(start + BLOCK, images.rows)),
+            stop=stop,
+            keys=tuple((left_out, block_key(prefix, start, stop)) for left_out, prefix in prefixes.items()),
         )
-        for start in range(0, images.rows, BLOCK)
+        for start, stop in blocks
     ]
-    existing = keys_under(context.store, prefix)
-    missing = [task for task in tasks if task.key not in existing]
+    missing = [task for task in tasks if not {key for _, key in task.keys} <= existing]
     context.run("layers", find_copies, missing, f"copies {label}", len(tasks) - len(missing), "blocks")
-    return tuple(task.key for task in tasks)
+    return [tuple(block_key(prefix, start, stop) for start, stop in blocks) for prefix in prefixes.values()]
 
 
 # -- release -------------------------------------------------------------------------------------------------
@@ -237,7 +236,7 @@ def find_release_copies(
         InputError: No held-out image is left: all are training images.
     """
     table = _tokens(context, encoder, manifest, reference.plan, label)
-    of_release = _evidence(context, reference.plan, reference.train, table, label)
+    (of_release,) = _evidence(context, reference.plan, reference.train, table, label)
     scale = CopyScale.of(_as_evidence(_read(context, reference.scale)))
     held_out = _scored(_read(context, reference.held_out), scale, without_identical=True)
     if not len(held_out):

@@ -16,7 +16,7 @@ from scoring.copies.candidates import propose
 from scoring.copies.evidence import evidence_among
 from storage.objects.open import open_store
 from storage.seal import sealed_parquet
-from storage.vectors.tables import VectorStore
+from storage.vectors.tables import VectorStore, vector_matrix
 
 _TRAIN_BLOCK = 4096
 """Training images in memory at a time while they propose: 16 MB of tokens, and as much again in float32 twice."""
@@ -37,9 +37,9 @@ class FindCopies:
         dims: Length of a token.
         start: First position in the table.
         stop: End of the positions.
-        left_out: The images are training images: each is compared with the others, ``other pictures`` without its
-            near-duplicates, or all ``other images``.
-        key: Where the evidence goes.
+        keys: Where the evidence goes, by what the images are compared with: None for all training images. Training
+            images themselves are compared with ``other pictures``, without their near-duplicates, or with all ``other
+            images``.
     """
 
     store: str
@@ -49,8 +49,7 @@ class FindCopies:
     dims: int
     start: int
     stop: int
-    left_out: LeftOut | None
-    key: str
+    keys: tuple[tuple[LeftOut | None, str], ...]
 
 
 EVIDENCE_SCHEMA = pa.schema(
@@ -108,31 +107,33 @@ def find_copies(task: FindCopies) -> int:
     columns = [view_column(number) for number in range(task.views)]
     wanted = ["row", "sha256", *columns]
     images = vectors.read(*task.images, wanted, offset=task.start, limit=task.stop - task.start)
-    own = None
-    if task.left_out:
-        known = train.find(images["sha256"])
-        images, own = images.filter(pa.array(known >= 0)), known[known >= 0]
-    views = [_tokens(images[column], task.dims) for column in columns]
+    known, own = train.find(images["sha256"]), None
+    if any(left_out for left_out, _ in task.keys):
+        images, known = images.filter(pa.array(known >= 0)), known[known >= 0]
+        own = known
+    views = [_tokens(vector_matrix(images[column]), task.dims) for column in columns]
     candidates = propose(views, _train_blocks(vectors, task, train), own)
 
     def fetch(rows: NDArray[np.int64]) -> NDArray[np.float16]:
         _, found = vectors.take(*task.train, view_column(0), np.searchsorted(train.rows, rows))
-        return found.astype(np.float16, copy=False).reshape(len(found), -1, task.dims)
+        return _tokens(found, task.dims)
 
-    if own is not None and task.left_out == "other images":
-        candidates = [rows[rows != row] for rows, row in zip(candidates, own, strict=True)]
-        own = None
-    found = evidence_among(views, candidates, fetch, own)
-    evidence = pa.table(
-        {
-            "row": images["row"],
-            "sha256": images["sha256"],
-            "identical": train.find(images["sha256"]) >= 0,
-            **{name: getattr(found, name) for name in EVIDENCE_SCHEMA.names[3:]},
-        },
-        schema=EVIDENCE_SCHEMA,
-    )
-    store.put_if_absent(task.key, sealed_parquet(evidence, compression="zstd"))
+    for left_out, key in task.keys:
+        if left_out == "other images":
+            others = [rows[rows != row] for rows, row in zip(candidates, known, strict=True)]
+            found = evidence_among(views, others, fetch)
+        else:
+            found = evidence_among(views, candidates, fetch, own)
+        evidence = pa.table(
+            {
+                "row": images["row"],
+                "sha256": images["sha256"],
+                "identical": known >= 0,
+                **{name: getattr(found, name) for name in EVIDENCE_SCHEMA.names[3:]},
+            },
+            schema=EVIDENCE_SCHEMA,
+        )
+        store.put_if_absent(key, sealed_parquet(evidence, compression="zstd"))
     return len(images)
 
 
@@ -144,13 +145,12 @@ def _train_blocks(
     for rows, flat in vectors.scan(*task.train, view_column(0), batch_rows=_TRAIN_BLOCK):
         kept = train.distinct[at : at + len(rows)]
         at += len(rows)
-        yield rows[kept], flat[kept].astype(np.float16, copy=False).reshape(int(kept.sum()), -1, task.dims)
+        yield rows[kept], _tokens(flat[kept], task.dims)
 
 
-def _tokens(column: pa.ChunkedArray, dims: int) -> NDArray[np.float16]:
-    """A view's column as (q, patches, dims) float16."""
-    flat: NDArray[np.float16] = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return flat.astype(np.float16, copy=False).reshape(len(column), -1, dims)
+def _tokens(vectors: NDArray[np.floating], dims: int) -> NDArray[np.float16]:
+    """The vectors of a token table (q, patches · dims) as (q, patches, dims) float16."""
+    return vectors.astype(np.float16, copy=False).reshape(len(vectors), vectors.shape[1] // dims, dims)
 
 
 @lru_cache(maxsize=2)

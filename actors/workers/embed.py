@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -224,6 +224,16 @@ def _read_ahead(
         yield ahead.popleft().result()
         for image in islice(work, 1):
             ahead.append(threads.submit(_read, reader, image, encoder.config, encoder.resample))
+
+
+def read_squares(
+    reader: ImageReader, images: Sequence[ImageRef], encoder: Encoder, settings: EmbedSettings
+) -> list[NDArray[np.uint8]]:
+    """The squares (s, s, 3) of the images that can be read, in order."""
+    listed = list(map(_Listed, range(len(images)), images))
+    with _reader_threads(settings.readers) as threads:
+        reads = _read_ahead(threads, reader, listed, encoder, 3 * settings.batch_size)
+        return [read.pixels for read in reads if isinstance(read, _Read)]
 
 
 def _batches(reads: Iterator[_Read | _Reject], size: int, rejects: list[dict[str, str]]) -> Iterator[list[_Read]]:

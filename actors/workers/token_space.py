@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from actors.encoder.config import EncoderConfig
-from actors.encoder.decode import UnreadableImageError, decode, harmonised, to_square
-from actors.workers.embed import EmbedSettings, load_encoder
+from actors.workers.embed import EmbedSettings, load_encoder, read_squares
 from actors.workers.tokens import FittedSpace
 from scoring.copies.token_space import DIMS, fit_token_space
 from storage.errors import InputError
 from storage.image_sets.image_ref import ImageRef, Kind
 from storage.image_sets.open import open_reader
-from storage.objects.open import ObjectChangedError, ObjectMissingError, open_store
+from storage.objects.open import open_store
 
 _BATCH = 32
 
@@ -42,13 +41,7 @@ def fit_space(task: FitTokenSpace) -> None:
     """
     encoder = load_encoder(task.config, task.settings.device, task.settings.threads)
     layer = max(1, round(encoder.depth / 3)) if task.layer is None else task.layer
-    reader, squares = open_reader(task.set_uri, task.kind), []
-    for listed in task.images:
-        try:
-            image = harmonised(decode(reader.read(listed)), task.config.harmonise)
-        except (UnreadableImageError, ObjectMissingError, ObjectChangedError):
-            continue
-        squares.append(to_square(image.rgb, task.config.image_size, encoder.resample))
+    squares = read_squares(open_reader(task.set_uri, task.kind), task.images, encoder, task.settings)
     if not squares:
         raise InputError(
             f"{task.set_uri}: none of {len(task.images)} images can be read", "look at the files of this set"

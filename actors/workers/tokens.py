@@ -39,11 +39,6 @@ class FittedSpace(NamedTuple):
     side: int
 
     @property
-    def patches(self) -> int:
-        """Patches of an image."""
-        return self.side**2
-
-    @property
     def dims(self) -> int:
         """Length of a token."""
         return int(self.space.axes.shape[1])
