@@ -98,7 +98,7 @@ def audit_release(runtime: Runtime, spec: AuditSpec, release: ReleaseSpec) -> Au
     compared = built_copy_reference(runtime, spec)
     copies = None
     if compared is not None:
-        copies = find_copies(runtime, spec, reference.facts, compared, manifest, release.label)
+        copies = find_copies(runtime, spec, reference.facts, compared, manifest, release.label, release.groups)
     profile = profile_set(runtime, spec, reference, table, nearest, release.label)
     profile_id = save_profile(store, spec, release, reference, table, profile)
     seconds, forward = time.monotonic() - began, runtime.forward_images - before

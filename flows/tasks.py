@@ -101,7 +101,8 @@ def copy_reference(
     """Prepare the copy score: patch tokens of the reference, and the evidence for its images."""
     facts, train, held_out = opened
     encoder = _copy_encoder(runtime, spec, facts)
-    return copy_stage.copy_reference(runtime.context(spec), encoder, train, held_out, settings, spec.scoring.seed)
+    groups, seed = spec.reference.held_out_groups, spec.scoring.seed
+    return copy_stage.copy_reference(runtime.context(spec), encoder, train, held_out, settings, seed, groups)
 
 
 @_embedding_stage
@@ -112,10 +113,11 @@ def find_copies(
     reference: copy_stage.CopyReference,
     manifest: Manifest,
     label: str,
+    groups: str | None = None,
 ) -> copy_stage.CopiesFound:
     """Score a release's images for copies."""
     encoder = _copy_encoder(runtime, spec, facts)
-    return copy_stage.find_release_copies(runtime.context(spec), encoder, reference, manifest, label)
+    return copy_stage.find_release_copies(runtime.context(spec), encoder, reference, manifest, label, groups)
 
 
 def _copy_encoder(runtime: Runtime, spec: AuditSpec, facts: EncoderFacts) -> copy_stage.CopyEncoder:

@@ -275,6 +275,11 @@ def copies_prefix(table: str, train: str, *, left_out: str | None, method: int) 
     return f"copies/{short(digest(table=table, train=train, left_out=left_out, method=method))}"
 
 
+def groups_key(table: str, train: str, held_out: str, *, method: int) -> str:
+    """The groups of near-duplicates of a token table, whose limit training and held-out images set."""
+    return f"copies/{short(digest(table=table, train=train, held_out=held_out, method=method))}/groups.parquet"
+
+
 # -- results -------------------------------------------------------------------------------------------------
 
 

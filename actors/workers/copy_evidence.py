@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from actors.workers.tokens import view_column
 from scoring.copies.candidates import propose
-from scoring.copies.evidence import evidence_among
-from storage.objects.open import open_store
-from storage.seal import sealed_parquet
+from scoring.copies.evidence import Evidence, evidence_among
+from storage.objects.open import ObjectStore, open_store
+from storage.seal import parse_parquet, read_sealed, sealed_parquet
 from storage.vectors.tables import VectorStore, vector_matrix
 
 _TRAIN_BLOCK = 4096
@@ -65,32 +65,48 @@ EVIDENCE_SCHEMA = pa.schema(
             ("votes", pa.float64()),
             ("votes_source", pa.int64()),
             ("votes_view", pa.int64()),
+            ("late_alike", pa.int64()),
+            ("votes_alike", pa.int64()),
+            ("nearest", pa.float64()),
+            ("unrelated", pa.float64()),
+            ("late_files", pa.int64()),
+            ("votes_files", pa.int64()),
         )
     ]
 )
-"""Evidence of images; sources are rows of the training set's list."""
+"""Evidence of images, see `Evidence`; sources are rows of the training set's list, and ``late_files`` and
+``votes_files`` count its files with the content of a source."""
+
+_OF_EVIDENCE = [field.name for field in fields(Evidence)]
 
 
-class _TrainRows(NamedTuple):
-    """The training images: the row of each position in their table, and their contents; 90 bytes an image.
+class TrainRows(NamedTuple):
+    """The training images: the row of each position in their table, and their contents; 100 bytes an image.
 
     Attributes:
         rows: (n,) int64, ascending.
         distinct: (n,) bool, False for an image whose content an earlier one has.
         contents: (d,) S64, the distinct SHA-256, sorted.
         first: (d,) int64, the row of the first image with each.
+        files: (d,) int64, images with each.
     """
 
     rows: NDArray[np.int64]
     distinct: NDArray[np.bool_]
     contents: NDArray[np.bytes_]
     first: NDArray[np.int64]
+    files: NDArray[np.int64]
 
     def find(self, contents: pa.ChunkedArray) -> NDArray[np.int64]:
         """The row of the first training image with each content (q,), -1 where there is none."""
         asked = _digests(contents)
         places = np.minimum(np.searchsorted(self.contents, asked), len(self.contents) - 1)
         return np.where(self.contents[places] == asked, self.first[places], -1)
+
+    def files_of(self, first: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The images with the content of each of some images (q,), given by the rows of the first ones."""
+        order = np.argsort(self.first)
+        return self.files[order[np.searchsorted(self.first, first, sorter=order)]]
 
 
 def find_copies(task: FindCopies) -> int:
@@ -103,7 +119,7 @@ def find_copies(task: FindCopies) -> int:
     """
     store = open_store(task.store)
     vectors = VectorStore(store)
-    train = _train_rows(task.store, *task.train)
+    train = train_rows(task.store, *task.train)
     columns = [view_column(number) for number in range(task.views)]
     wanted = ["row", "sha256", *columns]
     images = vectors.read(*task.images, wanted, offset=task.start, limit=task.stop - task.start)
@@ -111,12 +127,12 @@ def find_copies(task: FindCopies) -> int:
     if any(left_out for left_out, _ in task.keys):
         images, known = images.filter(pa.array(known >= 0)), known[known >= 0]
         own = known
-    views = [_tokens(vector_matrix(images[column]), task.dims) for column in columns]
+    views = [tokens_of_rows(vector_matrix(images[column]), task.dims) for column in columns]
     candidates = propose(views, _train_blocks(vectors, task, train), own)
 
     def fetch(rows: NDArray[np.int64]) -> NDArray[np.float16]:
         _, found = vectors.take(*task.train, view_column(0), np.searchsorted(train.rows, rows))
-        return _tokens(found, task.dims)
+        return tokens_of_rows(found, task.dims)
 
     for left_out, key in task.keys:
         if left_out == "other images":
@@ -129,7 +145,9 @@ def find_copies(task: FindCopies) -> int:
                 "row": images["row"],
                 "sha256": images["sha256"],
                 "identical": known >= 0,
-                **{name: getattr(found, name) for name in EVIDENCE_SCHEMA.names[3:]},
+                **{name: getattr(found, name) for name in _OF_EVIDENCE},
+                "late_files": train.files_of(found.late_source),
+                "votes_files": train.files_of(found.votes_source),
             },
             schema=EVIDENCE_SCHEMA,
         )
@@ -138,29 +156,47 @@ def find_copies(task: FindCopies) -> int:
 
 
 def _train_blocks(
-    vectors: VectorStore, task: FindCopies, train: _TrainRows
+    vectors: VectorStore, task: FindCopies, train: TrainRows
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
     """Rows and tokens of the distinct training images, block by block."""
     at = 0
     for rows, flat in vectors.scan(*task.train, view_column(0), batch_rows=_TRAIN_BLOCK):
         kept = train.distinct[at : at + len(rows)]
         at += len(rows)
-        yield rows[kept], _tokens(flat[kept], task.dims)
+        yield rows[kept], tokens_of_rows(flat[kept], task.dims)
 
 
-def _tokens(vectors: NDArray[np.floating], dims: int) -> NDArray[np.float16]:
+def tokens_of_rows(vectors: NDArray[np.floating], dims: int) -> NDArray[np.float16]:
     """The vectors of a token table (q, patches · dims) as (q, patches, dims) float16."""
     return vectors.astype(np.float16, copy=False).reshape(len(vectors), vectors.shape[1] // dims, dims)
 
 
+def read_evidence(store: ObjectStore, keys: Sequence[str]) -> pa.Table:
+    """The evidence of a set, from the keys of its blocks: the images in the order of their token table."""
+    blocks = [read_sealed(store, key, parse_parquet) for key in keys]
+    return pa.concat_tables([EVIDENCE_SCHEMA.empty_table(), *blocks]).combine_chunks()
+
+
+def as_evidence(found: pa.Table) -> Evidence:
+    """Rows of `EVIDENCE_SCHEMA` as arrays."""
+    return Evidence(*(found[name].to_numpy() for name in _OF_EVIDENCE))
+
+
+def distinct_images(found: pa.Table) -> NDArray[np.int64]:
+    """For each image of a set (q,) the place of the first one with its content."""
+    _, first, inverse = np.unique(_digests(found["sha256"]), return_index=True, return_inverse=True)
+    return np.asarray(first[inverse])
+
+
 @lru_cache(maxsize=2)
-def _train_rows(store_uri: str, table: str, version: int) -> _TrainRows:
+def train_rows(store_uri: str, table: str, version: int) -> TrainRows:
+    """The training images of a token table."""
     listed = VectorStore(open_store(store_uri)).read(table, version, ["row", "sha256"])
     rows: NDArray[np.int64] = listed["row"].to_numpy()
-    contents, places = np.unique(_digests(listed["sha256"]), return_index=True)
+    contents, places, files = np.unique(_digests(listed["sha256"]), return_index=True, return_counts=True)
     distinct = np.zeros(len(rows), np.bool_)
     distinct[places] = True
-    return _TrainRows(rows, distinct, contents, rows[places])
+    return TrainRows(rows, distinct, contents, rows[places], files)
 
 
 def _digests(column: pa.ChunkedArray) -> NDArray[np.bytes_]:

@@ -23,7 +23,7 @@ from storage.results.sql import run_sql
 
 _AUDITS = """
 SELECT audit_id, release, version, coalesce(run, '1') AS run, verdict, invalid_reason, sentence, settings, images,
-    copy_rate, copy_rate_low, copy_rate_high, copies_at_least, copies_low, copies_high, distinct_images,
+    copy_rate, copy_rate_low, copy_rate_high, copies_at_least, copies_low, copies_high, distinct_images, units,
     encoder_digest, reference_digest, images_digest, created_at
 FROM audits ORDER BY created_at, audit_id
 """

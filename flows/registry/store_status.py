@@ -15,7 +15,7 @@ from storage.vectors.tables import VectorStore
 
 _LATEST = """
 SELECT release, version, coalesce(run, '1') AS run, verdict,
-    copy_rate, copy_rate_low, copy_rate_high, copies_at_least, copies_low, copies_high, distinct_images,
+    copy_rate, copy_rate_low, copy_rate_high, copies_at_least, copies_low, copies_high, distinct_images, units,
     images, rejected, created_at, audit_id
 FROM latest_audits
 ORDER BY release, version, run

@@ -100,8 +100,10 @@ def _at_least(outcome: AuditResult, but: str = "") -> str:
 
 
 def _judged(audit: Row) -> str:
-    """The number of images that were judged; repeated ones count once."""
-    distinct = audit.get("distinct_images")
+    """The number of images that were judged; repeated ones, and those of one group, count once."""
+    distinct, units = audit.get("distinct_images"), audit.get("units")
+    if units is not None and units != distinct:
+        return f"{units:,} groups of"
     if distinct is None or distinct == audit["images"]:
         return f"{audit['images']:,}"
     return f"{distinct:,} distinct"
@@ -146,6 +148,9 @@ def _sets(audit: Row) -> list[str]:
     repeated = audit["images"] - (audit.get("distinct_images") or audit["images"])
     if repeated:
         said.append(f"{repeated:,} of its {audit['images']:,} images repeat others of the release and count once.")
+    units, distinct = audit.get("units"), audit.get("distinct_images") or audit["images"]
+    if units is not None and units < distinct:
+        said.append(f"Its {distinct:,} distinct images are {units:,} groups, of each of which one is judged.")
     if leaks := audit.get("held_out_leaks"):
         look = "1 held-out image looks" if leaks == 1 else f"{leaks:,} held-out images look"
         said.append(f"{look} like training images: they stay in, and can hide copies.")

@@ -14,7 +14,7 @@ from actors.stages.score import Scored
 from actors.workers.release_tests import Joined
 from actors.workers.score import IndexSearch, LayerResult
 from flows.results.audit_result import COPYING, INCONCLUSIVE, INVALID, NO_COPYING, NOT_JUDGED
-from flows.results.copies_rows import copies_columns, copies_rows, judge_copies
+from flows.results.copies_rows import copies_columns, copies_rows, judge_copies, repetition
 from flows.results.identity import Reference, audit_identity
 from flows.results.input_checks import FileFacts, parity_checks
 from flows.spec.spec import AuditSpec, ReleaseSpec
@@ -22,6 +22,7 @@ from scoring.checks.check import Check, failed, invalidity
 from scoring.checks.contamination import contamination_check
 from scoring.checks.copies_power import copies_power_check
 from scoring.checks.power import power_check
+from scoring.checks.repetition import repetition_check
 from scoring.checks.search_error import search_check
 from scoring.score.authenticity import Authenticity
 from scoring.score.copy_rate import CopyRate
@@ -73,6 +74,7 @@ class FinishedAudit:
             contamination_check(tables.contaminated_images, tables.held_out.rows, leaks),
             *parity_checks(train, FileFacts.of(tables.held_out), "held-out"),
             *parity_checks(train, FileFacts.of(self.table), "release"),
+            *([] if self.copies is None else [repetition_check(*repetition(self.copies))]),
             search_check({k: one.search.error for k, one in self.scored.layers.items() if one.search}),
             self._power,
         ]
@@ -80,8 +82,8 @@ class FinishedAudit:
     @property
     def _power(self) -> Check:
         gate = self.spec.gate
-        if self.copies is not None:
-            n, m = len(self.copies.held_out), len(self.copies.generated)
+        if self.copies_verdict is not None:
+            n, m = self.copies_verdict.counts.n, self.copies_verdict.counts.m
             return copies_power_check(n, m, gate.max_copy_rate, wanted=gate.detectable_copy_rate)
         n, m = self.reference.tables.held_out_images, self.table.rows
         measured = sum(result.score.copy is not None for result in self.scored.layers.values())
@@ -98,6 +100,7 @@ class FinishedAudit:
             self.copies.generated.scores,
             max_copy_rate=gate.max_copy_rate,
             detectable=gate.detectable_copy_rate,
+            units=self.copies.units,
         )
 
     @cached_property

@@ -10,6 +10,7 @@ import numpy as np
 from actors.stages.copies import CopiesFound
 from flows.results.audit_result import INCONCLUSIVE, INVALID, NO_COPYING
 from scoring.checks.check import Check, failed
+from scoring.checks.repetition import Repetition
 from scoring.verdict.copies import CopiesVerdict
 from scoring.verdict.fit import CLOSER
 from storage.objects.open import ObjectStore
@@ -46,9 +47,13 @@ def copies_columns(copies: CopiesFound, found: CopiesVerdict, sentence: str, ima
         sentence: The verdict of the audit in words.
         images: Images of the release, repeated ones included.
     """
-    distinct = len(copies.generated)
-    if distinct < images:
-        sentence += f"; the release's {images:,} files hold {distinct:,} distinct images, which are what is judged"
+    counts, repeats = found.counts, repetition(copies)[0]
+    if counts.m < images:
+        sentence += _judged_on(counts.m, images, len(copies.generated))
+    if counts.at_least and found.files_at_least > counts.at_least:
+        sentence += f"; their pictures are {found.files_at_least:,} of the files at least"
+    if often := _often_in_training(copies, found):
+        sentence += f"; {often}"
     return {
         "sentence": sentence,
         "smallest_detectable_rate": found.smallest_seen,
@@ -57,12 +62,48 @@ def copies_columns(copies: CopiesFound, found: CopiesVerdict, sentence: str, ima
         "copies_high": found.high,
         "copies_p": found.counts.p_value,
         "copies_listed": int(found.listed.sum()),
-        "distinct_images": distinct,
+        "distinct_images": len(copies.generated),
         "distinct_held_out": len(copies.held_out),
         "held_out_leaks": int(copies.leaks.sum()),
+        "units": counts.m,
+        "held_out_units": counts.n,
+        "copied_files_at_least": found.files_at_least,
+        "pictures": repeats.pictures,
+        "repeated_images": repeats.repeated,
+        "repeated_pictures": repeats.cliques,
+        "most_repeated": repeats.largest,
         "copies_layer": copies.layer,
         "tokens": copies.table,
     }
+
+
+def repetition(copies: CopiesFound) -> tuple[Repetition, Repetition]:
+    """How often the release and the held-out images repeat themselves."""
+    of_release, of_held_out = (Repetition.of(one.pictures, one.files) for one in (copies.generated, copies.held_out))
+    return of_release, of_held_out
+
+
+def _judged_on(units: int, images: int, distinct: int) -> str:
+    if units == distinct:
+        return f"; the release's {images:,} files hold {distinct:,} distinct images, which are what is judged"
+    return (
+        f"; the release's {images:,} files are {units:,} groups of images that belong together, one of each of which "
+        f"is judged"
+    )
+
+
+def _often_in_training(copies: CopiesFound, found: CopiesVerdict) -> str:
+    """How often the training images that listed images copy occur in the training set; empty if each occurs once."""
+    images = copies.generated
+    sources, first = np.unique(images.sources[found.listed], return_index=True)
+    times = np.maximum(images.train_files, images.train_alike)[found.listed][first]
+    often = times[times > 1]
+    if not len(often):
+        return ""
+    low, high = int(often.min()), int(often.max())
+    span = f"{low:,} times" if low == high else f"{low:,} to {high:,} times"
+    occur = f"{len(often):,} of the {len(sources):,} training images that are copied"
+    return f"{occur} {'occurs' if len(often) == 1 else 'occur'} {span} in the training set: what to deduplicate"
 
 
 def copies_rows(
@@ -81,7 +122,7 @@ def copies_rows(
         found: Their verdict.
         tables: The embedding tables of the release and of the training images.
     """
-    images = copies.generated
+    images, picture_files = copies.generated, copies.generated.picture_files
     shown = np.flatnonzero(found.listed | (images.scores > copies.held_out.scores.max()))
     shown = shown[np.lexsort((images.rows[shown], -images.scores[shown]))]
     vectors, (release, train) = VectorStore(store), tables
@@ -101,6 +142,10 @@ def copies_rows(
             "listed": bool(found.listed[at]),
             "identical": bool(images.identical[at]),
             "view": copies.views[int(images.views[at])],
+            "picture": int(images.pictures[at]),
+            "picture_files": int(picture_files[at]),
+            "train_files": int(images.train_files[at]),
+            "train_alike": int(images.train_alike[at]),
         }
         for rank, at in enumerate(shown, start=1)
     ]

@@ -69,7 +69,10 @@ def audit_identity(spec: AuditSpec, release: ReleaseSpec, reference: Reference, 
 def audit_name(spec: AuditSpec, release: ReleaseSpec, reference: str, table: str) -> str:
     """`audit_identity` from the digest of the reference, which is known before anything is computed."""
     settings = spec.copy_settings
-    judged_by = {} if settings is None else {"copies": [COPY_METHOD, settings.layer, *settings.views]}
+    judged_by = {}
+    if settings is not None:
+        groups = [spec.reference.held_out_groups, release.groups]
+        judged_by = {"copies": [COPY_METHOD, settings.layer, *settings.views], "groups": groups}
     code = digest(
         **judged_by,
         release=[release.name, release.version, release.run, release.family],

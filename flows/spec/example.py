@@ -15,6 +15,7 @@ reference:
   train: s3://data/cifar10/train/      # what the model was trained on
   held_out: s3://data/cifar10/test/    # the same distribution, never trained on
 releases:                          # or {from: s3://releases/*/*}, with a release.yaml in each folder
+  # groups: images that are not independent, by a regular expression on their keys, for example 'prompt_(\\d+)_'
   - {name: glow, version: "80", family: flow, images: s3://releases/glow/80/}
 scoring: {preset: default, components: 64, cells: 10, seed: 0}   # default | meehan | paper
 copies: {views: [as it is, mirrored, shifted]}   # what is compared for copies; false: the layers' copy rates decide

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from flows.text import one_line
+from storage.image_sets.key_groups import check_pattern
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Uri = Annotated[str, StringConstraints(min_length=1, max_length=2000, strip_whitespace=True)]
+
+
+def _checked_pattern(value: str) -> str:
+    check_pattern(value)
+    return value
+
+
+KeyPattern = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_checked_pattern)]
+"""A regular expression with one group, see `storage.image_sets.key_groups`."""
 
 MOST_EXPLAINED = 20
 """Number of wrong fields that are named."""

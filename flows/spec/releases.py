@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, ValidationError
 
-from flows.spec.fields import IMAGE_SET, Name, SpecPart, Uri, explain
+from flows.spec.fields import IMAGE_SET, KeyPattern, Name, SpecPart, Uri, explain
 from flows.spec.yaml_file import read_yaml
 from storage.errors import InputError, LayerprintError, StoreUnavailableError
 from storage.image_sets.file_names import RELEASE_FILE
@@ -32,6 +32,11 @@ class ReleaseSpec(SpecPart):
     run: Annotated[Name, Field(coerce_numbers_to_str=True, description="the training run, if there are several")] = "1"
     family: Name | None = Field(None, description="for example gan, flow, diffusion")
     images: Uri = Field(description=f"{IMAGE_SET}; in a {RELEASE_FILE} relative to its folder, which is the default")
+    groups: KeyPattern | None = Field(
+        None,
+        description="regular expression whose group names what an image depends on, for example 'prompt_(\\d+)_': "
+        "images of one name count as one",
+    )
 
     @property
     def label(self) -> str:

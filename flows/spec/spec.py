@@ -12,7 +12,7 @@ from pydantic import Field, StringConstraints, ValidationError, field_validator,
 
 from actors.encoder.config import DEFAULT_VIEWS, CopySettings, EncoderConfig, Pooling, Precision, ViewName
 from flows.spec.cluster import ClusterSpec
-from flows.spec.fields import IMAGE_SET, Name, SpecPart, Uri, explain
+from flows.spec.fields import IMAGE_SET, KeyPattern, Name, SpecPart, Uri, explain
 from flows.spec.releases import ReleasePattern, ReleaseSpec, find_releases
 from flows.spec.yaml_file import MAX_BYTES, read_yaml
 from storage.errors import InputError
@@ -81,6 +81,9 @@ class ReferenceSpec(SpecPart):
     name: Name
     train: Uri = Field(description=IMAGE_SET)
     held_out: Uri = Field(description=IMAGE_SET)
+    held_out_groups: KeyPattern | None = Field(
+        None, description="as `groups` of a release: regular expression whose group names what an image depends on"
+    )
 
     @model_validator(mode="after")
     def _two_sets(self) -> ReferenceSpec:

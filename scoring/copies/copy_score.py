@@ -70,6 +70,10 @@ class CopyScale:
         """The training image (q,) that each image is most like, by the evidence that decides its score."""
         return np.where(self.parts(evidence), evidence.votes_source, evidence.late_source)
 
+    def alike(self, evidence: Evidence) -> NDArray[np.int64]:
+        """The training images (q,) that are the same picture as the source of each image, which is one of them."""
+        return np.where(self.parts(evidence), evidence.votes_alike, evidence.late_alike)
+
     def views(self, evidence: Evidence) -> NDArray[np.int64]:
         """The view (q,) in which each image is most like its source, by the evidence that decides its score."""
         return np.where(self.parts(evidence), evidence.votes_view, evidence.late_view)

@@ -63,6 +63,10 @@ class Evidence:
         votes: (q,) float64, the margin of votes, ≥ 0.
         votes_source: (q,) int64, the image with most votes.
         votes_view: (q,) int64, the view in which it has them.
+        late_alike: (q,) int64, training images that are the same picture as ``late_source``, itself included.
+        votes_alike: (q,) int64, the same of ``votes_source``.
+        nearest: (q,) float64, late-interaction distance of the best training image.
+        unrelated: (q,) float64, that of an unrelated one, the `NEIGHBOURS`-th.
     """
 
     late: NDArray[np.float64]
@@ -71,6 +75,10 @@ class Evidence:
     votes: NDArray[np.float64]
     votes_source: NDArray[np.int64]
     votes_view: NDArray[np.int64]
+    late_alike: NDArray[np.int64]
+    votes_alike: NDArray[np.int64]
+    nearest: NDArray[np.float64]
+    unrelated: NDArray[np.float64]
 
 
 class _Ranked(NamedTuple):
@@ -98,14 +106,19 @@ class _Found(NamedTuple):
     votes: float
     votes_source: int
     votes_view: int
+    late_alike: int
+    votes_alike: int
+    nearest: float
+    unrelated: float
 
 
 class _Vote(NamedTuple):
-    """The margin of one image over the next in one view."""
+    """The margin of one image over the next in one view, and how many are the same picture as it, itself included."""
 
     margin: float
     source: int
     view: int
+    alike: int = 1
 
 
 def copy_evidence(
@@ -214,6 +227,10 @@ def _collect(found: Iterable[_Found]) -> Evidence:
         np.array([one.votes for one in each], np.float64),
         np.array([one.votes_source for one in each], np.int64),
         np.array([one.votes_view for one in each], np.int64),
+        np.array([one.late_alike for one in each], np.int64),
+        np.array([one.votes_alike for one in each], np.int64),
+        np.array([one.nearest for one in each], np.float64),
+        np.array([one.unrelated for one in each], np.float64),
     )
 
 
@@ -228,7 +245,7 @@ def _evidence(
         same = same_picture(own, ranked.order[:CANDIDATES], ranked.unrelated, train)
         similarities[:, :, sorted(same)] = -np.inf
         if len(same) == len(train):
-            return _Found(0.0, own, 0, 0.0, own, 0)
+            return _Found(0.0, own, 0, 0.0, own, 0, len(same), len(same), 0.0, ranked.unrelated)
     ranked = _rank(similarities)
     best = int(ranked.order[0])
     same = same_picture(best, ranked.order[:CANDIDATES], ranked.unrelated, train)
@@ -241,7 +258,18 @@ def _evidence(
         for view, (query, matrix) in enumerate(zip(queries, similarities, strict=True))
     ]
     vote = max(votes, key=lambda each: each.margin)
-    return _Found(max(0.0, float(late)), best, int(ranked.view[best]), vote.margin, vote.source, vote.view)
+    return _Found(
+        max(0.0, float(late)),
+        best,
+        int(ranked.view[best]),
+        vote.margin,
+        vote.source,
+        vote.view,
+        len(same),
+        vote.alike,
+        float(ranked.distances[best]),
+        ranked.unrelated,
+    )
 
 
 def _rank(similarities: NDArray[np.float32]) -> _Ranked:
@@ -302,7 +330,9 @@ def _best_vote(
         counts.append(_count(query, similarity, view, (first.source, merged), train))
     if best not in merged and len(same) > 1:
         counts.append(_count(query, similarity, view, (best, same), train))
-    return max(counts, key=lambda each: each.margin)
+    most = max(counts, key=lambda each: each.margin)
+    group = next((each for each in (same, merged) if most.source in each), {most.source})
+    return most._replace(alike=len(group))
 
 
 def _count(

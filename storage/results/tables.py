@@ -19,9 +19,9 @@ from storage.seal import name_broken, parse_parquet, read_sealed, sealed_parquet
 
 LEFT_OUT = "its rows are left out"
 
-SCHEMA_VERSION = "4"
+SCHEMA_VERSION = "5"
 """2 added runs and parts in `profiles`, `attributions` and how each layer was searched; 3 what an audit was made from,
-4 `copies` and what the copy score says of an audit.
+4 `copies` and what the copy score says of an audit, 5 groups of images, and how often pictures repeat.
 
 Columns that older files lack are null."""
 
@@ -51,6 +51,7 @@ _COLUMNS = {
         string   settings layerprint_version
         float64? copies_low copies_high copies_p
         int64?   copies_at_least copies_listed distinct_images distinct_held_out held_out_leaks
+        int64?   units held_out_units copied_files_at_least pictures repeated_images repeated_pictures most_repeated
         int32?   copies_layer
         string?  tokens
         string?  run profile_id search train_digest train_table held_out_table partition nearest
@@ -65,6 +66,7 @@ _COLUMNS = {
         float64  score p_value late votes
         bool     part listed identical
         string   view
+        int64?   picture picture_files train_files train_alike
     """,
     "scores": """
         string   audit_id release version
@@ -149,15 +151,20 @@ SCHEMAS: dict[str, pa.Schema] = {table: _schema(columns) for table, columns in _
 * `audits`: one row per audit. ``images`` counts the release's, ``forward_images`` those that went through the encoder
   for this audit; ``settings`` is the resolved spec as JSON. ``train_digest`` to ``nearest`` are what it was made from:
   the list of training images, two embedding tables, prefixes of the partitions and of the release's nearest distances.
-  ``copies_at_least`` of ``distinct_images`` images are copies, and the generator's rate of copies is at least
-  ``copies_low`` and at most ``copies_high`` (95 % each); ``copies_p`` is the p-value of the claim that there are any.
-  ``copies_listed`` images are listed, without which no release is called copying; ``held_out_leaks`` held-out images
-  look like training images. All that is from the patch tokens of ``copies_layer``, those of the release in the table
-  ``tokens``, and null where the verdict is that of the layers' tails. ``copying_layer`` and ``copy_rate`` describe the
-  layer that is closest to the training images.
+  ``copies_at_least`` of ``units`` are copies, and the generator's rate of copies is at least ``copies_low`` and at most
+  ``copies_high`` (95 % each); ``copies_p`` is the p-value of the claim that there are any. ``copies_listed`` images are
+  listed, without which no release is called copying; ``held_out_leaks`` held-out images look like training images.
+  ``units`` and ``held_out_units`` are groups of images that belong together, of which one is judged; null before schema
+  5, which judged ``distinct_images``. The pictures that are copies fill ``copied_files_at_least`` of the images. The
+  release shows ``pictures`` different ones; ``repeated_pictures`` occur more than once, in ``repeated_images`` images
+  together, the most frequent one in ``most_repeated``. All that is from the patch tokens of ``copies_layer``, those of
+  the release in the table ``tokens``, and null where the verdict is that of the layers' tails. ``copying_layer`` and
+  ``copy_rate`` describe the layer that is closest to the training images.
 * `copies`: one row per image that is listed, or that scores higher than every held-out image; the strongest first.
   ``late`` and ``votes`` are the two kinds of evidence, ``part`` whether that of parts decided, ``view`` the view of the
-  image that matched.
+  image that matched. Rows with the same ``picture`` are near-duplicates of each other; ``picture_files`` files of the
+  release show it. ``train_files`` training images have the content of ``train_key``, and ``train_alike`` contents of
+  training images are the same picture as it, itself included.
 * `scores`: one row per layer. ``copies_below`` is K of the copy rate at ``tail_alpha``; ``index_table`` to
   ``search_bound`` are null where the search was exact.
 * `profiles`: one row per layer of a set of images and of each of its disjoint parts. ``part`` 0 is the whole set, with

@@ -50,6 +50,11 @@ def _audit(rng: np.random.Generator, rows: dict[str, list[Row]], key: Row, made:
         copy_rate_high=rate + width,
         copies_at_least=int(1000 * (rate - width)) if rate > width else 0,
         distinct_images=1000,
+        units=990,
+        pictures=995,
+        repeated_pictures=int(rng.integers(0, 3)),
+        repeated_images=int(rng.integers(2, 50)),
+        most_repeated=int(rng.integers(2, 9)),
         copies_low=max(0.0, rate - width),
         copies_high=rate + width,
         max_copy_rate=0.02,
@@ -68,6 +73,8 @@ def _audit(rng: np.random.Generator, rows: dict[str, list[Row]], key: Row, made:
             "part": bool(rng.random() < 0.5),
             "listed": rank < 4,
             "view": str(rng.choice(["as it is", "mirrored"])),
+            "train_files": int(rng.integers(1, 4)),
+            "train_alike": int(rng.integers(1, 3)),
         }
         rows["copies"].append(row("copies", **key, rank=rank, p_value=rank / 100, **found, **kind))
     for layer in range(LAYERS):

@@ -57,6 +57,7 @@ NAMES = [
         layout.copies_prefix("images-ab", "images-cd", left_out="other images", method=1),
         "copies/453a67c7020f4417",
     ),
+    (layout.groups_key("images-ab", "images-cd", "images-ef", method=2), "copies/01993837db99935a/groups.parquet"),
     (layout.block_key("copies/ab", 0, 512), "copies/ab/000000000-000000512.parquet"),
     (layout.results_folder("scores"), "results/scores/"),
     (layout.result_key("scores", "ab"), "results/scores/ab.parquet"),

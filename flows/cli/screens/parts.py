@@ -63,14 +63,15 @@ def rate_text(audit: Mapping[str, Any]) -> str:
 
 
 def copies_text(audit: Mapping[str, Any]) -> str:
-    """How many images are copies at least, or a dash for an audit that was judged by layers.
+    """How many images (of groups, one each) are copies at least, or a dash for an audit that was judged by layers.
 
     >>> copies_text({"copies_at_least": 12, "distinct_images": 1300}), copies_text({"copies_at_least": None})
     ('≥ 12 of 1,300', '–')
     """
     if audit.get("copies_at_least") is None:
         return "–"
-    return f"≥ {audit['copies_at_least']:,} of {audit['distinct_images']:,}"
+    judged = audit.get("units") or audit["distinct_images"]
+    return f"≥ {audit['copies_at_least']:,} of {judged:,}"
 
 
 def _percent(share: float | None) -> str:

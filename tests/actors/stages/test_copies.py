@@ -68,9 +68,9 @@ def scenes(n: int, seed: int) -> Pixels:
     return np.stack([np.asarray(Image.fromarray(c).resize((SIZE, SIZE), Image.Resampling.BICUBIC)) for c in coarse])
 
 
-def jpeg(picture: Pixels) -> bytes:
+def jpeg(picture: Pixels, quality: int = 80) -> bytes:
     sink = io.BytesIO()
-    Image.fromarray(picture).save(sink, "JPEG", quality=80)
+    Image.fromarray(picture).save(sink, "JPEG", quality=quality)
     return sink.getvalue()
 
 
@@ -229,3 +229,47 @@ def test_other_views_are_other_tables(lab: Lab, train: Manifest, held_out: Manif
         tables.append(reference.train)
         assert reference.plan.views == views
     assert tables[0].name == tables[1].name  # of training images there is one view
+
+
+def test_images_of_one_picture_and_of_one_name_are_one_unit(lab: Lab, train: Manifest, held_out: Manifest) -> None:
+    """Twelve pictures saved three times, three of them copies; names join two of the others."""
+    pictures = [*scenes(9, 5), *scenes(TRAIN, 0)[30:33]]
+    resaved = {f"a{quality}-{i:02d}.jpg": jpeg(p, quality) for i, p in enumerate(pictures) for quality in (75, 85, 95)}
+    names = {
+        "id_7_x.png": png(scenes(1, 8)[0]),
+        "id_7_y.png": png(scenes(1, 9)[0]),
+        "id_8_x.png": png(scenes(1, 10)[0]),
+    }
+    release = lab.images("repeats", resaved | names)
+    reference = copy_reference(lab.context, lab.encoder, train, held_out, COPIES, 0)
+    found = find_release_copies(lab.context, lab.encoder, reference, release, "repeats", r"id_(\d)")
+    keys = [release.image(int(row)).key for row in found.generated.rows]
+    pictured: dict[int, set[str]] = {}
+    units: dict[int, set[str]] = {}
+    for key, picture, unit in zip(keys, found.generated.pictures, found.units.generated, strict=True):
+        pictured.setdefault(int(picture), set()).add(key)
+        units.setdefault(int(unit), set()).add(key)
+    assert len(pictured) == len(pictures) + 3
+    assert all(len({key[3:] for key in same}) == 1 for same in pictured.values())
+    assert len(units) == len(pictured) - 1
+    assert {"id_7_x.png", "id_7_y.png"} in units.values()
+    assert found.units.files.tolist() == [3 if key.startswith("a") else 1 for key in keys]
+    assert len(found.units.drawn()[1]) == len(units)
+    with pytest.raises(InputError, match="groups of repeats: no key matches"):
+        find_release_copies(lab.context, lab.encoder, reference, release, "repeats", "never_(.)")
+    by_name = copy_reference(lab.context, lab.encoder, train, held_out, COPIES, 0, r"(\d)\d+\.png")
+    assert by_name.named is not None
+    judged = find_release_copies(lab.context, lab.encoder, by_name, release, "repeats")
+    assert len(np.unique(judged.units.held_out)) < len(np.unique(found.units.held_out)) == HELD_OUT
+
+
+def test_how_often_a_source_occurs_in_train_is_told(lab: Lab, held_out: Manifest) -> None:
+    """The first training image comes five times as a file, the second three times saved anew."""
+    pictures = scenes(TRAIN, 0)
+    files = {f"{i:03d}.png": png(picture) for i, picture in enumerate(pictures)}
+    files |= {f"same-{k}.png": files["000.png"] for k in range(4)}
+    files |= {f"alike-{quality}.jpg": jpeg(pictures[1], quality) for quality in (85, 95)}
+    release = lab.images("copied", {f"{i}.jpg": jpeg(np.roll(pictures[i], 2, axis=1)) for i in range(3)})
+    found = lab.judge(lab.images("repeating", files), held_out, release, COPIES).generated
+    assert found.train_files.tolist() == [5, 1, 1]
+    assert found.train_alike.tolist() == [1, 3, 1]

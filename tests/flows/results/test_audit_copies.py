@@ -29,6 +29,7 @@ from flows.results.copies_rows import judge_copies
 from flows.results.identity import Reference
 from flows.spec.spec import load_spec
 from scoring.checks.check import Check
+from scoring.copies.units import Units
 from scoring.verdict.copies import copies_verdict
 from scoring.verdict.fit import ALIKE, CLOSER
 from storage.layout import embedding_table
@@ -54,6 +55,10 @@ def scored(scores: Sequence[float], images: int | None = None) -> ScoredImages:
         views=np.arange(count) % 3,
         identical=np.arange(count) == 0,
         images=count if images is None else images,
+        files=np.ones(count, np.int64),
+        pictures=np.arange(count),
+        train_files=np.ones(count, np.int64),
+        train_alike=np.ones(count, np.int64),
     )
 
 
@@ -70,6 +75,7 @@ def found_copies(copies: int, leaks: int = 0, distinct: int = RELEASE) -> Copies
         views=("as it is", "mirrored", "shifted"),
         layer=4,
         table="tokens_of_the_release",
+        units=Units.single(used, distinct),
     )
 
 

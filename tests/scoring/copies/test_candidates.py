@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -46,14 +47,8 @@ class Train:
     def all_compared(self, views: list[Tokens], own: Rows | None = None) -> Evidence:
         """The evidence by comparing with all, sources as rows."""
         found = copy_evidence(views, TrainTokens(self.tokens), None if own is None else np.searchsorted(self.rows, own))
-        return Evidence(
-            found.late,
-            self.rows[found.late_source],
-            found.late_view,
-            found.votes,
-            self.rows[found.votes_source],
-            found.votes_view,
-        )
+        late, votes = self.rows[found.late_source], self.rows[found.votes_source]
+        return replace(found, late_source=late, votes_source=votes)
 
 
 def unit(tokens: NDArray[np.float64]) -> Tokens:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -13,7 +15,8 @@ from scoring.score.conformal import conformal_p
 
 def evidence(late: NDArray[np.float64], votes: NDArray[np.float64]) -> Evidence:
     nowhere = np.zeros(len(late), np.int64)
-    return Evidence(late, nowhere, nowhere, votes, nowhere, nowhere)
+    ones, far = nowhere + 1, np.ones(len(late))
+    return Evidence(late, nowhere, nowhere, votes, nowhere, nowhere, ones, ones, far, far)
 
 
 def honest(rng: np.random.Generator, images: int) -> Evidence:
@@ -42,11 +45,18 @@ def test_the_source_is_that_of_the_deciding_evidence() -> None:
     late = np.array([8.5, 0.0, 8.5, 2.0, 18.0, 8.5, 30.0]) / 8
     votes = np.array([0.0, 8.5, 8.6, 8.5, 27.0, 8.5, 8.9])
     number = np.arange(7)
-    found = Evidence(late, number, 0 * number, votes, number + 10, 0 * number + 1)
+    sources = {
+        "late_source": number,
+        "votes_source": number + 10,
+        "late_alike": number + 20,
+        "votes_alike": number + 30,
+    }
+    found = replace(evidence(late, votes), **sources, votes_view=0 * number + 1)
     parts = scale.parts(found)
     # Of equal ranks the larger share of the scale decides (8.6 of 9, 8.5 of 9), of equal shares late interaction.
     assert parts.tolist() == [False, True, True, True, True, False, False]
     assert scale.sources(found).tolist() == [0, 11, 12, 13, 14, 5, 6]
+    assert scale.alike(found).tolist() == [20, 31, 32, 33, 34, 25, 26]
     assert scale.views(found).tolist() == parts.astype(int).tolist()
     part = surprise(np.where(parts, votes / 8, late), np.arange(10) / 8)
     assert np.allclose(part, scale.score(found))

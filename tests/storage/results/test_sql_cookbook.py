@@ -60,7 +60,7 @@ def copying_this_month(rows: Rows) -> Answer:
     begin = dt.datetime.now(dt.UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     found = [record for record in rows["audits"] if record["verdict"] == "copying" and record["created_at"] >= begin]
     found.sort(key=lambda record: -record["copies_low"])
-    return pick(found, "release version copies_at_least distinct_images copies_low copies_high created_at")
+    return pick(found, "release version copies_at_least units copies_low copies_high created_at")
 
 
 def copies_of_a_release(rows: Rows) -> Answer:
@@ -87,6 +87,28 @@ def copied_most_often(rows: Rows) -> Answer:
         for key, found in groups.items()
     ]
     return sorted(answer, key=lambda line: (-line[1], line[0]))
+
+
+def to_deduplicate(rows: Rows) -> Answer:
+    groups = defaultdict(list)
+    for record in latest(rows, "copies"):
+        if record["listed"] and (record["train_files"] > 1 or record["train_alike"] > 1):
+            groups[record["train_key"]].append((record["train_files"], record["train_alike"]))
+    answer = [(key, *(max(each) for each in zip(*found, strict=True)), len(found)) for key, found in groups.items()]
+    return sorted(answer, key=lambda line: (-line[3], line[0]))
+
+
+def repeating(rows: Rows) -> Answer:
+    found = [record for record in latest(rows, "audits") if record["repeated_pictures"] > 0]
+    found.sort(key=lambda record: (-record["repeated_images"] / record["images"], *who(record)))
+    return [
+        (
+            *(record[name] for name in ("release", "version", "images", "pictures", "repeated_pictures")),
+            record["repeated_images"] / record["images"],
+            record["most_repeated"],
+        )
+        for record in found
+    ]
 
 
 def disagreeing(rows: Rows) -> Answer:
@@ -254,6 +276,8 @@ ANSWERS: dict[str, Callable[[Rows], Answer]] = {
     "Which releases were found to copy this month?": copying_this_month,
     "Which images are copies, and of what?": copies_of_a_release,
     "Which training images are copied most often?": copied_most_often,
+    "What should be deduplicated in the training set?": to_deduplicate,
+    "Which releases repeat themselves?": repeating,
     "Which layers disagree?": disagreeing,
     "Which training images are copied by most releases?": copied_most,
     "Which pairs are the same image, byte for byte?": identical,
