@@ -171,7 +171,8 @@ class Scored(NamedTuple):
 
 def together(one: Scored, other: Scored) -> Scored:
     """The images of both."""
-    return Scored(*(np.concatenate(both) for both in zip(one, other, strict=True)))
+    scores, nearest, unrelated = (np.concatenate(both) for both in zip(one[:3], other[:3], strict=True))
+    return Scored(scores, nearest, unrelated, np.concatenate([one.tokens, other.tokens]))
 
 
 class Reference:
@@ -207,7 +208,8 @@ class Reference:
         seen = tokens(repeated(self.rng, pictures, times))
         evidence = copy_evidence([seen], self.train)
         values = (self.scale.score(evidence), evidence.nearest, evidence.unrelated)
-        return Scored(*(each.reshape(-1, times) for each in values), seen.reshape(-1, times, PATCHES, DIMS))
+        scores, nearest, unrelated = (each.reshape(-1, times) for each in values)
+        return Scored(scores, nearest, unrelated, seen.reshape(-1, times, PATCHES, DIMS))
 
     def audit(self) -> Audit:
         """One release, and its held-out images."""
@@ -298,14 +300,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     work = partial(audits_of, QUICK if given.quick else Settings())
     sys.stdout.write(f"{HEAD}\n|---|{'---:|' * (HEAD.count('|') - 2)}\n")
-    if given.workers == 1:
-        found = map(work, range(len(KINDS)))
-    else:
-        pool = ProcessPoolExecutor(given.workers, mp_context=multiprocessing.get_context("spawn"))
-        found = pool.map(work, range(len(KINDS)))
-    for kind, audits in zip(KINDS, found, strict=True):
-        sys.stdout.write(row(kind, audits) + "\n")
-        sys.stdout.flush()
+    with ProcessPoolExecutor(given.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for kind, audits in zip(KINDS, pool.map(work, range(len(KINDS))), strict=True):
+            sys.stdout.write(row(kind, audits) + "\n")
+            sys.stdout.flush()
     return 0
 
 

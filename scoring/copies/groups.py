@@ -40,6 +40,7 @@ _MOST = 0.05
 _REGIONS = 4
 _ROUNDS = 6
 _BLOCK = 512
+_PAIRS = 128
 
 Fetch = Callable[[NDArray[np.int64]], NDArray[np.float16]]
 
@@ -176,15 +177,15 @@ def _are_alike(
 ) -> NDArray[np.bool_]:
     """Which pairs (p, 2) of images are near-duplicates, by their tokens."""
     found = np.zeros(len(pairs), np.bool_)
-    for start in range(0, len(pairs), _BLOCK):
-        some = pairs[start : start + _BLOCK]
+    for start in range(0, len(pairs), _PAIRS):
+        some = pairs[start : start + _PAIRS]
         places, at = np.unique(some, return_inverse=True)
         tokens = fetch(places).astype(np.float32)
         first, second = tokens[at.reshape(-1, 2)].swapaxes(0, 1)
         cosines = first @ second.swapaxes(1, 2)
         forth, back = (2 - 2 * cosines.max(axis=axis).mean(axis=1) for axis in (2, 1))
         limits = ratio * unrelated[some] + _ROUNDING
-        found[start : start + _BLOCK] = (forth <= limits[:, 0]) & (back <= limits[:, 1])
+        found[start : start + _PAIRS] = (forth <= limits[:, 0]) & (back <= limits[:, 1])
     return found
 
 

@@ -33,7 +33,8 @@ def check_pattern(pattern: str) -> None:
     except pa.ArrowInvalid as error:
         if "Rewrite schema" in str(error):
             raise ValueError("it has no group in parentheses, whose text would name the group of an image") from None
-        raise ValueError(f"it is not a regular expression of RE2: {error}") from None
+        why = str(error).split(": ")[1]  # what follows is the expression itself
+        raise ValueError(f"it is not a regular expression of RE2: {why}") from None
     try:
         pc.replace_substring_regex(pa.array([""]), pattern=pattern, replacement=r"\2")
     except pa.ArrowInvalid:

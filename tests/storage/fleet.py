@@ -52,9 +52,9 @@ def _audit(rng: np.random.Generator, rows: dict[str, list[Row]], key: Row, made:
         distinct_images=1000,
         units=990,
         pictures=995,
-        repeated_pictures=int(rng.integers(0, 3)),
-        repeated_images=int(rng.integers(2, 50)),
-        most_repeated=int(rng.integers(2, 9)),
+        repeated_pictures=int(1000 * rate) % 3,
+        repeated_images=2 + int(1e5 * rate) % 50,
+        most_repeated=2 + int(1e4 * rate) % 7,
         copies_low=max(0.0, rate - width),
         copies_high=rate + width,
         max_copy_rate=0.02,
@@ -73,8 +73,8 @@ def _audit(rng: np.random.Generator, rows: dict[str, list[Row]], key: Row, made:
             "part": bool(rng.random() < 0.5),
             "listed": rank < 4,
             "view": str(rng.choice(["as it is", "mirrored"])),
-            "train_files": int(rng.integers(1, 4)),
-            "train_alike": int(rng.integers(1, 3)),
+            "train_files": 1 + int(1e4 * rate + rank) % 3,
+            "train_alike": 1 + int(1e3 * rate + rank) % 2,
         }
         rows["copies"].append(row("copies", **key, rank=rank, p_value=rank / 100, **found, **kind))
     for layer in range(LAYERS):

@@ -35,7 +35,8 @@ HOSTILE_COLUMNS = (
 
 _COPY_COLUMNS = (
     *("copies_low", "copies_high", "copies_p", "copies_at_least", "copies_listed", "copies_layer", "tokens"),
-    *("distinct_images", "distinct_held_out", "held_out_leaks"),
+    *("distinct_images", "distinct_held_out", "held_out_leaks", "units", "held_out_units", "copied_files_at_least"),
+    *("pictures", "repeated_images", "repeated_pictures", "most_repeated"),
 )
 
 BY_LAYERS = {name: None for name in _COPY_COLUMNS if name in SCHEMAS["audits"].names}
@@ -88,7 +89,7 @@ def judged_by_copies(facts: AuditFacts, copies: Sequence[dict[str, Any]], **colu
         "images": 300, "distinct_images": 300, "distinct_held_out": 400, "held_out_leaks": 0, "copies_layer": 4,
         "tokens": "t", "copies_at_least": 0, "copies_low": 0.0, "copies_high": 0.004, "copies_p": 0.6,
         "copies_listed": sum(copy["listed"] for copy in copies), "max_copy_rate": 0.0, "rejected": 0,
-        "fit_verdict": "no difference seen", "smallest_detectable_rate": 0.003,
+        "fit_verdict": "no difference seen", "smallest_detectable_rate": 0.003, "units": None,
     }  # fmt: skip
     outcome = dataclasses.replace(facts.outcome, audit={**facts.audit, **found, **columns}, copies=list(copies))
     return dataclasses.replace(facts, outcome=outcome)

@@ -196,6 +196,8 @@ def test_the_model_card_has_the_counts(copied: tuple[AuditFacts, StoreFacts, Ima
         "copies_at_least": 62, "copy_rate_low": 0.19, "copy_rate_high": 0.27
     }  # fmt: skip
     assert "At least 62 of 290 distinct images of glow@1 are copies" in text
+    in_groups = judged_by_copies(copied[0], [], verdict="copying", copies_at_least=5, distinct_images=290, units=100)
+    assert "At least 5 of 100 groups of images of glow@1 are copies" in model_card(in_groups)
     assert "| images listed as copies | 73 |" in text
 
 

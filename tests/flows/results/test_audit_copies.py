@@ -188,6 +188,37 @@ def test_repeated_images_are_said_to_be_few(done: FinishedAudit) -> None:
     assert f"{RELEASE} files hold 16 distinct images" in audit["sentence"]
 
 
+def test_groups_repetition_and_multiplicities_are_told(done: FinishedAudit) -> None:
+    """Eighty images show forty pictures, ten of them copies; three of their sources occur more than once in train."""
+    found = found_copies(20)
+    pictures = np.arange(RELEASE) // 2 * 2
+    files, alike = np.ones(RELEASE, np.int64), np.ones(RELEASE, np.int64)
+    files[:3], alike[5] = 17, 4
+    generated = replace(found.generated, pictures=pictures, train_files=files, train_alike=alike)
+    units = replace(found.units, generated=pictures, files=generated.picture_files)
+    done = replace(done, copies=replace(found, generated=generated, units=units))
+    store = open_store(done.spec.store)
+    save_audit_result(store, done)
+    outcome = load_whole_audit(store, done.audit_id)
+    assert outcome is not None
+    audit = outcome.audit
+    assert outcome.verdict == COPYING
+    assert (audit["distinct_images"], audit["units"], audit["held_out_units"]) == (RELEASE, 40, HELD_OUT - LEFT_OUT)
+    assert (audit["pictures"], audit["repeated_pictures"], audit["repeated_images"], audit["most_repeated"]) == (
+        (40, 40, RELEASE, 2)
+    )
+    assert audit["copied_files_at_least"] == 2 * audit["copies_at_least"]
+    assert f"at least {audit['copies_at_least']} of 40 groups of images are copies" in audit["sentence"]
+    assert f"{RELEASE} files are 40 groups of images" in audit["sentence"]
+    assert "4 of the 20 training images that are copied occur 4 to 17 times in the training set" in audit["sentence"]
+    repetition = next(check for check in outcome.checks if check["name"] == "repetition")
+    assert (repetition["passed"], repetition["value"], repetition["severity"]) == (False, 1.0, "note")
+    for row in outcome.copies:
+        at = 20 - row["rank"]
+        assert (row["picture"], row["picture_files"]) == (at // 2 * 2, 2)
+        assert (row["train_files"], row["train_alike"]) == (files[at], alike[at])
+
+
 def test_held_out_images_that_look_like_training_images_are_told(done: FinishedAudit) -> None:
     checks = {check.name: check for check in replace(done, copies=found_copies(20, leaks=3)).checks}
     assert "3 more look like training images" in checks["contamination"].sentence

@@ -80,7 +80,8 @@ def test_nothing_found(store: ObjectStore) -> None:
 def test_all_broken_files_are_named_with_their_fields(store: ObjectStore) -> None:
     put(store, "a", nam="glow", version=1)
     put(store, "b", name="b", family="x\x1b[31m")
-    put(store, "good", name="good")
+    put(store, "good", name="good", groups="id_([0-9]+)")
+    put(store, "groups", name="g", groups="(\x1b[2J")
     put(store, "c", **{"name": "c", "\x1b[2Jx": 1})
     for folder, text in {
         "list": "- a",
@@ -99,6 +100,9 @@ def test_all_broken_files_are_named_with_their_fields(store: ObjectStore) -> Non
     assert f"{store.uri}/a/release.yaml:\n  name: missing\n  nam: unknown field (found 'glow')" in error.found
     assert f"{store.uri}/b/release.yaml:\n  family: " in error.found
     assert f"{store.uri}/c/release.yaml:\n  �[2Jx: unknown field (found 1)" in error.found
+    assert (
+        f"{store.uri}/groups/release.yaml:\n  groups: it is not a regular expression of RE2: missing ]" in error.found
+    )
     assert f"{store.uri}/list/release.yaml: it contains list" in error.found
     assert f"{store.uri}/empty/release.yaml: it contains NoneType" in error.found
     assert f"{store.uri}/alias/release.yaml: line 1: it has an anchor" in error.found

@@ -58,6 +58,14 @@ def test_what_the_copy_score_looks_at_can_be_chosen(tmp_path: Path) -> None:
     )
 
 
+def test_groups_are_named_by_keys(tmp_path: Path) -> None:
+    pattern = r"prompt_(\d+)_"
+    spec = load_spec(written(tmp_path, lambda spec: spec["releases"][0].update(groups=pattern)))
+    assert (spec.releases[0].groups, spec.reference.held_out_groups) == (pattern, None)
+    spec = load_spec(written(tmp_path, lambda spec: spec["reference"].update(held_out_groups=pattern)))
+    assert (spec.releases[0].groups, spec.reference.held_out_groups) == (None, pattern)
+
+
 def test_relative_paths_start_at_the_spec(tmp_path: Path) -> None:
     spec = load_spec(written(tmp_path, lambda spec: spec["encoder"].update(weights="w/digits.pth")))
     assert spec.store == str(tmp_path / "audits")
@@ -77,6 +85,10 @@ def test_relative_paths_start_at_the_spec(tmp_path: Path) -> None:
         (lambda s: s.update(scoring={"cells": 0}), "(found 0)"),
         (lambda s: s.update(scoring={"preset": "papr"}), "'default', 'meehan' or 'paper' (found 'papr')"),
         (lambda s: s.update(gate={"max_copy_rate": 1.5}), "gate.max_copy_rate"),
+        (lambda s: s["releases"][0].update(groups="prompt"), "releases.0.groups: it has no group in parentheses"),
+        (lambda s: s["releases"][0].update(groups="(a)(b)"), "releases.0.groups: it has several groups"),
+        (lambda s: s["releases"][0].update(groups="(" + 200 * "a" + ")"), "groups: String should have at most"),
+        (lambda s: s["reference"].update(held_out_groups="(?=a)(b)"), "held_out_groups: it is not a regular"),
         (lambda s: s.update(copies={"layer": -1}), "copies.CopiesSpec.layer: Input should be greater"),
         (lambda s: s.update(copies={"views": []}), "copies.CopiesSpec.views: List should have at least 1 item"),
         (lambda s: s.update(copies={"views": ["mirrored"] * 2}), "a view is listed twice"),

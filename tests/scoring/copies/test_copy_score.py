@@ -45,13 +45,14 @@ def test_the_source_is_that_of_the_deciding_evidence() -> None:
     late = np.array([8.5, 0.0, 8.5, 2.0, 18.0, 8.5, 30.0]) / 8
     votes = np.array([0.0, 8.5, 8.6, 8.5, 27.0, 8.5, 8.9])
     number = np.arange(7)
-    sources = {
-        "late_source": number,
-        "votes_source": number + 10,
-        "late_alike": number + 20,
-        "votes_alike": number + 30,
-    }
-    found = replace(evidence(late, votes), **sources, votes_view=0 * number + 1)
+    found = replace(
+        evidence(late, votes),
+        late_source=number,
+        votes_source=number + 10,
+        votes_view=0 * number + 1,
+        late_alike=number + 20,
+        votes_alike=number + 30,
+    )
     parts = scale.parts(found)
     # Of equal ranks the larger share of the scale decides (8.6 of 9, 8.5 of 9), of equal shares late interaction.
     assert parts.tolist() == [False, True, True, True, True, False, False]

@@ -13,7 +13,13 @@ from tests.storage.results.test_tables import row
 
 
 def outcome(copies: int, **columns: Any) -> AuditResult:
-    numbers = {"copies_at_least": 12, "distinct_images": 1300, "copies_low": 0.029, "copies_high": 0.0812}
+    numbers = {
+        "copies_at_least": 12,
+        "distinct_images": 1300,
+        "units": 1300,
+        "copies_low": 0.029,
+        "copies_high": 0.0812,
+    }
     audit = row("audits", release="copier", version="1", run="1", verdict="copying", **numbers | columns)
     names = {i: {"image_key": f"i{i}.png", "train_key": f"t{i}.png"} for i in range(1, copies + 1)}
     flags = [{"part": i % 2 == 0, "identical": i == 1, "listed": i < copies} for i in names]
