@@ -103,8 +103,10 @@ class Audit(NamedTuple):
 
     Attributes:
         verdict: The verdict.
-        low_wrong: The lower bound exceeds the true share of copies among the generator's pictures.
-        high_wrong: The upper bound lies below the true share of copies that pass its line.
+        low: Lower bound of the rate of copies.
+        high: Upper bound of the rate of copies that pass its line.
+        share: Share of copies among the release's groups.
+        passed: Share of copies that pass the line.
         at_least_wrong: More groups are said to be copies than are, or more files.
         false_share: Of the listed images.
         listed: Share of the copies that are listed; None without copies.
@@ -112,8 +114,10 @@ class Audit(NamedTuple):
     """
 
     verdict: str
-    low_wrong: bool
-    high_wrong: bool
+    low: float
+    high: float
+    share: float
+    passed: float
     at_least_wrong: bool
     false_share: float
     listed: float | None
@@ -224,30 +228,34 @@ class Reference:
             copied = int(rng.binomial(self.pictures, kind.copies))
             chosen = self.copies.some(rng.permutation(self.pictures)[:copied], kind.repeats)
             release = together(chosen, self.honest.some(order[: self.pictures - copied], kind.repeats))
-        units = None
+        units, groups = None, np.arange(len(release.scores))
         if kind.grouped:
             known = (held_out.nearest, held_out.unrelated, len(self.train))
             of_held_out = held_out.groups(alike_ratio(*known, len(held_out.scores)))
-            of_release = release.groups(alike_ratio(*known, len(release.scores)))
-            units = Units(of_held_out, of_release, sizes(of_release), int(rng.integers(2**32)))
+            groups = release.groups(alike_ratio(*known, len(release.scores)))
+            units = Units(of_held_out, groups, sizes(groups), int(rng.integers(2**32)))
         judged = copies_verdict(held_out.scores, release.scores, max_copy_rate=0.0, detectable=0.02, units=units)
-        return self._checked(judged, held_out.scores, copied)
+        return self._checked(judged, held_out.scores, groups, copied * kind.repeats)
 
-    def _checked(self, judged: CopiesVerdict, held_out: NDArray[np.float64], copied: int) -> Audit:
-        kind, counts, listed = self.kind, judged.counts, judged.listed
-        is_copy = np.arange(len(listed)) < copied * kind.repeats
-        pass_line = 0.0
+    def _checked(
+        self, judged: CopiesVerdict, held_out: NDArray[np.float64], groups: NDArray[np.int64], copies: int
+    ) -> Audit:
+        """The audit of a release whose first images are copies."""
+        counts, listed = judged.counts, judged.listed
+        copied = len(np.unique(groups[:copies]))
+        passed = 0.0
         if self.copies is not None:
-            line = np.sort(held_out)[-counts.ranks[-1] * kind.held_out_repeats]
-            pass_line = float((self.copies.scores > line).mean())
-        most = copied if kind.grouped else int(is_copy.sum())
+            line = np.sort(held_out)[-counts.ranks[-1] * self.kind.held_out_repeats]
+            passed = float((self.copies.scores > line).mean())
         return Audit(
             judged.verdict,
-            counts.low > kind.copies,
-            judged.high < kind.copies * pass_line,
-            bool(counts.at_least > most or judged.files_at_least > is_copy.sum()),
-            float(listed[~is_copy].sum() / max(1, listed.sum())),
-            float(listed[is_copy].mean()) if is_copy.any() else None,
+            counts.low,
+            judged.high,
+            copied / counts.m,
+            passed,
+            counts.at_least > copied or judged.files_at_least > copies,
+            float(listed[copies:].sum() / max(1, listed.sum())),
+            float(listed[:copies].mean()) if copies else None,
             counts.m,
         )
 
@@ -269,6 +277,7 @@ def row(kind: Kind, audits: Sequence[Audit]) -> str:
     def percent(shares: Sequence[float]) -> str:
         return f"{100 * float(np.mean(shares)):.1f}"
 
+    truth = float(np.mean([audit.share for audit in audits]))
     listed = [audit.listed for audit in audits if audit.listed is not None]
     cells = [
         kind.name,
@@ -277,8 +286,8 @@ def row(kind: Kind, audits: Sequence[Audit]) -> str:
         str(len(audits)),
         percent([audit.verdict == "copying" for audit in audits]),
         percent([audit.verdict == "no copying seen" for audit in audits]),
-        percent([not audit.low_wrong for audit in audits]),
-        percent([not audit.high_wrong for audit in audits]),
+        percent([audit.low <= truth for audit in audits]),
+        percent([audit.high >= truth * audit.passed for audit in audits]),
         percent([audit.at_least_wrong for audit in audits]),
         f"{np.mean([audit.false_share for audit in audits]):.3f}",
         percent(listed) if listed else "–",
