@@ -19,9 +19,9 @@ from storage.seal import name_broken, parse_parquet, read_sealed, sealed_parquet
 
 LEFT_OUT = "its rows are left out"
 
-SCHEMA_VERSION = "4"
+SCHEMA_VERSION = "5"
 """2 added runs and parts in `profiles`, `attributions` and how each layer was searched; 3 what an audit was made from,
-4 `copies` and what the copy score says of an audit.
+4 `copies` and what the copy score says of an audit; 5 the regions of copies.
 
 Columns that older files lack are null."""
 
@@ -65,6 +65,10 @@ _COLUMNS = {
         float64  score p_value late votes
         bool     part listed identical
         string   view
+        float64? region_share train_region_share
+        int32?   region_left region_top region_right region_bottom
+        int32?   train_region_left train_region_top train_region_right train_region_bottom
+        string?  region train_region
     """,
     "scores": """
         string   audit_id release version
@@ -157,7 +161,9 @@ SCHEMAS: dict[str, pa.Schema] = {table: _schema(columns) for table, columns in _
   layer that is closest to the training images.
 * `copies`: one row per image that is listed, or that scores higher than every held-out image; the strongest first.
   ``late`` and ``votes`` are the two kinds of evidence, ``part`` whether that of parts decided, ``view`` the view of the
-  image that matched.
+  image that matched. ``region`` is the copied part of the image, ``train_region`` of the training image: a square of
+  cells, bits row by row in hexadecimal digits (`scoring.copies.region.to_hex`); its share of the image, and its box in
+  pixels of the central square that was embedded, null where the region is empty.
 * `scores`: one row per layer. ``copies_below`` is K of the copy rate at ``tail_alpha``; ``index_table`` to
   ``search_bound`` are null where the search was exact.
 * `profiles`: one row per layer of a set of images and of each of its disjoint parts. ``part`` 0 is the whole set, with

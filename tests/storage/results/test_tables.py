@@ -32,7 +32,7 @@ def row(table: str, full: bool = True, /, **values: object) -> dict[str, object]
 def test_the_tables() -> None:
     assert set(SCHEMAS) == {"audits", "copies", "scores", "profiles", "evidence", "rejects", "checks", "attributions"}
     for schema in SCHEMAS.values():
-        assert schema.metadata == {b"schema_version": b"4"}
+        assert schema.metadata == {b"schema_version": b"5"}
         assert len(set(schema.names)) == len(schema.names)
     assert SCHEMAS["profiles"].field("covariance").type == pa.list_(pa.float64())
     assert SCHEMAS["audits"].field("created_at").type == pa.timestamp("us", tz="UTC")
@@ -49,7 +49,7 @@ def test_round_trip(store: ObjectStore, table: str, full: bool) -> None:
     assert found.schema.equals(SCHEMAS[table], check_metadata=True)
     every = dict.fromkeys(SCHEMAS[table].names)
     assert found.to_pylist() == [every | one for one in rows]
-    assert pq.read_schema(io.BytesIO(store.get(f"results/{table}/run-1.parquet"))).metadata[b"schema_version"] == b"4"
+    assert pq.read_schema(io.BytesIO(store.get(f"results/{table}/run-1.parquet"))).metadata[b"schema_version"] == b"5"
 
 
 def test_a_table_is_as_good_as_rows(store: ObjectStore) -> None:
