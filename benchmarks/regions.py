@@ -29,7 +29,7 @@ from actors.workers.copy_region import cells_seen
 from benchmarks.alterations import KINDS, jpeg
 from benchmarks.copies import FIT, TRAIN, Pictures, Scorer, altered, by_class, tail_line, tokens_of
 from scoring.copies.copy_score import CopyScale
-from scoring.copies.evidence import Evidence
+from scoring.copies.evidence import copy_evidence
 from scoring.copies.region import NEIGHBOURHOOD, RIVALS, SHARE, Mask, cells, counted, on_image, patch_shares
 from scoring.copies.token_space import fit_token_space
 from scoring.copies.train_tokens import TrainTokens
@@ -136,9 +136,9 @@ def pasted(
 
 def judge(scorer: Scorer, scale: CopyScale, line: float, rivals: TrainTokens, copies: Copies) -> Judged:
     """What the copy score says of some copies, and the shares of their patches."""
-    evidence: Evidence = scorer.evidence(copies.pictures)
-    views, sources = scale.views(evidence), scale.sources(evidence)
     tokens = [scorer.space.project(tokens_of(scorer.encoder, copies.pictures, scorer.layer, v)) for v in scorer.views]
+    evidence = copy_evidence(tokens, scorer.train)
+    views, sources = scale.views(evidence), scale.sources(evidence)
     shares = [
         patch_shares(tokens[view][at], scorer.train.tokens[source], rivals)
         for at, (view, source) in enumerate(zip(views, sources, strict=True))

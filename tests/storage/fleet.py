@@ -67,6 +67,7 @@ def _audit(rng: np.random.Generator, rows: dict[str, list[Row]], key: Row, made:
         kind: Row = {
             "part": bool(rng.random() < 0.5),
             "listed": rank < 4,
+            "region_share": float(rng.random()),
             "view": str(rng.choice(["as it is", "mirrored"])),
         }
         rows["copies"].append(row("copies", **key, rank=rank, p_value=rank / 100, **found, **kind))
