@@ -163,7 +163,7 @@ def overlap(region: Mask, box: Box) -> float:
 
 def row(one: Judged, limit: float, weights: NDArray[np.float64]) -> dict[str, float]:
     """Percentages of one kind, regions of those copies whose source is right."""
-    known = np.flatnonzero(one.right)
+    known: list[int] = np.flatnonzero(one.right).tolist()
     both = [regions(one, at, limit, weights) for at in known]
     now = np.array([overlap(each[0], one.copies.now[at]) for at, each in zip(known, both, strict=True)])
     there = np.array([overlap(each[1], one.copies.there[at]) for at, each in zip(known, both, strict=True)])

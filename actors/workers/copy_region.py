@@ -90,7 +90,8 @@ def cells_seen(view: ViewName, side: int) -> tuple[NDArray[np.uint8], NDArray[np
     >>> rows[0].tolist(), columns[0].tolist()
     ([0, 0, 0, 0], [3, 2, 1, 0])
     """
-    places = np.stack(np.indices((2 * side, 2 * side)), axis=-1)[None].astype(np.uint8)
+    rows, columns = np.indices((2 * side, 2 * side))
+    places = np.stack([rows, columns], axis=-1)[None].astype(np.uint8)
     seen = VIEWS[view](places, 2)[0]
     return seen[..., 0], seen[..., 1]
 

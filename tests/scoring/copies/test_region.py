@@ -28,7 +28,7 @@ LEFT[:, :3] = True
 
 def tokens(count: int, seed: int, dims: int = 8) -> NDArray[np.float16]:
     found = np.random.default_rng(seed).normal(size=(count, SIDE * SIDE, dims))
-    return (found / np.linalg.norm(found, axis=2, keepdims=True)).astype(np.float16)
+    return np.asarray(found / np.linalg.norm(found, axis=2, keepdims=True), np.float16)
 
 
 @pytest.fixture(scope="module")
