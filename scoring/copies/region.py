@@ -13,8 +13,8 @@ place of the nearest image, so that the patches of loose copies, for which some 
 The training image is asked the same with the roles exchanged: which of its patches does the generated image explain
 better than other training images do. Images that are the same picture as the source are no rivals.
 
-`SHARE` and the neighbourhood were chosen on one half of the kinds of copies and judged on the other
-(`benchmarks/regions.py`). A region is a description: no verdict depends on it.
+`SHARE` and the neighbourhood were fixed on other copies than they are measured on; settings that are chosen on one half
+of the kinds do as well on the other (`benchmarks/regions.py`). A region is a description: no verdict depends on it.
 """
 
 from __future__ import annotations
