@@ -16,6 +16,7 @@ from prefect import flow
 
 from actors.stages import embed as embed_stage
 from actors.stages.copies import CopyReference
+from actors.workers.copy_region import CopyRegion
 from flows.inputs import check_release, file_facts, open_reference
 from flows.orchestration.events import announce
 from flows.registry.failures import release_error
@@ -31,6 +32,7 @@ from flows.tasks import (
     copy_reference,
     embed_set,
     find_copies,
+    find_regions,
     finish_reference,
     profile_set,
     score_release,
@@ -116,7 +118,10 @@ def audit_release(runtime: Runtime, spec: AuditSpec, release: ReleaseSpec) -> Au
         seconds=seconds,
         forward_images=forward,
     )
-    save_audit_result(store, done)
+    regions: list[CopyRegion] = []
+    if compared is not None and copies is not None:
+        regions = find_regions(runtime, spec, compared, copies, done.shown, release.label)
+    save_audit_result(store, done, regions)
     outcome = load_audit_result(store, audit_id)
     if outcome is None:
         raise StageError(f"audit {audit_id} was written but cannot be read back", "run the audit again")

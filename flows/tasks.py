@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from actors.encoder.config import CopySettings, EncoderFacts
 from actors.stages import (
     copies as copy_stage,
+    copy_regions as regions_stage,
     embed as embed_stage,
     reference as reference_stage,
     score as score_stage,
     search as search_stage,
 )
 from actors.stages.profile import profile as make_profile
+from actors.workers.copy_region import CopyRegion
 from actors.workers.profile import SetProfile
 from flows.results.identity import OpenedReference, Reference
 from flows.runtime.runtime import Runtime
@@ -118,6 +122,19 @@ def find_copies(
     """Score a release's images for copies."""
     encoder = _copy_encoder(runtime, spec, facts)
     return copy_stage.find_release_copies(runtime.context(spec), encoder, reference, manifest, label, groups)
+
+
+@_stage
+def find_regions(
+    runtime: Runtime,
+    spec: AuditSpec,
+    reference: copy_stage.CopyReference,
+    copies: copy_stage.CopiesFound,
+    places: NDArray[np.int64],
+    label: str,
+) -> list[CopyRegion]:
+    """Find the copied regions of some of a release's images."""
+    return regions_stage.copy_regions(runtime.context(spec), reference, copies, places, label)
 
 
 def _copy_encoder(runtime: Runtime, spec: AuditSpec, facts: EncoderFacts) -> copy_stage.CopyEncoder:

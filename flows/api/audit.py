@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from flows.api.html import audit_card
+from flows.api.html import MOST_COPIES, audit_card
 from flows.api.pairs import Pairs
 from flows.api.session import session
 from flows.api.spec import Encoder, Part, Place, build_spec, set_name
 from flows.report.facts import AuditFacts, audit_facts, read_store
+from flows.report.figures.copies import copy_views
 from flows.report.figures.pairs import ImageSet, PairGroup, pair_groups
 from flows.report.make import save_report, training_images
 from flows.spec.spec import AuditSpec
@@ -77,19 +78,24 @@ class Audit:
         return f"Audit({self._outcome.label!r}, verdict={self.verdict!r}, store={self.store!r})"
 
     def _repr_html_(self) -> str:
-        return audit_card(self._facts, self._group.pairs if self._group else [])
+        copies = copy_views(self._outcome.listed[:MOST_COPIES], *self._images)
+        return audit_card(self._facts, self._group.pairs if self._group else [], copies)
 
     @cached_property
     def _facts(self) -> AuditFacts:
         return audit_facts(open_store(self.store), read_store(self.store), self.audit_id)
 
     @cached_property
-    def _group(self) -> PairGroup | None:
-        """The pairs of the layer that decides, with their pictures."""
+    def _images(self) -> tuple[ImageSet, ImageSet]:
+        """The generated and the training images."""
         store = open_store(self.store)
         images = ImageSet(store, self._spec.releases[0].images, self._outcome.audit["images_digest"])
-        train = training_images(store, self._spec, self._outcome.audit)
-        groups = pair_groups(self._outcome, self._facts.evidence, images, train)
+        return images, training_images(store, self._spec, self._outcome.audit)
+
+    @cached_property
+    def _group(self) -> PairGroup | None:
+        """The pairs of the layer that decides, with their pictures."""
+        groups = pair_groups(self._outcome, self._facts.evidence, *self._images)
         return next((group for group in groups if group.role == "decides"), None)
 
 

@@ -10,6 +10,7 @@ from jinja2 import Environment
 
 from flows.report import words
 from flows.report.facts import AuditFacts
+from flows.report.figures.copies import CopyView
 from flows.report.figures.layer_curves import curve_chart
 from flows.report.figures.pairs import PairView
 from flows.report.pages import safe_environment
@@ -19,12 +20,13 @@ MOST_COPIES = 5
 """Listed copies in the card of an audit."""
 
 
-def audit_card(facts: AuditFacts, pairs: Sequence[PairView]) -> str:
+def audit_card(facts: AuditFacts, pairs: Sequence[PairView], copies: Sequence[CopyView] = ()) -> str:
     """An audit: verdict, sentence, the strongest copies, the curve, the closest pairs, the numbers of every layer.
 
     Args:
         facts: The audit.
         pairs: The pairs to show.
+        copies: The copies to show as pictures.
     """
     outcome = facts.outcome
     tone = words.TONES.get(outcome.verdict, "open")
@@ -38,6 +40,7 @@ def audit_card(facts: AuditFacts, pairs: Sequence[PairView]) -> str:
         scores=outcome.scores,
         curve=curve_chart(facts),
         pairs=pairs,
+        copies=copies,
         listed=outcome.listed,
         most=MOST_COPIES,
         kind=copy_kind,

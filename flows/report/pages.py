@@ -23,7 +23,7 @@ from flows.report.answers import answer
 from flows.report.distances import DistanceHistogram
 from flows.report.facts import AuditFacts, Row, StoreFacts, label_of
 from flows.report.figures.charts import distance_chart, fleet_chart, rates_chart
-from flows.report.figures.copies import CopyView
+from flows.report.figures.copies import CopyView, region_text
 from flows.report.figures.layer_curves import curve_chart
 from flows.report.figures.pairs import PairGroup
 from flows.report.figures.vega import Chart, library, template
@@ -80,6 +80,7 @@ def release_page(
         groups=groups,
         by_copies=facts.outcome.by_copies,
         copies=copies,
+        regions=any(copy.outline or copy.train_outline for copy in copies),
         listed=len(facts.outcome.listed),
         limits=words.limits(facts.audit),
         identical=histogram.identical if isinstance(histogram, DistanceHistogram) else 0,
@@ -217,7 +218,7 @@ def safe_environment(package: str) -> Environment:
         lstrip_blocks=True,
         finalize=_plain,
     )
-    environment.filters.update(cut=one_line, percent=words.percent, certainty=words.certainty)
+    environment.filters.update(cut=one_line, percent=words.percent, certainty=words.certainty, region=region_text)
     environment.globals.update(interval=words.interval)
     return environment
 

@@ -9,14 +9,19 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from actors.stages.copies import CopiesFound
 from actors.stages.score import Scored
+from actors.workers.copy_region import CopyRegion
 from actors.workers.release_tests import Joined
 from actors.workers.score import IndexSearch, LayerResult
 from flows.results.audit_result import COPYING, INCONCLUSIVE, INVALID, NO_COPYING, NOT_JUDGED
-from flows.results.copies_rows import copies_columns, copies_rows, judge_copies, repetition
+from flows.results.copies_rows import copies_columns, copies_rows, judge_copies, repetition, shown_copies
 from flows.results.identity import Reference, audit_identity
 from flows.results.input_checks import FileFacts, parity_checks
+from flows.results.region_columns import region_columns
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from scoring.checks.check import Check, failed, invalidity
 from scoring.checks.contamination import contamination_check
@@ -104,6 +109,13 @@ class FinishedAudit:
         )
 
     @cached_property
+    def shown(self) -> NDArray[np.int64]:
+        """Places of the images that are rows of `copies`, the strongest first."""
+        if self.copies is None or self.copies_verdict is None:
+            return np.empty(0, np.int64)
+        return shown_copies(self.copies, self.copies_verdict)
+
+    @cached_property
     def fit(self) -> FitVerdict:
         """Whether the release is as far from the training images as unseen real images are."""
         joined = self.scored.joined
@@ -116,8 +128,14 @@ class FinishedAudit:
         return {"audit_id": self.audit_id, "release": self.release.name, "version": self.release.version}
 
 
-def save_audit_result(store: ObjectStore, done: FinishedAudit) -> None:
-    """Write all result tables of one audit; `audits` last."""
+def save_audit_result(store: ObjectStore, done: FinishedAudit, regions: Sequence[CopyRegion] = ()) -> None:
+    """Write all result tables of one audit; `audits` last.
+
+    Args:
+        store: The store of the audits.
+        done: The audit.
+        regions: The copied regions of the images in ``done.shown``; none where they are not known.
+    """
     tables = {
         "scores": [_score_row(done, result) for result in done.scored.layers.values()],
         "evidence": _evidence_rows(store, done),
@@ -126,7 +144,10 @@ def save_audit_result(store: ObjectStore, done: FinishedAudit) -> None:
     }
     if done.copies is not None and done.copies_verdict is not None:
         train = done.reference.tables.train
-        tables["copies"] = copies_rows(store, done.who, done.copies, done.copies_verdict, (done.table, train))
+        rows = copies_rows(store, done.who, done.copies, done.copies_verdict, done.shown, (done.table, train))
+        for row, region in zip(rows, regions, strict=bool(regions)):
+            row |= region_columns(region, done.reference.facts.image_size)
+        tables["copies"] = rows
     tables["audits"] = [_audit_row(done)]
     for name, rows in tables.items():
         write_result(store, name, done.audit_id, rows)

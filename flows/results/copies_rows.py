@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from actors.stages.copies import CopiesFound
 from flows.results.audit_result import INCONCLUSIVE, INVALID, NO_COPYING
@@ -106,25 +107,32 @@ def _often_in_training(copies: CopiesFound, found: CopiesVerdict) -> str:
     return f"{occur} {'occurs' if len(often) == 1 else 'occur'} {span} in the training set: what to deduplicate"
 
 
+def shown_copies(copies: CopiesFound, found: CopiesVerdict) -> NDArray[np.int64]:
+    """Places of the images that are listed or score higher than every held-out image, the strongest first."""
+    images = copies.generated
+    shown = np.flatnonzero(found.listed | (images.scores > copies.held_out.scores.max()))
+    return shown[np.lexsort((images.rows[shown], -images.scores[shown]))]
+
+
 def copies_rows(
     store: ObjectStore,
     who: Mapping[str, Any],
     copies: CopiesFound,
     found: CopiesVerdict,
+    shown: NDArray[np.int64],
     tables: tuple[EmbeddingTable, EmbeddingTable],
 ) -> list[dict[str, Any]]:
-    """The rows of `copies`: images that are listed or score higher than every held-out image, the strongest first.
+    """The rows of `copies`.
 
     Args:
         store: The store of the audits.
         who: The columns that every result table begins with.
         copies: The scores.
         found: Their verdict.
+        shown: Places of the images, see `shown_copies`.
         tables: The embedding tables of the release and of the training images.
     """
     images, picture_files = copies.generated, copies.generated.picture_files
-    shown = np.flatnonzero(found.listed | (images.scores > copies.held_out.scores.max()))
-    shown = shown[np.lexsort((images.rows[shown], -images.scores[shown]))]
     vectors, (release, train) = VectorStore(store), tables
     names = vectors.identities(release, set(images.rows[shown].tolist()))
     sources = vectors.identities(train, set(images.sources[shown].tolist()))

@@ -21,7 +21,7 @@ LEFT_OUT = "its rows are left out"
 
 SCHEMA_VERSION = "5"
 """2 added runs and parts in `profiles`, `attributions` and how each layer was searched; 3 what an audit was made from,
-4 `copies` and what the copy score says of an audit, 5 groups of images, and how often pictures repeat.
+4 `copies` and what the copy score says of an audit, 5 groups of images, how often pictures repeat, and the regions of copies.
 
 Columns that older files lack are null."""
 
@@ -67,6 +67,10 @@ _COLUMNS = {
         bool     part listed identical
         string   view
         int64?   picture picture_files train_files train_alike
+        float64? region_share train_region_share
+        int32?   region_left region_top region_right region_bottom
+        int32?   train_region_left train_region_top train_region_right train_region_bottom
+        string?  region train_region
     """,
     "scores": """
         string   audit_id release version
@@ -164,7 +168,10 @@ SCHEMAS: dict[str, pa.Schema] = {table: _schema(columns) for table, columns in _
   ``late`` and ``votes`` are the two kinds of evidence, ``part`` whether that of parts decided, ``view`` the view of the
   image that matched. Rows with the same ``picture`` are near-duplicates of each other; ``picture_files`` files of the
   release show it. ``train_files`` training images have the content of ``train_key``, and ``train_alike`` contents of
-  training images are the same picture as it, itself included.
+  training images are the same picture as it, itself included. ``region`` is the copied part
+  of the image, ``train_region`` of the training image: a square of cells, bits row by row in hexadecimal digits
+  (`scoring.copies.region.to_hex`); its share of the image, and its box in pixels of the central square that was
+  embedded, null where the region is empty.
 * `scores`: one row per layer. ``copies_below`` is K of the copy rate at ``tail_alpha``; ``index_table`` to
   ``search_bound`` are null where the search was exact.
 * `profiles`: one row per layer of a set of images and of each of its disjoint parts. ``part`` 0 is the whole set, with

@@ -77,6 +77,14 @@ def test_evidence_names_the_copied_images(runtime: Runtime, spec: AuditSpec) -> 
         assert pair["p_value"] == pytest.approx(1 / (HELD_OUT + 1))
 
 
+def test_every_listed_copy_has_its_region(runtime: Runtime, spec: AuditSpec) -> None:
+    outcome = audit_release(runtime, spec, spec.release("copies"))
+    assert len(outcome.listed) > COPIES / 2
+    shares = [(row["region_share"], row["train_region_share"]) for row in outcome.copies]
+    assert np.median(shares) > 0.7  # whole copies
+    assert {len(row["region"]) for row in outcome.copies} == {4}  # 2 × 2 patches: 4 × 4 cells
+
+
 def test_a_repeated_audit_runs_no_forward_pass(runtime: Runtime, audited: AuditReport, spec: AuditSpec) -> None:
     first = audited.outcomes
     second = audit(runtime, spec).outcomes

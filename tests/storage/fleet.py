@@ -72,6 +72,7 @@ def _audit(rng: np.random.Generator, rows: dict[str, list[Row]], key: Row, made:
         kind: Row = {
             "part": bool(rng.random() < 0.5),
             "listed": rank < 4,
+            "region_share": float(rng.random()),
             "view": str(rng.choice(["as it is", "mirrored"])),
             "train_files": 1 + int(1e4 * rate + rank) % 3,
             "train_alike": 1 + int(1e3 * rate + rank) % 2,

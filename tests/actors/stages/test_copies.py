@@ -17,12 +17,13 @@ from actors.encoder.config import DEFAULT_VIEWS, CopySettings
 from actors.encoder.model import Encoder
 from actors.stages.context import StageContext
 from actors.stages.copies import CopiesFound, CopyEncoder, copy_reference, find_release_copies
+from actors.stages.copy_regions import copy_regions
 from actors.workers.embed import EmbedSettings
 from actors.workers.tokens import FittedSpace, TokenPlan, tokens_of, view_column
 from scoring.copies.evidence import copy_evidence
 from scoring.copies.train_tokens import TrainTokens
 from storage import layout
-from storage.errors import InputError
+from storage.errors import InputError, StageError
 from storage.image_sets.manifest import Manifest
 from storage.image_sets.open import list_images
 from storage.objects.open import ObjectStore, open_store
@@ -209,6 +210,52 @@ def test_the_evidence_is_that_of_all_training_images_in_memory(
     ]
     assert np.allclose(found.generated.late[of_unseen], evidence.late, atol=1e-6)
     assert np.allclose(found.generated.votes[of_unseen], evidence.votes, atol=1e-6)
+
+
+def test_the_region_of_a_pasted_half_is_found_in_both_images(lab: Lab, train: Manifest, held_out: Manifest) -> None:
+    sources, canvases, part = scenes(TRAIN, 0), scenes(COPIED, 3), SIZE // 2
+    halves = canvases.copy()
+    halves[:, :, :part] = sources[20 : 20 + COPIED, :, :part]
+    mirrored = canvases.copy()
+    mirrored[:, :, part:] = sources[20 : 20 + COPIED, :, part - 1 :: -1]
+    files = {f"{name}-{i:02d}.png": png(each) for name, some in (("half", halves), ("mirrored", mirrored))
+             for i, each in enumerate(some)}  # fmt: skip
+    files["cut.png"] = b"no image"
+    release = lab.images("release", files)
+    reference = copy_reference(lab.context, lab.encoder, train, held_out, COPIES, 0)
+    copies = find_release_copies(lab.context, lab.encoder, reference, release, "release")
+    names = [image.key for image in release.images()]
+    right = [
+        (place, names[row].startswith("mirrored"))
+        for place, (row, source) in enumerate(zip(copies.generated.rows, copies.generated.sources, strict=True))
+        if train.image(int(source)).key == f"{20 + int(names[row][-6:-4]):03d}.png"
+    ]
+    assert len(right) >= COPIED
+    assert {is_mirrored for _, is_mirrored in right} == {False, True}
+    found = copy_regions(lab.context, reference, copies, np.array([place for place, _ in right]), "release")
+    overlaps: dict[str, list[float]] = {"image": [], "mirrored image": [], "source": []}
+    for (_, is_mirrored), region in zip(right, found, strict=True):
+        count = len(region.image)
+        assert count == len(region.source) == 2 * SIZE // 16
+        left = np.repeat(np.arange(count)[None] < count // 2, count, axis=0)
+        of_image = overlap(region.image, ~left if is_mirrored else left)
+        overlaps["mirrored image" if is_mirrored else "image"].append(of_image)
+        overlaps["source"].append(overlap(region.source, left))
+    assert min(np.median(each) for each in overlaps.values()) >= 0.5
+
+
+def overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Intersection over union."""
+    return float((a & b).sum() / (a | b).sum())
+
+
+def test_no_copies_have_no_regions(lab: Lab, train: Manifest, held_out: Manifest) -> None:
+    reference = copy_reference(lab.context, lab.encoder, train, held_out, COPIES, 0)
+    copies = find_release_copies(lab.context, lab.encoder, reference, lab.images("new", release_files()), "new")
+    nothing = np.empty(0, np.int64)
+    assert copy_regions(lab.context, reference, copies, nothing, "new") == []
+    with pytest.raises(StageError, match="token table gone is not in the store"):
+        copy_regions(lab.context, reference, replace(copies, table="gone"), nothing, "new")
 
 
 def test_a_layer_that_the_encoder_lacks_is_named(lab: Lab, train: Manifest, held_out: Manifest) -> None:

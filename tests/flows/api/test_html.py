@@ -7,12 +7,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from flows.api.html import attribution_card, audit_card, pairs_card
 from flows.report.facts import AuditFacts, audit_facts, read_store
+from flows.report.figures.copies import copy_views
 from flows.report.figures.pairs import ImageSet, PairView, pair_groups
 from storage.objects.open import LocalStore
-from tests.flows.report.synthetic import HOSTILE, judged_by_copies, write_hostile
+from tests.flows.report.synthetic import HOSTILE, copy_row, judged_by_copies, write_hostile
 from tests.storage.results.test_tables import row
 
 ALLOWED = set(
@@ -76,6 +78,22 @@ def test_hostile_copies_are_only_text(text: str, tmp_path: Path) -> None:
     is_safe(card)
     assert card.count("a part") == 5
     assert "and 3 more" in card
+
+
+def test_the_strongest_copies_are_pictures_with_their_regions(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    audit = write_hostile(store, "audit", "name")
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (32, 32), "navy").save(tmp_path / "images" / "a.png")
+    images = ImageSet(store, str(tmp_path / "images"), None)
+    upper = {"region": "ff" * 4 + "00" * 4, "train_region": "<script>"}
+    rows = [copy_row(1, "a.png", "a.png", **upper), copy_row(2, "a.png", "gone.png")]
+    facts = judged_by_copies(audit_facts(store, read_store(store.uri), audit["audit_id"]), rows)
+    card = audit_card(facts, [], copy_views(rows, images, images))
+    assert Elements(card).tags <= ALLOWED
+    assert card.count("<img ") == 3
+    assert card.count('<path d="M0 0H32M0 16H32M0 0V16M32 0V16"') == 2
+    assert "The training image is not shown" in card
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -11,6 +11,7 @@ import yaml
 from PIL import Image, ImageDraw, ImageOps
 from playwright.sync_api import Browser
 
+from actors.workers.copy_region import CopyRegion
 from flows.report.answers import answer, rate
 from flows.report.facts import AuditFacts, StoreFacts, audit_facts, read_store
 from flows.report.figures.copies import PICTURED, copy_views
@@ -19,6 +20,7 @@ from flows.report.modelcard import model_card
 from flows.report.pages import fleet_page, release_page
 from flows.report.words import limits
 from flows.results.audit_result import AuditResult
+from flows.results.region_columns import region_columns
 from storage.objects.open import LocalStore
 from storage.results.tables import write_result
 from tests.flows.report.conftest import keep, opened
@@ -40,6 +42,13 @@ def picture(seed: int, width: int, height: int) -> Image.Image:
     return image
 
 
+def region_of(*, part: bool, mirrored: bool) -> CopyRegion:
+    """All of an image, or its left half, which is the right half of a mirrored copy."""
+    source = np.ones((16, 16), np.bool_)
+    source[:, 8:] = not part
+    return CopyRegion(source[:, ::-1] if mirrored else source, source)
+
+
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory: pytest.TempPathFactory) -> tuple[AuditFacts, StoreFacts, ImageSet, ImageSet]:
     """A release with more copies than are pictured: the 5th is gone, the last two are not listed."""
@@ -54,6 +63,8 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> tuple[AuditFacts, StoreF
             if (name, i) != ("made", 4):
                 image.save(folder / name / f"{name}-{i:03d}.png")
         more: dict[str, Any] = {"identical": i == 1, "listed": i < MANY - 2, "part": i % 4 == 3}
+        if i != 2:
+            more |= region_columns(region_of(part=i % 4 == 3, mirrored=(i + 1) % 3 == 1), 112)
         copies.append(copy_row(i + 1, f"made-{i:03d}.png", f"train-{i:03d}.png", **more))
     write_audit(store, "mine", "glow", 1, 0.05)
     write_result(store, "evidence", "mine", [
@@ -73,6 +84,36 @@ def page_of(copied: tuple[AuditFacts, StoreFacts, ImageSet, ImageSet]) -> str:
     facts, _, made, train = copied
     groups = pair_groups(facts.outcome, facts.evidence, made, train)
     return release_page(facts, groups, "There is none.", copies=copy_views(facts.copies, made, train), fleet=True)
+
+
+def test_regions_are_outlined_in_both_images(copied: tuple[AuditFacts, StoreFacts, ImageSet, ImageSet]) -> None:
+    facts, _, made, train = copied
+    views = copy_views(facts.copies, made, train)
+    whole = "M0 0H32M0 32H32M0 0V32M32 0V32"
+    assert (views[1].outline, views[1].train_outline) == (whole, whole)
+    assert (views[3].outline, views[3].train_outline) == (
+        "M16 0H32M16 32H32M16 0V32M32 0V32",
+        "M0 0H16M0 32H16M0 0V32M16 0V32",
+    )
+    wide = views[15]  # 160 × 100 pixels, of which the central square was compared
+    assert wide.train_outline == "M30 0H80M30 100H80M30 0V100M80 0V100"
+    assert (views[2].outline, views[2].train_outline) == ("", "")
+    html = page_of(copied)
+    assert html.count("<svg viewBox") >= 2 * PICTURED - 3
+    assert "region: 50 % of it, 50 % of the training image" in html
+    assert "Outlined: the region" in html
+    no_regions = [{**row, "region": None, "train_region": None} for row in facts.copies[:3]]
+    views = copy_views(no_regions, made, train)
+    assert "Outlined" not in release_page(facts, [], "There is none.", copies=views, fleet=False)
+
+
+@pytest.mark.parametrize("text", ["", "<script>", "abc", "f" * 20_000, "ff" * 7])
+def test_a_region_that_is_none_is_not_drawn(
+    copied: tuple[AuditFacts, StoreFacts, ImageSet, ImageSet], text: str
+) -> None:
+    facts, _, made, train = copied
+    (view,) = copy_views([{**facts.copies[0], "region": text}], made, train)
+    assert (view.outline, view.train_outline != "") == ("", True)
 
 
 def judged(verdict: str, checks: tuple[str, ...] = (), **columns: Any) -> AuditResult:
@@ -183,9 +224,14 @@ def test_a_browser_shows_them_wide_and_narrow(
 ) -> None:
     path = tmp_path / "page.html"
     path.write_text(page_of(copied), encoding="utf-8")
-    for way in ("light", "phone"):
+    for way in ("light", "dark", "phone"):
         with opened(browser, path, way) as tab:
             assert tab.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+            places = "document.querySelectorAll('.outlined')"
+            over = "(at, box) => ['x', 'y', 'width', 'height'].every((end) => Math.abs(at[end] - box[end]) < 1)"
+            both = "over(one.children[0].getBoundingClientRect(), one.children[1].getBoundingClientRect())"
+            outlined = f"[...{places}].filter((one) => one.children[1])"
+            assert tab.evaluate(f"(() => {{ const over = {over}; return {outlined}.every((one) => {both}); }})()")
             keep(tab, tmp_path, f"copies-{way}")
 
 

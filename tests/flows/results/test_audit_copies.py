@@ -15,6 +15,7 @@ from actors.encoder.config import EncoderFacts
 from actors.stages.copies import CopiesFound, ScoredImages
 from actors.stages.reference import ReferenceTables
 from actors.stages.score import Scored
+from actors.workers.copy_region import CopyRegion
 from flows.results.audit_result import (
     COPYING,
     INCONCLUSIVE,
@@ -156,6 +157,32 @@ def test_every_copy_is_a_row_and_the_verdict_is_theirs(done: FinishedAudit) -> N
     (latest,) = run_sql(done.spec.store, "FROM releases WHERE release = 'copies'").to_pylist()
     assert (latest["copies_at_least"], latest["copies_low"]) == (audit["copies_at_least"], audit["copies_low"])
     assert run_sql(done.spec.store, "FROM latest_copies").num_rows == 20
+
+
+def test_the_region_of_each_copy_is_in_its_row(done: FinishedAudit) -> None:
+    done = replace(done, copies=found_copies(20))
+    upper, none = np.zeros((8, 8), np.bool_), np.zeros((8, 8), np.bool_)
+    upper[:4, 2:] = True
+    regions = [CopyRegion(upper, none)] * 20
+    store = open_store(done.spec.store)
+    save_audit_result(store, done, regions)
+    rows = read_result(store, "copies", done.audit_id).to_pylist()
+    assert len(rows) == len(done.shown) == 20
+    for row in rows:
+        assert (row["region_share"], row["train_region_share"]) == (0.375, 0.0)
+        assert [row[f"region_{end}"] for end in ("left", "top", "right", "bottom")] == [2, 0, 8, 4]
+        assert [row[f"train_region_{end}"] for end in ("left", "top", "right", "bottom")] == [None] * 4
+        assert (row["region"], row["train_region"]) == ("3f" * 4 + "00" * 4, "00" * 8)
+    (bits,) = run_sql(done.spec.store, "SELECT DISTINCT bit_count(unhex(region)::BIT) AS n FROM copies").to_pylist()
+    assert bits["n"] == 24
+
+
+def test_regions_that_are_not_known_are_null(done: FinishedAudit) -> None:
+    done = replace(done, copies=found_copies(20))
+    store = open_store(done.spec.store)
+    save_audit_result(store, done)
+    rows = read_result(store, "copies", done.audit_id).to_pylist()
+    assert {row[name] for row in rows for name in row if "region" in name} == {None}
 
 
 def test_a_broken_list_makes_the_audit_again(done: FinishedAudit) -> None:

@@ -77,6 +77,13 @@ def copies_of_a_release(rows: Rows) -> Answer:
     ]
 
 
+def parts(rows: Rows) -> Answer:
+    found = [record for record in latest(rows, "copies") if record["listed"] and record["region_share"] < 0.667]
+    found.sort(key=lambda record: (record["region_share"], *who(record), record["image_key"]))
+    ends = "region_left region_top region_right region_bottom"
+    return pick(found, f"release version image_key train_key region_share {ends}")
+
+
 def copied_most_often(rows: Rows) -> Answer:
     groups = defaultdict(list)
     for record in latest(rows, "copies"):
@@ -275,6 +282,7 @@ def made_with_one_reference(rows: Rows) -> Answer:
 ANSWERS: dict[str, Callable[[Rows], Answer]] = {
     "Which releases were found to copy this month?": copying_this_month,
     "Which images are copies, and of what?": copies_of_a_release,
+    "Which copies are parts, and where?": parts,
     "Which training images are copied most often?": copied_most_often,
     "What should be deduplicated in the training set?": to_deduplicate,
     "Which releases repeat themselves?": repeating,
