@@ -24,7 +24,7 @@ from flows.registry.registry import Entry
 from flows.registry.state import ReleaseState
 from flows.registry.store_status import StoreStatus
 from flows.results.audit_result import AuditResult
-from flows.selfcheck import SelfCheck, Trial
+from flows.selfcheck.by_layers import SelfCheck, Trial
 from flows.sweep import SweepReport
 from flows.text import one_line, terminal_text
 from storage.errors import InputError
