@@ -255,8 +255,11 @@ def selfcheck_prefix(reference: str, scoring: str) -> str:
 
 
 def kinds_key(*, train: str, held_out: str, copies: object, method: int) -> str:
-    """Which kinds of copies a self-check found, by the digest of the training images, the table of the held-out ones
-    (which depends on the encoder), and the settings and version of the copy score."""
+    """Which kinds of copies a self-check found.
+
+    It is told by the digest of the training images, the table of the held-out ones, whose name depends on the encoder,
+    and the settings and version of the copy score.
+    """
     return f"selfcheck/kinds-{short(digest(train=train, held_out=held_out, copies=copies, method=method))}.json"
 
 

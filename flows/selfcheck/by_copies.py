@@ -26,7 +26,7 @@ from flows.results.input_checks import check_same_files
 from flows.results.kinds_found import KindFound, save_kinds
 from flows.runtime.runtime import Runtime
 from flows.selfcheck.by_layers import TYPICAL_SIZES
-from flows.selfcheck.judged import PLANTED_SHARES, CopiesSelfCheck, CopiesTrial, Judge, Kind, ScoredSet
+from flows.selfcheck.judged import PLANTED_SHARES, CopiesSelfCheck, Judge, Kind, ScoredSet
 from flows.spec.spec import AuditSpec
 from flows.tasks import find_copies
 from scoring.checks.copies_power import smallest_rate_seen
@@ -84,7 +84,7 @@ class _Check(NamedTuple):
         """Alter images, on canvases of the held-out set, and score them."""
         on = None if canvases is None else (self.opened.held_out, canvases.tolist())
         context = self.runtime.context(self.spec)
-        return self.scores(transform_images(context, images, change, label, rows.tolist(), on), label)
+        return self.scores(transform_images(context, images, change, label, rows.tolist(), on), f"{change} {label}")
 
 
 def check_copies(runtime: Runtime, spec: AuditSpec, kinds: Sequence[str], copies: int) -> CopiesSelfCheck:
@@ -113,9 +113,9 @@ def check_copies(runtime: Runtime, spec: AuditSpec, kinds: Sequence[str], copies
     few = halves.release[:PLACEBO_IMAGES]
     placebos = {}
     for name, change in PLACEBOS.items():
-        placebos[name], held_out = check.altered(opened.held_out, change, f"placebo {name}", few)
+        placebos[name], held_out = check.altered(opened.held_out, change, "placebo", few)
     again = np.repeat(few[: max(1, len(few) // REPEATS)], REPEATS)
-    repeated, held_out = check.altered(opened.held_out, "reencode", "placebo repeated", again)
+    repeated, held_out = check.altered(opened.held_out, "reencode", "placebo, repeated", again)
 
     count = min(copies, len(opened.train), len(halves.release))
     trained = np.random.default_rng([spec.scoring.seed, 1]).choice(len(opened.train), count, replace=False)

@@ -37,8 +37,8 @@ def smallest_rate_called(
 ) -> float | None:
     """Measure the rate of copies of a kind from which on releases are called copying, with probability `POWER`.
 
-    Releases are the honest images, some of them replaced by copies that are drawn with replacement. The rate is found by
-    halving, `DRAWS` releases a step, so that it is good to about a fifth of itself.
+    Releases are the honest images, some of them replaced by copies that are drawn with replacement. The rate is found
+    by halving, with `DRAWS` releases a step, so that it is good to about a fifth of itself.
 
     Args:
         unseen: (n,) float64, copy scores of the held-out images that judge.
