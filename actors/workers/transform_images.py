@@ -89,8 +89,8 @@ def altered(image: DecodedImage, canvas: DecodedImage, name: str) -> bytes:
         ValueError: There is no such alteration.
     """
     side = min(*image.rgb.size, LARGEST_SIDE)
-    squares = (Image.fromarray(to_square(each.rgb, side, Image.Resampling.BICUBIC)) for each in (image, canvas))
-    return _saved_alike(alteration(name)(*squares, random_for(name, image.sha256)), image.codec)
+    copied, on = (Image.fromarray(to_square(each.rgb, side, Image.Resampling.BICUBIC)) for each in (image, canvas))
+    return _saved_alike(alteration(name)(copied, on, random_for(name, image.sha256)), image.codec)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ PLACEBOS = {
 }
 """Changes of honest images, by what they are called."""
 
-PLACEBO_IMAGES = 400
+PLACEBO_IMAGES = 200
 """Most images of a placebo."""
 
 REPEATS = 5

@@ -155,7 +155,7 @@ class CopiesSelfCheck:
     @property
     def passed(self) -> bool:
         """Whether every verdict is right."""
-        return all(each.passed for each in (*self.trials, *self.kinds))
+        return all(trial.passed for trial in self.trials) and all(kind.passed for kind in self.kinds)
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain values."""

@@ -43,11 +43,13 @@ def show_kinds(checked: CopiesSelfCheck) -> None:
         "copy of. Verdict and list: of a release of which 5 % are such copies, and how many of the listed images are. "
         "From: the smallest rate of such copies that is called copying with 80 % probability.[/]"
     )
-    rate = _rate(checked.smallest_rate, "not even half a release")
+    at = "not even at half a release"
+    if checked.smallest_rate is not None:
+        at = f"from a rate of {_rate(checked.smallest_rate, '')} on"
     out.print(
-        f"\nOf copies of all these kinds {rate} is called copying with 80 % probability, with "
-        f"{checked.unseen_images:,} unseen images. "
-        f"With all {checked.held_out_images:,} held-out ones, and copies stronger than all chance:"
+        f"\nCopies of all these kinds in turn are called copying {at} (80 % probability), with "
+        f"{checked.unseen_images:,} unseen images. With all {checked.held_out_images:,} held-out ones, and copies "
+        "stronger than all chance:"
     )
     power = table("generated images|", "called from|")
     for size, detectable in checked.detectable.items():
@@ -57,12 +59,18 @@ def show_kinds(checked: CopiesSelfCheck) -> None:
         f"\n{checked.altered_images:,} altered images in {checked.views} views were compared with the training images; "
         "they stay in the store. --kinds all plants every kind of the published list."
     )
-    works = "[green]This setup works as expected.[/]"
+    works = "[green]No verdict is wrong.[/]"
     fails = (
         "[bold red]This setup gives wrong verdicts.[/] An honest release is called copying in at most 5 of 100 audits: "
         "try another scoring.seed before you blame the images."
     )
     out.print(f"\n{works if checked.passed else fails}")
+    missed = [kind.name for kind in checked.kinds if kind.missed > kind.found]
+    if missed:
+        out.print(
+            f"[yellow]Missed more often than found:[/] {safe(', '.join(missed))}. A verdict of no copying says nothing "
+            "about such copies."
+        )
 
 
 def _placebos(trials: Sequence[CopiesTrial]) -> Table:
