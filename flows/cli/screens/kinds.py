@@ -38,6 +38,7 @@ def show_kinds(checked: CopiesSelfCheck) -> None:
     out.print("\n[bold]Kind by kind[/]")
     for columns in [{**_FOUND, **_JUDGED}] if out.width >= WIDE else [_FOUND, _JUDGED]:
         print_table(_kinds(checked.kinds, columns))
+        out.print()
     out.print(
         "[dim]Found: above the line that 1 % of the unseen images pass; source: and most like the image that it is a "
         "copy of. Verdict and list: of a release of which 5 % are such copies, and how many of the listed images are. "
