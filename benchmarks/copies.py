@@ -37,6 +37,7 @@ from scoring.copies.evidence import Evidence, copy_evidence
 from scoring.copies.token_space import TokenSpace, fit_token_space
 from scoring.copies.train_tokens import TrainTokens
 from scoring.verdict.copies import CopiesVerdict, copies_verdict
+from scoring.verdict.planted import tail_line
 
 Pictures = list[Image.Image]
 Scores = NDArray[np.float64]
@@ -45,7 +46,6 @@ TRAIN, HELD_OUT, HONEST_IMAGES, CANVASES, SAMPLE, FIT = 300, 130, 100, 200, 2000
 """Images a class; then training images in all that set the scale, and that the token space is fitted to."""
 
 DRAWS, RELEASE, BATCH, PATCH = 200, 200, 64, 14
-TAIL = 0.01
 PLANTED = (0.0, 0.001, 0.005, 0.01, 0.02, 0.05)
 
 
@@ -149,11 +149,6 @@ def of_kind(evidence: Evidence, sources: NDArray[np.int64], scale: CopyScale, he
         "source right": scale.sources(evidence) == sources,
     }
     return {name: round(100 * float(share.mean()), 1) for name, share in shares.items()}
-
-
-def tail_line(scores: Scores, share: float = TAIL) -> float:
-    """The score that this share of the held-out images reaches."""
-    return float(np.sort(scores)[::-1][max(1, int(share * (len(scores) + 1))) - 1])
 
 
 def judge(held: Scores, release: Scores) -> CopiesVerdict:
