@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from actors.encoder.config import EncoderFacts
+from actors.stages.copies import METHOD
 from actors.stages.embed import table_name
 from flows.results.identity import OpenedReference
 from flows.results.kinds_found import KindFound, kinds_sentence, load_kinds, save_kinds
@@ -68,7 +69,7 @@ def test_a_broken_file_counts_as_none(store: ObjectStore, content: bytes) -> Non
     spec = a_spec()
     copies = json.loads(spec.model_dump_json())["copies"]
     made_of = {"train": OPENED.train.digest, "held_out": table_name(FACTS, OPENED.held_out)}
-    store.put(kinds_key(**made_of, copies=copies, method=1), content)
+    store.put(kinds_key(**made_of, copies=copies, method=METHOD), content)
     assert load_kinds(store, audit(spec)) == {}
     save_kinds(store, spec, OPENED, {"mirrored": KindFound(2, 1, 1)})
     assert load_kinds(store, audit(spec)) == {"mirrored": KindFound(2, 1, 1)}
