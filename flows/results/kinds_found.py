@@ -56,15 +56,15 @@ def kinds_sentence(kinds: Mapping[str, KindFound]) -> str:
     if not shares:
         return ""
     well = [name for name, share in shares.items() if share >= WELL]
-    parts = [_percent(share) + f" of {name}" for name, share in sorted(shares.items(), key=_by_share) if share < WELL]
+    poorly: dict[str, list[str]] = {}
+    for name, share in sorted(shares.items(), key=lambda kind: -kind[1]):
+        if share < WELL:
+            poorly.setdefault(_percent(share), []).append(name)
+    parts = [f"{share} of {', '.join(names)}" for share, names in poorly.items()]
     if well:
         least = _percent(min(shares[name] for name in well))
         parts.insert(0, f"{least if len(well) == 1 else f'at least {least}'} of {', '.join(well)}")
     return f"finds {'; '.join(parts)} copies (selfcheck)"
-
-
-def _by_share(kind: tuple[str, float]) -> float:
-    return -kind[1]
 
 
 def _percent(share: float) -> str:

@@ -81,9 +81,10 @@ def test_the_sentence_names_what_is_found_and_what_is_not() -> None:
         "quarter pasted": KindFound(100, 70, 70),
         "mirrored": KindFound(100, 100, 99),
         "half moved": KindFound(3, 0, 0),
+        "upside down": KindFound(100, 0, 0),
         "no image": KindFound(0, 0, 0),
     }
     assert kinds_sentence(kinds) == (
-        "finds at least 90 % of grey, mirrored; 70 % of quarter pasted; 0 % of half moved copies (selfcheck)"
+        "finds at least 90 % of grey, mirrored; 70 % of quarter pasted; 0 % of half moved, upside down copies (selfcheck)"
     )
     assert kinds_sentence({}) == ""
