@@ -85,6 +85,7 @@ def test_the_sentence_names_what_is_found_and_what_is_not() -> None:
         "no image": KindFound(0, 0, 0),
     }
     assert kinds_sentence(kinds) == (
-        "finds at least 90 % of grey, mirrored; 70 % of quarter pasted; 0 % of half moved, upside down copies (selfcheck)"
+        "finds at least 90 % of grey, mirrored; 70 % of quarter pasted; 0 % of half moved, upside down copies "
+        "(selfcheck)"
     )
     assert kinds_sentence({}) == ""
