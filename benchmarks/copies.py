@@ -5,7 +5,7 @@
 DATA holds ``cifar10_train10k_test5k_jpeg.tar.xz`` and ``cifar10_generated_extra14_q75.tar.xz``; WEIGHTS are those of a
 `vit_small_patch14_dinov2`. Every image that is made is saved once more as JPEG 75, like the data. Training images,
 held-out images, honest images and canvases never overlap; the parameters of alterations are random
-(`benchmarks.alterations`).
+(`actors.encoder.alterations`).
 
 CIFAR-10's test set holds near-duplicates of its training set. They stay among the held-out and among the honest images:
 a rule that removes them from one alone would call honest releases copying.
@@ -26,17 +26,18 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image
 
+from actors.encoder.alterations import ALL_KINDS, HONEST, KINDS, Alteration, jpeg
 from actors.encoder.config import DEFAULT_VIEWS, EncoderConfig, ViewName
 from actors.encoder.decode import to_square
 from actors.encoder.model import Encoder
 from actors.encoder.views import VIEWS, view_of
-from benchmarks.alterations import HARD_KINDS, HONEST, KINDS, Alteration, jpeg
 from benchmarks.codec_parity import images
 from scoring.copies.copy_score import CopyScale
 from scoring.copies.evidence import Evidence, copy_evidence
 from scoring.copies.token_space import TokenSpace, fit_token_space
 from scoring.copies.train_tokens import TrainTokens
 from scoring.verdict.copies import CopiesVerdict, copies_verdict
+from scoring.verdict.planted import tail_line
 
 Pictures = list[Image.Image]
 Scores = NDArray[np.float64]
@@ -45,7 +46,6 @@ TRAIN, HELD_OUT, HONEST_IMAGES, CANVASES, SAMPLE, FIT = 300, 130, 100, 200, 2000
 """Images a class; then training images in all that set the scale, and that the token space is fitted to."""
 
 DRAWS, RELEASE, BATCH, PATCH = 200, 200, 64, 14
-TAIL = 0.01
 PLANTED = (0.0, 0.001, 0.005, 0.01, 0.02, 0.05)
 
 
@@ -101,7 +101,7 @@ def main(
     plain = honest_scores["as it is"]
     pool = []
     kinds: dict[str, Any] = {}
-    for name, change in {**KINDS, **HARD_KINDS}.items():
+    for name, change in ALL_KINDS.items():
         sources = rng.choice(len(trained), copies, replace=False)
         evidence = scorer.evidence(altered(change, [trained[i] for i in sources], canvases, rng))
         kinds[name] = of_kind(evidence, sources, scale, held)
@@ -149,11 +149,6 @@ def of_kind(evidence: Evidence, sources: NDArray[np.int64], scale: CopyScale, he
         "source right": scale.sources(evidence) == sources,
     }
     return {name: round(100 * float(share.mean()), 1) for name, share in shares.items()}
-
-
-def tail_line(scores: Scores, share: float = TAIL) -> float:
-    """The score that this share of the held-out images reaches."""
-    return float(np.sort(scores)[::-1][max(1, int(share * (len(scores) + 1))) - 1])
 
 
 def judge(held: Scores, release: Scores) -> CopiesVerdict:

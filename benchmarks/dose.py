@@ -22,11 +22,12 @@ from PIL import Image
 
 from actors.encoder.config import DEFAULT_VIEWS, EncoderConfig
 from actors.encoder.model import Encoder
-from benchmarks.copies import Pictures, is_called, judge, tail_line, tokens_of
+from benchmarks.copies import Pictures, is_called, judge, tokens_of
 from scoring.copies.copy_score import CopyScale
 from scoring.copies.evidence import copy_evidence
 from scoring.copies.token_space import fit_token_space
 from scoring.copies.train_tokens import TrainTokens
+from scoring.verdict.planted import tail_line
 
 MODELS = ("n64", "n64mir", "n128", "n256", "n1024", "n4096", "n4096dup")
 SAMPLE, FIT, SIZE = 2000, 600, 56

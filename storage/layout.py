@@ -13,7 +13,7 @@ per layer (`layer_key`); the constants are folders to list. Callers pass full di
     influence/ profiles/             influences and profiles of releases
     token_spaces/ copies/            spaces of patch tokens, evidence for copies
     copy_references/                 notes of the token tables that references need
-    perturbed/ selfcheck/            derived image sets and distances
+    perturbed/ selfcheck/            derived image sets; distances of a self-check, and the kinds of copies it found
     results/ reports/ pictures/      Parquet results, pages, figures
     claims/ failures/ jobs/ announced/ doctor/   notes on running and finished work
     broken/                          files that were not what was written, set aside
@@ -252,6 +252,15 @@ def done_key(prefix: str) -> str:
 def selfcheck_prefix(reference: str, scoring: str) -> str:
     """The nearest distances of a self-check, by the digests of its reference and its scoring."""
     return f"selfcheck/{short(digest(reference=reference, scoring=scoring))}"
+
+
+def kinds_key(*, train: str, held_out: str, copies: object, method: int) -> str:
+    """Which kinds of copies a self-check found.
+
+    It is told by the digest of the training images, the table of the held-out ones, whose name depends on the encoder,
+    and the settings and version of the copy score.
+    """
+    return f"selfcheck/kinds-{short(digest(train=train, held_out=held_out, copies=copies, method=method))}.json"
 
 
 # -- copies --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Transforms the images of a set into a new set: what happens to images in circulation, and a harmless re-encoding."""
+"""Transforms the images of a set into a new set: what happens to images in circulation, and what happens to copies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from actors.encoder.decode import DecodedImage, UnreadableImageError, decode, jpeg_bytes
+from actors.encoder.alterations import alteration, random_for
+from actors.encoder.decode import DecodedImage, UnreadableImageError, decode, jpeg_bytes, to_square
 from storage.image_sets.image_ref import ImageRef, Kind
 from storage.image_sets.open import open_reader
 from storage.objects.open import open_store
@@ -24,6 +25,9 @@ NOISE = 4.0
 """Standard deviation of the noise, in grey levels of 255."""
 
 CONSTANTS = (LOSSLESS_QUALITY, RESIZE, CROP, NOISE)
+
+LARGEST_SIDE = 512
+"""Pixels of the side to which larger images are shrunk before they are altered; no encoder looks at more."""
 
 Change = Callable[[DecodedImage], bytes]
 
@@ -73,11 +77,37 @@ PERTURBATIONS: dict[str, Change] = {
 CHANGES: dict[str, Change] = {"reencode": reencoded, **PERTURBATIONS}
 
 
+def altered(image: DecodedImage, canvas: DecodedImage, name: str) -> bytes:
+    """Alter the central square of an image, on that of another one, and save it in the image's format.
+
+    Args:
+        image: The image.
+        canvas: What shows where the image does not.
+        name: See `actors.encoder.alterations.alteration`.
+
+    Raises:
+        ValueError: There is no such alteration.
+    """
+    side = min(*image.rgb.size, LARGEST_SIDE)
+    copied, on = (Image.fromarray(to_square(each.rgb, side, Image.Resampling.BICUBIC)) for each in (image, canvas))
+    return _saved_alike(alteration(name)(copied, on, random_for(name, image.sha256)), image.codec)
+
+
 @dataclass(frozen=True, slots=True)
 class TransformBlock:
-    """Images of one set to transform, by a name in `CHANGES`, into objects under a prefix of the store.
+    """Images of one set to transform, by a name in `CHANGES` or by that of an alteration, into objects of the store.
 
-    ``first`` is the number of the first image: the objects are called ``00000000`` and so on, in the order of the set.
+    Attributes:
+        store: The store.
+        prefix: Where the objects go.
+        change: The name.
+        set_uri: The set.
+        kind: How its images are stored.
+        first: The number of the first image: the objects are called ``00000000`` and so on, in the order of the set.
+        images: The images.
+        canvas_uri: The set of the canvases; None where every image is its own.
+        canvas_kind: How the canvases are stored.
+        canvases: One for each image.
     """
 
     store: str
@@ -87,21 +117,39 @@ class TransformBlock:
     kind: Kind
     first: int
     images: tuple[ImageRef, ...]
+    canvas_uri: str | None = None
+    canvas_kind: Kind = "objects"
+    canvases: tuple[ImageRef, ...] = ()
 
 
 def transform_block(task: TransformBlock) -> int:
     """Transform a block of images; returns the number of readable ones. The same images give the same bytes."""
     store, reader = open_store(task.store), open_reader(task.set_uri, task.kind)
+    of_canvases = None if task.canvas_uri is None else open_reader(task.canvas_uri, task.canvas_kind)
     readable = 0
-    for number, listed in enumerate(task.images, start=task.first):
+    for at, listed in enumerate(task.images):
         try:
-            changed = CHANGES[task.change](decode(reader.read(listed)))
+            image = decode(reader.read(listed))
+            if task.change in CHANGES:
+                changed = CHANGES[task.change](image)
+            else:
+                canvas = image if of_canvases is None else decode(of_canvases.read(task.canvases[at]))
+                changed = altered(image, canvas, task.change)
         except UnreadableImageError:
             continue  # the original set has it among its rejects
         suffix = "jpg" if changed[:2] == b"\xff\xd8" else "png"
-        store.put(f"{task.prefix}/{number:08d}.{suffix}", changed)
+        store.put(f"{task.prefix}/{task.first + at:08d}.{suffix}", changed)
         readable += 1
     return readable
+
+
+def number_of(key: str) -> int:
+    """The number of an image that `transform_block` wrote, from its key.
+
+    >>> number_of("00000012.png")
+    12
+    """
+    return int(key.partition(".")[0])
 
 
 def _saved_alike(image: Image.Image, codec: str) -> bytes:

@@ -52,7 +52,7 @@ def _no_copies(outcome: AuditResult) -> Answer:
     return Answer(
         "good",
         seen or f"No copies were seen in {outcome.label}; {_below(audit)}.",
-        [_bounds(audit), _copy_power(audit), *_listed(audit), *_sets(audit)],
+        [_bounds(audit), _copy_power(audit), *_kinds(outcome), *_listed(audit), *_sets(audit)],
         [
             "This audit found nothing that speaks against the release.",
             "Review the pictures below before you sign: single copies are below any detectable rate.",
@@ -62,7 +62,7 @@ def _no_copies(outcome: AuditResult) -> Answer:
 
 def _copies_open(outcome: AuditResult) -> Answer:
     audit = outcome.audit
-    detail = [_bounds(audit), _copy_power(audit), *_listed(audit), *_sets(audit)]
+    detail = [_bounds(audit), _copy_power(audit), *_kinds(outcome), *_listed(audit), *_sets(audit)]
     if _some(audit) and not audit["copies_listed"]:
         headline = (
             f"More images of {outcome.label} look like training images than unseen ones do, but none can be listed."
@@ -132,6 +132,11 @@ def _copy_power(audit: Row) -> str:
     return (
         f"A rate of {percent(seen)} is called copying in 80 of 100 cases, if the copies are stronger than all chance."
     )
+
+
+def _kinds(outcome: AuditResult) -> list[str]:
+    """Which copies it would find, where that was measured."""
+    return [f"{_capital(outcome.power_by_kind)}."] if outcome.power_by_kind else []
 
 
 def _listed(audit: Row) -> list[str]:

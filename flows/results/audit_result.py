@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from flows.results.kinds_found import KindFound, kinds_sentence, load_kinds
 from flows.spec.releases import label_of
 from storage.objects.open import ObjectStore
 from storage.results.tables import read_result
@@ -18,16 +19,20 @@ NOT_JUDGED, INCONCLUSIVE, INVALID = "not judged", "inconclusive", "invalid"
 
 @dataclass(frozen=True)
 class AuditResult:
-    """One audit: its row of `audits`, its rows of `scores` by layer, of `checks`, and of `copies` by rank."""
+    """One audit: its row of `audits`, its rows of `scores` by layer, of `checks`, and of `copies` by rank.
+
+    ``kinds`` are the kinds of copies that `selfcheck` found on its reference; empty where there was none.
+    """
 
     audit: dict[str, Any]
     scores: list[dict[str, Any]]
     checks: list[dict[str, Any]]
     copies: list[dict[str, Any]] = field(default_factory=list)
+    kinds: dict[str, KindFound] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The audit's row with the rows of its layers and checks, and of its copies if it was judged by them."""
-        copies = {"copies": self.copies} if self.by_copies else {}
+        copies = {"copies": self.copies, "power_by_kind": self.power_by_kind} if self.by_copies else {}
         return {**self.audit, "scores": self.scores, "checks": self.checks, **copies}
 
     @property
@@ -49,6 +54,11 @@ class AuditResult:
     def by_copies(self) -> bool:
         """Whether the verdict is that of the copy score; else it is that of the layers' tails."""
         return judged_by_copies(self.audit)
+
+    @property
+    def power_by_kind(self) -> str:
+        """Which copies the audit would find, in words; empty unless `selfcheck` measured it."""
+        return kinds_sentence(self.kinds)
 
     @property
     def listed(self) -> list[dict[str, Any]]:
@@ -97,7 +107,8 @@ def _load(store: ObjectStore, audit_id: str) -> AuditResult | None:
     if not audits:
         return None
     scores = sorted(read_result(store, "scores", audit_id).to_pylist(), key=lambda row: row["layer"])
-    checks, copies = read_result(store, "checks", audit_id).to_pylist(), []
+    checks, copies, kinds = read_result(store, "checks", audit_id).to_pylist(), [], {}
     if judged_by_copies(audits[0]):
         copies = sorted(read_result(store, "copies", audit_id).to_pylist(), key=lambda row: row["rank"])
-    return AuditResult(audits[0], scores, checks, copies)
+        kinds = load_kinds(store, audits[0])
+    return AuditResult(audits[0], scores, checks, copies, kinds)

@@ -18,13 +18,15 @@ import pytest
 
 from flows.cli import console, main
 from flows.cli.progress import ProgressBoard
-from flows.cli.screens import attribution, audits, comparisons, machine, store
+from flows.cli.screens import attribution, audits, comparisons, kinds, machine, store
 from flows.cli.sql.table import show_rows
 from flows.registry.registry import Entry
 from flows.registry.state import ReleaseState
 from flows.registry.store_status import StoreStatus
 from flows.results.audit_result import AuditResult
-from flows.selfcheck import SelfCheck, Trial
+from flows.results.kinds_found import KindFound
+from flows.selfcheck.by_layers import SelfCheck, Trial
+from flows.selfcheck.judged import CopiesSelfCheck, CopiesTrial, Kind
 from flows.sweep import SweepReport
 from flows.text import one_line, terminal_text
 from storage.errors import InputError
@@ -52,7 +54,7 @@ def outcome() -> AuditResult:
     checks = [row("checks", name=HOSTILE, severity="note", sentence=HOSTILE, remedy=HOSTILE, passed=False)]
     names = dict.fromkeys(("image_key", "train_key", "view"), HOSTILE)
     copies = [row("copies", **names, rank=i, identical=i == 1, listed=True) for i in range(1, 8)]
-    return AuditResult(audit, scores, checks, copies)
+    return AuditResult(audit, scores, checks, copies, {HOSTILE: KindFound(1, 1, 1)})
 
 
 def answer() -> Any:
@@ -99,6 +101,12 @@ def compared() -> Any:
 def checked() -> Any:
     trial = Trial(HOSTILE, 0.1, 3, True, 0.1, 0.0, 0.2, {1: 0.5}, None, HOSTILE)
     return SelfCheck([trial], {5: None}, 1, 1)
+
+
+def checked_kinds() -> CopiesSelfCheck:
+    sizes = ((0, 0), (0, 9), (1, 9))
+    trials = [CopiesTrial(HOSTILE, planted, images, HOSTILE, 1, 1, 1, (), False, HOSTILE) for planted, images in sizes]
+    return CopiesSelfCheck(trials, [Kind(HOSTILE, 1, 1, 1, 1, HOSTILE, 1, 1, 0.1, ())], None, {5: None}, 1, 1, 1, 1)
 
 
 def enrolled() -> Any:
@@ -164,6 +172,7 @@ SCREENS: dict[str, Callable[[], object]] = {
     "enrol": lambda: attribution.show_enrolled([enrolled()]),
     "compare": lambda: comparisons.show_comparison(compared()),
     "selfcheck": lambda: comparisons.show_selfcheck(checked()),
+    "selfcheck by kind": lambda: kinds.show_kinds(checked_kinds()),
     "doctor": lambda: machine.show_finding(finding()),
     "stack status": lambda: machine.show_services(services()),
     "status": lambda: store.show_status(HOSTILE, status()),

@@ -46,6 +46,10 @@ NAMES = [
     (layout.perturbed_prefix(["a", "b"], "s3://b/images/", "crop", {"crop": 0.9}), "perturbed/1c076d24aa73f485"),
     (layout.done_key("perturbed/ab"), "perturbed/ab.done"),
     (layout.selfcheck_prefix("r", "s"), "selfcheck/a2561131fd1410fc"),
+    (
+        layout.kinds_key(train="t", held_out="images-ab", copies={"layer": None}, method=1),
+        "selfcheck/kinds-bcc1fcd836eb6d7f.json",
+    ),
     (layout.token_space_key("e", "t", None), "token_spaces/c901aae7c3020d12.npz"),
     (layout.token_space_key("e", "t", 4), "token_spaces/010e3e3c4f67160a.npz"),
     (layout.copy_reference_key("images-ab"), "copy_references/images-ab.json"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from flows.cli.commands.common import EXIT_GATE, Gate, Harmonise, Json, Spec, lo
 from flows.cli.console import output, print_json, safe
 from flows.cli.screens.audits import show_reference, show_report
 from flows.cli.screens.comparisons import show_comparison, show_selfcheck
+from flows.cli.screens.kinds import show_kinds
 from storage.errors import InputError
 
 
@@ -108,22 +109,42 @@ def reference(spec: Spec, harmonise: Harmonise = None, as_json: Json = False) ->
         show_reference(facts)
 
 
-def selfcheck(spec: Spec, harmonise: Harmonise = None, as_json: Json = False) -> None:
+def selfcheck(
+    spec: Spec,
+    kinds: Annotated[
+        Literal["usual", "all"], typer.Option(help="Kinds of copies: the usual ones, or all 25 of the published list.")
+    ] = "usual",
+    perturb: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CHANGE", help="One kind more, such as 'crop 50-60' or 'mirrored + jpeg 40'; repeatable."),
+    ] = None,
+    copies: Annotated[int, typer.Option(min=1, metavar="N", help="Copies of each kind.")] = 100,
+    harmonise: Harmonise = None,
+    as_json: Json = False,
+) -> None:
     """Test what this reference and encoder can detect, on placebos and planted copies of your own images.
 
-    Half of the held-out images acts as the release: unchanged, re-encoded, and with 1 % and 5 % planted training
-    images. Exits with code 3 if a placebo is called copying, or if planted copies that should be detected are not.
+    Half of the held-out images acts as the release: as it is, changed as honest images may be, and with planted
+    copies of training images, kind by kind. With `copies: false` only re-encoded copies are planted. Exits with code 3
+    if a placebo is called copying, or if planted copies that should be detected are not.
     """
     loaded = load(spec, harmonise)
+    if perturb and loaded.copy_settings is None:
+        raise InputError("--perturb plants copies for the copy score, which this spec turns off", "remove --perturb")
 
     with working(as_json) as (_, runtime):
-        from flows.selfcheck import selfcheck as selfcheck_flow
+        from actors.encoder.alterations import ALL_KINDS, USUAL_KINDS
+        from flows.selfcheck.by_layers import SelfCheck
+        from flows.selfcheck.flow import selfcheck as selfcheck_flow
 
-        checked = selfcheck_flow(runtime, loaded)
+        chosen = USUAL_KINDS if kinds == "usual" else tuple(ALL_KINDS)
+        checked = selfcheck_flow(runtime, loaded, (*chosen, *(perturb or ())), copies)
     if as_json:
-        print_json({**asdict(checked), "passed": checked.passed})
-    else:
+        print_json(checked.to_json())
+    elif isinstance(checked, SelfCheck):
         show_selfcheck(checked)
+    else:
+        show_kinds(checked)
     if not checked.passed:
         raise typer.Exit(EXIT_GATE)
 

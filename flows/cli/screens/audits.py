@@ -81,7 +81,8 @@ def show_verdicts(out: Console, outcome: AuditResult) -> None:
     audit = outcome.audit
     out.print(f"\n[bold]{safe(outcome.label)}[/] {verdict_text(outcome.verdict)}")
     reason = f"[yellow]{safe(audit['invalid_reason'])}[/]" if audit["invalid_reason"] else ""
-    for text in filter(None, (reason, safe(audit["sentence"]), safe(audit["fit_sentence"]))):
+    power = safe(outcome.power_by_kind)
+    for text in filter(None, (reason, safe(audit["sentence"]), power, safe(audit["fit_sentence"]))):
         out.print(Padding(text, (0, 0, 0, 2), expand=False))
     show_copies(out, outcome)
 

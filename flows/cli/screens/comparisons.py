@@ -10,11 +10,11 @@ from flows.cli.screens.parts import copies_text, number, passed_text, print_tabl
 
 if TYPE_CHECKING:  # importing these would load Ray and Prefect for --help
     from flows.compare import ReleaseComparison
-    from flows.selfcheck import SelfCheck
+    from flows.selfcheck.by_layers import SelfCheck
 
 
 def show_selfcheck(selfcheck: SelfCheck) -> None:
-    """Print the trials of `layerprint selfcheck`, and what releases of other sizes would show."""
+    """Print the trials of `layerprint selfcheck` by layers, and what releases of other sizes would show."""
     out = output()
     shown = table("test release", "images|", "verdict", "expected", "", "copy rate %|")
     for trial in selfcheck.trials:

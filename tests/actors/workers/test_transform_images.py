@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,17 @@ from actors.encoder.decode import decode
 from actors.ray_cluster.local import Cluster
 from actors.stages.context import Progress, StageContext
 from actors.stages.transform_images import transform_images
-from actors.workers.transform_images import CHANGES, CROP, NOISE, PERTURBATIONS
+from actors.workers.transform_images import (
+    CHANGES,
+    CROP,
+    LARGEST_SIDE,
+    NOISE,
+    PERTURBATIONS,
+    TransformBlock,
+    altered,
+    number_of,
+    transform_block,
+)
 from storage.image_sets.open import list_images, open_reader
 from storage.objects.open import ObjectStore, open_store
 from tests.actors.conftest import pictures, png
@@ -78,6 +89,45 @@ def test_grey_tiny_images_survive() -> None:
         assert decode(change(decode(tiny))).width == 1
 
 
+def test_an_altered_copy_lies_on_another_image() -> None:
+    """The central squares count; the kind of file stays, and the canvas has the size of the copy."""
+    dark, light = np.zeros((30, 40, 3), np.uint8), np.full((90, 60, 3), 200, np.uint8)
+    for content, codec in ((png(dark), "PNG"), (jpeg(dark, 75), "JPEG q75 4:2:0")):
+        after = decode(altered(decode(content), decode(png(light)), "half pasted"))
+        assert (after.codec, after.rgb.size) == (codec, (30, 30))
+        assert np.mean(np.asarray(after.rgb) > 100) == pytest.approx(0.5, abs=0.07)
+    large = decode(np.zeros((LARGEST_SIDE + 60, 4 * LARGEST_SIDE), np.uint8))
+    assert decode(altered(large, large, "mirrored")).rgb.size == (LARGEST_SIDE, LARGEST_SIDE)
+
+
+def test_a_block_is_altered_on_its_canvases(tmp_path: Path) -> None:
+    images, canvases = open_store(str(tmp_path / "images")), open_store(str(tmp_path / "canvases"))
+    for name, level in (("a", 0), ("c", 0)):
+        images.put(f"{name}.png", png(np.full((16, 16, 3), level, np.uint8)))
+    images.put("b.png", b"no picture")
+    for level in (60, 120, 180):
+        canvases.put(f"{level:03d}.png", png(np.full((16, 16, 3), level, np.uint8)))
+    listed, on = list_images(f"{images.uri}/"), list_images(f"{canvases.uri}/")
+    task = TransformBlock(
+        store=str(tmp_path),
+        prefix="altered",
+        change="quarter pasted",
+        set_uri=listed.uri,
+        kind=listed.kind,
+        first=7,
+        images=tuple(listed.images()),
+        canvas_uri=on.uri,
+        canvas_kind=on.kind,
+        canvases=tuple(on.images()),
+    )
+    assert transform_block(task) == 2
+    made = list_images(f"{tmp_path}/altered/")
+    assert [number_of(image.key) for image in made.images()] == [7, 9]
+    reader = open_reader(made.uri, made.kind)
+    levels = [np.unique(np.asarray(decode(reader.read(image)).rgb)).tolist() for image in made.images()]
+    assert levels == [[0, 60], [0, 180]]
+
+
 def test_a_set_is_changed_once_in_order(tmp_path: object, cluster: Cluster, s3_prefix: str) -> None:
     images = open_store(f"{s3_prefix}/images")
     originals = pictures(5, seed=1)
@@ -99,3 +149,8 @@ def test_a_set_is_changed_once_in_order(tmp_path: object, cluster: Cluster, s3_p
     assert transform_images(context, listed, "noise", "release") == uri
     assert not reports
     assert transform_images(context, listed, "noise", "release", rows=[0, 2]) != uri
+    on = [
+        transform_images(context, listed, "half pasted", "copies", [0, 2], (listed, rows)) for rows in ([3, 4], [4, 3])
+    ]
+    assert len({uri, *on}) == 3
+    assert [image.key for image in list_images(on[0]).images()] == ["00000000.png", "00000001.png"]

@@ -1,4 +1,4 @@
-"""The flow `selfcheck`: measures what this reference and encoder can detect, on the user's own images.
+"""The self-check of audits that are judged by layers.
 
 Held-out images are split into two random halves. One serves as unseen real images; the other is audited like a release:
 as it is, re-encoded (the placebo), and with a few of its images replaced by re-encoded training images.
@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
-from prefect import flow
 
 from actors.stages.reference import ReferenceTables
 from actors.stages.score import score_layers
@@ -22,7 +21,6 @@ from actors.workers.nearest_table import Compose, Part, compose_table
 from flows.audit import built_reference
 from flows.inputs import list_set, open_reference
 from flows.results.identity import Reference, scoring_digest
-from flows.runtime.repairs import repairing
 from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec
 from flows.tasks import embed_set, search_set
@@ -85,6 +83,10 @@ class SelfCheck:
         """Whether every trial passed."""
         return all(trial.passed for trial in self.trials)
 
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return {**asdict(self), "passed": self.passed}
+
 
 class _Halves(NamedTuple):
     """Rows of the embedding table of the held-out images."""
@@ -93,9 +95,7 @@ class _Halves(NamedTuple):
     release: tuple[int, ...]
 
 
-@flow(name="selfcheck", persist_result=False, validate_parameters=False)
-@repairing
-def selfcheck(runtime: Runtime, spec: AuditSpec) -> SelfCheck:
+def check_layers(runtime: Runtime, spec: AuditSpec) -> SelfCheck:
     """Try the spec's reference and encoder on placebos and planted copies.
 
     Raises:

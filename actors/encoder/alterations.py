@@ -1,11 +1,14 @@
 """What happens to copies: kinds of alteration with random parameters, and what happens to honest images.
 
-Each takes a copied image, another image as canvas, and a random generator; all are RGB of one size.
+Each takes a copied image, another image as canvas, and a random generator; all are square RGB images of one size.
+Lengths in pixels are those of an image of 32 pixels: on a larger one they grow with it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
+import re
 from collections.abc import Callable
 from functools import partial
 
@@ -14,6 +17,15 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 Picture = Image.Image
 Alteration = Callable[[Picture, Picture, np.random.Generator], Picture]
+
+VERSION = 1
+"""Increased when a kind changes: sets that were altered by another version are made again."""
+
+SIDE = 32
+"""Pixels of the image to which lengths refer."""
+
+MOST_STEPS = 5
+"""Alterations that may follow one another in one text."""
 
 
 def jpeg(image: Picture, quality: int) -> Picture:
@@ -48,10 +60,10 @@ def _crop(low: float, high: float) -> Alteration:
 
 
 def _shift(low: int, high: int) -> Alteration:
-    """Moved by whole pixels of a 32-pixel image, along one or both axes; the border is repeated."""
+    """Moved by whole pixels, along one or both axes; the border is repeated."""
 
     def alter(image: Picture, _: Picture, rng: np.random.Generator) -> Picture:
-        by = max(1, round(int(rng.integers(low, high + 1)) * image.width / 32))
+        by = max(1, round(int(rng.integers(low, high + 1)) * image.width / SIDE))
         dx, dy = rng.choice([-by, by], 2) * np.array([(1, 0), (0, 1), (1, 1)])[rng.integers(3)]
         return _edged(image, lambda padded: padded, int(dx), int(dy))
 
@@ -74,9 +86,14 @@ def _colour(image: Picture, _: Picture, rng: np.random.Generator) -> Picture:
     return Image.fromarray(hsv, "HSV").convert("RGB")
 
 
-def _rotate(image: Picture, _: Picture, rng: np.random.Generator) -> Picture:
-    angle = rng.uniform(3, 15) * rng.choice([-1, 1])
-    return _edged(image, lambda wide: wide.rotate(angle, Image.Resampling.BICUBIC))
+def _rotate(low: float, high: float) -> Alteration:
+    """Turned by so many degrees, either way."""
+
+    def alter(image: Picture, _: Picture, rng: np.random.Generator) -> Picture:
+        angle = rng.uniform(low, high) * rng.choice([-1, 1])
+        return _edged(image, lambda wide: wide.rotate(angle, Image.Resampling.BICUBIC))
+
+    return alter
 
 
 def _half(image: Picture, canvas: Picture, rng: np.random.Generator, *, moved: bool = False) -> Picture:
@@ -117,28 +134,39 @@ def _framed(image: Picture, _: Picture, rng: np.random.Generator) -> Picture:
 
 def _text(image: Picture, _: Picture, rng: np.random.Generator) -> Picture:
     altered, side = image.copy(), image.width
-    place = (int(rng.integers(0, side // 4)), int(rng.integers(0, max(1, side - 10))))
+    place = (int(rng.integers(0, max(1, side // 4))), int(rng.integers(0, max(1, side - 10 * side // SIDE))))
     colour = tuple(int(value) for value in rng.choice([0, 255], 3))
-    ImageDraw.Draw(altered).text(place, str(rng.choice(["SALE", "copy", "2026", "LP"])), fill=colour)
+    word, size = str(rng.choice(["SALE", "copy", "2026", "LP"])), max(1, 10 * side / SIDE)
+    ImageDraw.Draw(altered).text(place, word, fill=colour, font_size=size)
     return altered
 
 
 def _box(image: Picture, _: Picture, rng: np.random.Generator) -> Picture:
     """A filled square of 30–50 % of the side."""
-    altered, side = image.copy(), int(image.width * rng.uniform(0.3, 0.5))
+    altered, side = image.copy(), max(1, int(image.width * rng.uniform(0.3, 0.5)))
     left, top = (int(value) for value in rng.integers(0, image.width - side + 1, 2))
     colour = tuple(int(value) for value in rng.integers(0, 256, 3))
     ImageDraw.Draw(altered).rectangle((left, top, left + side - 1, top + side - 1), fill=colour)
     return altered
 
 
-def blurred(radius: float) -> Alteration:
-    return lambda image, *_: image.filter(ImageFilter.GaussianBlur(radius))
+def _blur(low: float, high: float) -> Alteration:
+    """Gaussian blur; the standard deviation in pixels."""
+
+    def alter(image: Picture, _: Picture, rng: np.random.Generator) -> Picture:
+        return image.filter(ImageFilter.GaussianBlur(rng.uniform(low, high) * image.width / SIDE))
+
+    return alter
+
+
+def _blend(low: float, high: float) -> Alteration:
+    """The copy has this share, the canvas the rest."""
+    return lambda image, canvas, rng: Image.blend(image, canvas, rng.uniform(1 - high, 1 - low))
 
 
 def half_resolution(image: Picture, *_: object) -> Picture:
     """Half the resolution and back."""
-    half = (image.width // 2, image.height // 2)
+    half = (max(1, image.width // 2), max(1, image.height // 2))
     return image.resize(half, Image.Resampling.BOX).resize(image.size, Image.Resampling.BICUBIC)
 
 
@@ -157,15 +185,15 @@ KINDS: dict[str, Alteration] = {
     "colours": _colour,
     "grey": lambda image, *_: ImageOps.grayscale(image).convert("RGB"),
     "noise 20–30": _noise(20, 30),
-    "blur .6–1.2": lambda image, _, rng: image.filter(ImageFilter.GaussianBlur(rng.uniform(0.6, 1.2))),
+    "blur .6–1.2": _blur(0.6, 1.2),
     "half pasted": _half,
     "quarter pasted": _quarter,
     "text over it": _text,
     "box over it": _box,
-    "rotated 3–15°": _rotate,
-    "blend 60–80 %": lambda image, canvas, rng: Image.blend(image, canvas, rng.uniform(0.2, 0.4)),
+    "rotated 3–15°": _rotate(3, 15),
+    "blend 60–80 %": _blend(0.6, 0.8),
 }
-"""The 18 kinds; lengths in pixels are those of a 32-pixel image."""
+"""The 18 kinds."""
 
 HARD_KINDS: dict[str, Alteration] = {
     "quarter turn": lambda image, _, rng: image.transpose(_TURNS[rng.integers(2)]),
@@ -174,14 +202,111 @@ HARD_KINDS: dict[str, Alteration] = {
     "half moved": partial(_half, moved=True),
     "quarter moved": partial(_quarter, moved=True),
     "half size, pasted": lambda image, canvas, rng: _shrunk(image, 0.5, 0.5, rng, canvas),
-    "blend 50 %": lambda image, canvas, _: Image.blend(image, canvas, 0.5),
+    "blend 50 %": _blend(0.5, 0.5),
 }
 """Orientation, scale, moved parts, even blends."""
 
+ALL_KINDS: dict[str, Alteration] = {**KINDS, **HARD_KINDS}
+
+USUAL_KINDS: tuple[str, ...] = (
+    "re-encoded",
+    "mirrored",
+    "shift 3–5",
+    "crop 70–80 %",
+    "rotated 3–15°",
+    "colours",
+    "blur .6–1.2",
+    "noise 20–30",
+    "half pasted",
+    "quarter pasted",
+    "blend 50 %",
+)
+"""A selection: one of each sort, the harder one where there are two."""
+
 HONEST: dict[str, Alteration] = {
     "as it is": lambda image, *_: image,
-    "blur .6": blurred(0.6),
-    "blur 1.2": blurred(1.2),
+    "blur .6": _blur(0.6, 0.6),
+    "blur 1.2": _blur(1.2, 1.2),
     "half resolution": half_resolution,
 }
 """What honest releases may look like."""
+
+# -- by name -------------------------------------------------------------------------------------------------
+
+_MEASURED: dict[str, tuple[Callable[[float, float], Alteration], float, float]] = {
+    "jpeg": (lambda low, high: _jpeg(int(low), int(high)), 1, 100),
+    "noise": (_noise, 0, 255),
+    "crop": (lambda low, high: _crop(low / 100, high / 100), 10, 100),
+    "shift": (lambda low, high: _shift(int(low), int(high)), 0, 16),
+    "blur": (_blur, 0, 16),
+    "rotated": (_rotate, 0, 180),
+    "blend": (lambda low, high: _blend(low / 100, high / 100), 1, 100),
+}
+"""Alterations of a chosen strength: what makes them of its two ends, and the range that these lie in."""
+
+_STEP = re.compile(r"([a-z]+) ?(\d*\.?\d+)(?:-(\d*\.?\d+))?")
+
+
+def alteration(text: str) -> Alteration:
+    """The alteration of a name, of a strength, or of several one after the other.
+
+    Args:
+        text: Steps with ``+`` between them. A step is a name in `ALL_KINDS` or `HONEST`, or one of these with a number
+            or a range ``LOW-HIGH``: ``jpeg`` (quality), ``noise`` (grey levels of 255), ``crop`` (per cent of the
+            side), ``shift`` and ``blur`` (pixels of 32), ``rotated`` (degrees), ``blend`` (per cent of the copy).
+
+    Raises:
+        ValueError: A step is none of these.
+
+    >>> alteration("mirrored") is KINDS["mirrored"], callable(alteration("crop 50-60 + mirrored + jpeg 40"))
+    (True, True)
+    >>> alteration("glued")
+    Traceback (most recent call last):
+    ValueError: no alteration 'glued'
+    """
+    steps = [_step(part) for part in text.split("+")[: MOST_STEPS + 1]]
+    if len(steps) > MOST_STEPS:
+        raise ValueError(f"more than {MOST_STEPS} alterations one after the other")
+    if len(steps) == 1:
+        return steps[0]
+
+    def alter(image: Picture, canvas: Picture, rng: np.random.Generator) -> Picture:
+        for step in steps:
+            image = step(image, canvas, rng)
+        return image
+
+    return alter
+
+
+def _step(text: str) -> Alteration:
+    wanted = _plain(text)
+    for name, known in {**ALL_KINDS, **HONEST}.items():
+        if wanted == _plain(name):
+            return known
+    found = _STEP.fullmatch(wanted)
+    if not found or found[1] not in _MEASURED:
+        raise ValueError(f"no alteration {text.strip()!r}")
+    make, least, most = _MEASURED[found[1]]
+    low, high = float(found[2]), float(found[3] or found[2])
+    if not least <= low <= high <= most:
+        raise ValueError(f"{text.strip()!r}: {found[1]} lies between {least:g} and {most:g}, the lower end first")
+    return make(low, high)
+
+
+def _plain(name: str) -> str:
+    """A name as it can be typed.
+
+    >>> _plain(" Crop 80–95 %"), _plain("rotated 3–15°")
+    ('crop 80-95', 'rotated 3-15')
+    """
+    return name.strip().lower().replace("–", "-").rstrip(" %°")
+
+
+def random_for(text: str, sha256: str) -> np.random.Generator:
+    """The random numbers for one image: the same image and alteration always give the same result.
+
+    Args:
+        text: The alteration.
+        sha256: Digest of the image's content, hexadecimal.
+    """
+    return np.random.default_rng(list(hashlib.sha256(f"{text}\n{sha256}".encode()).digest()))
