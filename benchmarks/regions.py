@@ -23,16 +23,17 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
+from actors.encoder.alterations import KINDS, jpeg
 from actors.encoder.config import DEFAULT_VIEWS, EncoderConfig
 from actors.encoder.model import Encoder
 from actors.workers.copy_region import cells_seen
-from benchmarks.alterations import KINDS, jpeg
-from benchmarks.copies import FIT, TRAIN, Pictures, Scorer, altered, by_class, tail_line, tokens_of
+from benchmarks.copies import FIT, TRAIN, Pictures, Scorer, altered, by_class, tokens_of
 from scoring.copies.copy_score import CopyScale
 from scoring.copies.evidence import copy_evidence
 from scoring.copies.region import NEIGHBOURHOOD, RIVALS, SHARE, Mask, cells, counted, on_image, patch_shares
 from scoring.copies.token_space import fit_token_space
 from scoring.copies.train_tokens import TrainTokens
+from scoring.verdict.planted import tail_line
 
 SIDE = 32
 PARTS, COPIES, HELD_OUT, SAMPLE = 200, 60, 60, 500

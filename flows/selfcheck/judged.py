@@ -181,8 +181,12 @@ class Judge:
 
     def verdict(self, scores: NDArray[np.float64]) -> CopiesVerdict:
         """The verdict on a release with these scores."""
-        limits = {"max_copy_rate": self.gate.max_copy_rate, "detectable": self.gate.detectable_copy_rate}
-        return copies_verdict(self.unseen, scores, **limits)
+        return copies_verdict(
+            self.unseen,
+            scores,
+            max_copy_rate=self.gate.max_copy_rate,
+            detectable=self.gate.detectable_copy_rate,
+        )
 
     def placebo(self, name: str, images: ScoredSet) -> CopiesTrial:
         """A release without copies."""

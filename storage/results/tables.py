@@ -21,7 +21,8 @@ LEFT_OUT = "its rows are left out"
 
 SCHEMA_VERSION = "5"
 """2 added runs and parts in `profiles`, `attributions` and how each layer was searched; 3 what an audit was made from,
-4 `copies` and what the copy score says of an audit, 5 groups of images, how often pictures repeat, and the regions of copies.
+4 `copies` and what the copy score says of an audit, 5 groups of images, how often pictures repeat, regions of copies,
+and who is named by an attribution and after which processing.
 
 Columns that older files lack are null."""
 
