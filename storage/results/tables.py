@@ -19,9 +19,9 @@ from storage.seal import name_broken, parse_parquet, read_sealed, sealed_parquet
 
 LEFT_OUT = "its rows are left out"
 
-SCHEMA_VERSION = "4"
+SCHEMA_VERSION = "5"
 """2 added runs and parts in `profiles`, `attributions` and how each layer was searched; 3 what an audit was made from,
-4 `copies` and what the copy score says of an audit.
+4 `copies` and what the copy score says of an audit, 5 who is named by an attribution and after which processing.
 
 Columns that older files lack are null."""
 
@@ -111,6 +111,9 @@ _COLUMNS = {
         float64  unknown reject unknown_prior chance
         int64?   needed
         int64    trials trials_right
+        bool?    named
+        float64? closed curve_weight
+        string?  processing
         string   reference_digest encoder_digest scoring_digest layerprint_version
         time     created_at
     """,
