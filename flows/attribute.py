@@ -12,14 +12,15 @@ from prefect import flow
 from actors.workers.linear_probe import Probe, probe_suspect
 from actors.workers.profile import SetProfile
 from flows.audit import built_reference
-from flows.inputs import list_set
+from flows.inputs import file_facts, list_set, open_reference
 from flows.results.identity import Reference, scoring_digest
 from flows.results.input_checks import FileFacts, check_counts, check_rejects, check_same_files
 from flows.results.profile_rows import Enrolled, enrolled_runs
 from flows.runtime.repairs import repairing
 from flows.runtime.runtime import Runtime
+from flows.shifts import with_shifts
 from flows.spec.spec import AuditSpec
-from flows.tasks import embed_set, profile_set, search_set
+from flows.tasks import embed_set, process_reference, profile_set, search_set
 from scoring.attribution.attribute import REJECT, UNKNOWN, Attribution, attribute
 from scoring.attribution.baselines import frechet_rule, mean_rule, published_rule
 from scoring.attribution.enrolment import Enrolment, enrol
@@ -132,7 +133,12 @@ def open_attribution(runtime: Runtime, spec: AuditSpec, reject: float, unknown: 
     reference = built_reference(runtime, spec)
     runs = enrolled_runs(store, spec, reference)
     key = digest(profiles=[run.profile_id for run in runs])
-    enrolment = runtime.enrolments.get(key, lambda: enrol([enrolled.run for enrolled in runs]))
+
+    def learnt() -> Enrolment:
+        background = process_reference(runtime, spec, reference, open_reference(runtime, spec).held_out)
+        return enrol([with_shifts(runtime, spec, reference, enrolled) for enrolled in runs], background)
+
+    enrolment = runtime.enrolments.get(key, learnt)
     return OpenAttribution(spec, reference, runs, enrolment, reject, unknown)
 
 
@@ -143,8 +149,10 @@ def embed_suspect(runtime: Runtime, opened: OpenAttribution, images: str, label:
         InputError: too few or unreadable images, or files of another kind than the training images.
     """
     spec, reference = opened.spec, opened.reference
-    manifest = list_set(runtime, images)
+    manifest, opened_train = list_set(runtime, images), open_reference(runtime, spec).train
     check_counts({label: manifest}, spec.scoring.cells)
+    train, of_images = (file_facts(runtime, spec, reference.facts, listed) for listed in (opened_train, manifest))
+    check_same_files(train, of_images, label)
     table = embed_set(runtime, spec, reference.facts, manifest, label)
     check_rejects(table, label, spec.gate.max_rejected)
     check_same_files(FileFacts.of(reference.tables.train), FileFacts.of(table), label)
@@ -218,6 +226,7 @@ def _save(
         "unknown": attribution.unknown,
         "reject": opened.reject,
         "unknown_prior": opened.unknown,
+        "curve_weight": attribution.curve_weight,
         "chance": attribution.chance,
         "needed": attribution.needed,
         "trials": result.trials,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from prefect import flow
 
@@ -14,8 +15,9 @@ from flows.results.profile_rows import save_profile
 from flows.runtime.repairs import repairing
 from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec, ReleaseSpec
-from flows.tasks import embed_set, profile_set, search_set
+from flows.tasks import embed_set, process_release, profile_set, search_set
 from storage.errors import InputError
+from storage.image_sets.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ def enrol_releases(runtime: Runtime, spec: AuditSpec, releases: Sequence[Release
         profile_id = save_profile(store, spec, release, reference, table, profile)
         if profile is None or profile_id is None:
             raise InputError("no layer of this encoder carries information", "set encoder.pooling: mean")
+        process_release(runtime, spec, reference, table, nearest, partial(_given, manifest), release.label)
         counts = (table.rows, len(profile.parts), len(profile.layers))
         enrolled.append(EnrolledRelease(release.maker, release.run, *counts, profile_id))
     return enrolled
+
+
+def _given(manifest: Manifest) -> Manifest:
+    return manifest

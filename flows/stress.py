@@ -14,7 +14,7 @@ from flows.inputs import list_set
 from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec
 from flows.tasks import embed_set
-from scoring.attribution.attribute import REJECT, UNKNOWN
+from scoring.attribution.attribute import REJECT, UNKNOWN, Attribution
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class StressedAttribution:
     perturbed: dict[str, AttributedImages]
 
     def same(self, name: str) -> bool:
-        """Whether verdict and first candidate are the same after a perturbation."""
+        """Whether verdict and named releases (or the first candidate, if none is) are the same after a perturbation."""
         changed, plain = self.perturbed[name].answer, self.plain.answer
-        return (changed.verdict, changed.candidates[0].maker) == (plain.verdict, plain.candidates[0].maker)
+        return (changed.verdict, _named(changed)) == (plain.verdict, _named(plain))
 
     @property
     def sentence(self) -> str:
@@ -43,6 +43,10 @@ class StressedAttribution:
             name: {**answered.to_json(), "same_answer": self.same(name)} for name, answered in self.perturbed.items()
         }
         return {**self.plain.to_json(), "perturbed": perturbed, "stress_sentence": self.sentence}
+
+
+def _named(answer: Attribution) -> set[str]:
+    return {candidate.maker for candidate in answer.candidates if candidate.named} or {answer.candidates[0].maker}
 
 
 @flow(name="stress_attribution", persist_result=False, validate_parameters=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,14 @@ from actors.stages import (
     score as score_stage,
     search as search_stage,
 )
+from actors.stages.processed import Sampler
 from actors.stages.profile import profile as make_profile
 from actors.workers.copy_region import CopyRegion
 from actors.workers.profile import SetProfile
 from flows.results.identity import OpenedReference, Reference
 from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec
+from scoring.attribution.background import Background, Shift
 from scoring.presets import PRESETS
 from scoring.score.cells import MIN_HELD_OUT
 from storage.errors import InputError, may_pass
@@ -155,6 +158,38 @@ def score_release(
 ) -> score_stage.Scored:
     """Score a release in every layer and join the layers."""
     return score_stage.score(runtime.context(spec), reference.tables, table, nearest, label)
+
+
+@_embedding_stage
+def process_release(
+    runtime: Runtime,
+    spec: AuditSpec,
+    reference: Reference,
+    table: EmbeddingTable,
+    nearest: str,
+    images: Callable[[], Manifest | None],
+    label: str,
+) -> tuple[Mapping[str, Shift], ...]:
+    """Learn how common processings move the embeddings of a release."""
+    sampler = _sampler(runtime, spec, reference)
+    found = sampler.shifts(table, nearest, images, label)
+    runtime.forward_images += sampler.forward_images
+    return found
+
+
+@_embedding_stage
+def process_reference(runtime: Runtime, spec: AuditSpec, reference: Reference, held_out: Manifest) -> Background:
+    """Learn how content and common processings move the embeddings of real images."""
+    sampler = _sampler(runtime, spec, reference)
+    found = sampler.background(held_out)
+    runtime.forward_images += sampler.forward_images
+    return found
+
+
+def _sampler(runtime: Runtime, spec: AuditSpec, reference: Reference) -> Sampler:
+    return Sampler(
+        runtime.context(spec), spec.encoder.config(), reference.facts, runtime.embed_settings(spec), reference.tables
+    )
 
 
 @_stage

@@ -239,6 +239,21 @@ def profile_prefix(held_out: str, release: str, contaminated: str, table: str, v
     return f"profiles/{short(code)}"
 
 
+def processed_prefix(table: str, version: int, partition: str, encoder: str, method: Sequence[object]) -> str:
+    """How processings move the embeddings of a sample of a table's images; ``method``: which, and on how many."""
+    read = [table, version]
+    return f"processed/{short(digest(table=read, partition=partition, encoder=encoder, method=list(method)))}"
+
+
+def processed_block_key(prefix: str, start: int) -> str:
+    """A block of processed images, by the number of its first.
+
+    >>> processed_block_key("processed/ab", 40)
+    'processed/ab/000040.npz'
+    """
+    return f"{prefix}/{start:06d}.npz"
+
+
 def perturbed_prefix(images: Sequence[str], uri: str, change: str, constants: object) -> str:
     """A set of changed images (by their etags); ``constants`` are the strengths of the changes."""
     return f"perturbed/{short(digest(images=images, uri=uri, change=change, constants=constants))}"

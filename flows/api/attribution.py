@@ -25,11 +25,13 @@ class Attribution:
     """The answer for a set of images; a notebook shows it as a card.
 
     Attributes:
-        verdict: ``attributed``, ``unknown`` (every enrolled release is refused) or ``undecided``.
+        verdict: ``attributed``, ``one of`` (a few releases are named), ``unknown`` (every enrolled release is refused,
+            or another maker is very probable) or ``undecided``.
         maker: The release that made the images, NAME@VERSION; None unless they are attributed.
         sentence: The verdict in words.
         makers: One row per enrolled release, the most probable first: `maker`, `probability`, `p_value` (small: not
-            the maker).
+            the maker), `named` (by the verdict), `if_enrolled` (probability if one of them is the maker), `processing`
+            (after which it is nearest).
         unknown: Probability that none of them is the maker.
         images: Images that were compared.
         images_needed: Images that a sure answer takes; None: no number of images is enough.
@@ -134,7 +136,14 @@ def _run(spec: AuditSpec, images: str, reject: float, unknown: float, quiet: boo
 def _result(answered: AttributedImages) -> Attribution:
     answer = answered.answer
     rows = [
-        {"maker": candidate.maker, "probability": candidate.posterior, "p_value": candidate.p_value}
+        {
+            "maker": candidate.maker,
+            "probability": candidate.posterior,
+            "p_value": candidate.p_value,
+            "named": candidate.named,
+            "if_enrolled": candidate.closed,
+            "processing": candidate.processing,
+        }
         for candidate in answer.candidates
     ]
     return Attribution(

@@ -24,11 +24,12 @@ Row = dict[str, Any]
 
 
 class Enrolled(NamedTuple):
-    """An enrolled run and where its embeddings are: (table, version)."""
+    """An enrolled run, where its embeddings are, (table, version), and where its images were."""
 
     run: Run
     table: tuple[str, int]
     profile_id: str
+    images_uri: str
 
 
 def save_profile(
@@ -163,7 +164,7 @@ def _enrolled(rows: Sequence[Row]) -> Enrolled:
     run = Run(
         f"{first['release']}@{first['version']}", first["run"], Profile(whole.placed, whole.signature, c_t), parts
     )
-    return Enrolled(run, (first["table"], first["table_version"]), first["profile_id"])
+    return Enrolled(run, (first["table"], first["table_version"]), first["profile_id"], first["images_uri"])
 
 
 def _profile(rows: Sequence[Row]) -> Profile:

@@ -1,43 +1,51 @@
 """Enrolment: learn how far sets of images are from their own maker and from others.
 
-Both parts of a profile are compared by Mahalanobis distances, a set x against a maker k::
+A set of m images x against a maker k, of n_k images and R_k runs, after a processing v, and in the original::
 
-    D²(x, k) = (x - x_k)ᵀ [S_k (1 + m_k/m) + Σ_b (1 + 1/R_k)]⁻¹ (x - x_k)      curve: logit Â per layer
-    T²(x, k) = Σ_l |V_kl (m_l - m_kl)|² / (1/m + 1/m_k + b (1 + 1/R_k))        signature: mean embedding per layer
+    T²(x, k, v) = mean over layers l and coordinates j of  [(z_l - z_kl - Δ_klv) W_l]²_j / (a_kl + .1 λ_lj)
+                  a_kl = c_kl (1/m + 1/n_k + b (1 + 1/R_k))                                         signature
+    D²(x, k)    = (x - x_k)ᵀ [S_k (1 + n_k/m) + Σ_b (1 + 1/R_k)]⁻¹ (x - x_k)                         curve
 
-S_k is the sampling covariance of the maker's curve, so that S_k m_k/m is that of m images of this maker: 25 images
-cannot estimate a covariance over 13 layers, and near Â = 0 or 1 understate it. Σ_b and b are the variation between runs
-of one model; V_kl whitens by the maker's own covariance.
+z are mean embeddings and Δ_klv the shift that processing v gives the maker's mean; W_l whitens by the covariance that
+all makers share, c_kl is the maker's scale, λ_l what content alone moves. S_k is the sampling covariance of the maker's
+curve; Σ_b and b are the variation between runs of one model.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
-from sklearn.linear_model import LogisticRegression
 
+from scoring.attribution.background import Background, Shift
 from scoring.attribution.curve import curve_distances
 from scoring.attribution.profile import Profile, Run, merged
 from scoring.attribution.run_covariance import RunSpread, fit_run_covariance
-from scoring.attribution.signature import maker_covariance, shared_shape, whitener
+from scoring.attribution.signature import LayerRule, layer_rule
+from scoring.attribution.unknown import UnknownRule, fit_unknown
 
 Floats = NDArray[np.float64]
 
-MOST_TRIALS = 1000
-"""Most trial sets; evenly drawn when there are more."""
+ORIGINAL = "original"
+"""The version of a maker's images that was not processed."""
 
-PRIOR_WIDTH = 2.0
-"""Width of the prior of a weight, as a factor."""
+MOST_FOLDS = 20
+"""Most runs of one maker that are left out one by one."""
 
-_STEEPEST = math.log(50.0)
-_TINY = 1e-12
+WEIGHT, WEIGHT_WIDTH = 32.0, 4.0
+"""Centre and width, as a factor, of the prior of the weight of T²."""
+
+WORTH = 2.0
+"""Gain in log-likelihood from which the curve is used."""
+
+_STEEPEST = math.log(1000.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,25 +56,115 @@ class Maker:
         name: The release.
         runs: R, its number of runs.
         profile: All its images.
-        whiteners: For each layer (k, k) float64, see :func:`scoring.attribution.signature.whitener`.
+        scatter: For each layer (k, k) float64, of its images about the mean of their run.
+        shifts: Processing → how it moved a sample of its images.
     """
 
     name: str
     runs: int
     profile: Profile
-    whiteners: tuple[Floats, ...]
+    scatter: tuple[Floats, ...]
+    shifts: Mapping[str, Shift]
 
 
 class Distances(NamedTuple):
     """Distances of N sets from K makers.
 
     Attributes:
+        fused: (N, K) float64, what decides: T², and D² with its weight where it adds anything.
+        signature: (N, K) float64, T² of the version that explains the set best.
         curve: (N, K) float64, D².
-        signature: (N, K) float64, T².
+        version: (N, K) integer, that version, see `SignatureRule.versions`.
     """
 
-    curve: Floats
+    fused: Floats
     signature: Floats
+    curve: Floats
+    version: NDArray[np.intp]
+
+
+class SignatureRule:
+    """T² of sets from makers, in every version of the makers.
+
+    Attributes:
+        versions: `ORIGINAL`, then the processings.
+        layers: The rule of each layer.
+        scale: (K, L) float64, c.
+        drift: b.
+    """
+
+    def __init__(self, makers: Sequence[Maker], background: Background | None, drift: float) -> None:
+        self.makers, self.drift = makers, drift
+        self.versions = (ORIGINAL, *(background.processings if background else ()))
+        degrees = [maker.profile.images - maker.runs for maker in makers]
+        width = range(len(makers[0].scatter))
+        self.layers: list[LayerRule] = [
+            layer_rule([maker.scatter[i] for maker in makers], degrees, background.layers[i] if background else None)
+            for i in width
+        ]
+        self.scale = np.array(
+            [
+                [rule.scale(maker.scatter[i], count) for i, rule in enumerate(self.layers)]
+                for maker, count in zip(makers, degrees, strict=True)
+            ]
+        )
+        self._means = [self._versions(i, background) for i in width]
+        self._doubt = self._disagreement(background)
+
+    def distances(self, profiles: Sequence[Profile]) -> Floats:
+        """(N, K, V) float64, T²."""
+        images = np.array([profile.images for profile in profiles], np.float64)[:, None]
+        enrolled = np.array([maker.profile.images for maker in self.makers], np.float64)
+        runs = np.array([maker.runs for maker in self.makers])
+        spread = 1 / images + 1 / enrolled + self.drift * (1 + 1 / runs)  # (N, K)
+        total = np.zeros((len(profiles), *self._doubt.shape))
+        for i, rule in enumerate(self.layers):
+            means = np.stack([profile.signature[i].mean for profile in profiles])
+            variance = (self.scale[:, i] * spread)[:, :, None] + self._doubt
+            total += rule.squares(means[:, None, None] - self._means[i], variance)
+        return total / len(self.layers)
+
+    @cached_property
+    def penalty(self) -> Floats:
+        """(K,) float64, log of the scales: a wide maker is near to everything, which its likelihood pays for."""
+        penalty: Floats = np.log(self.scale).mean(axis=1)
+        return penalty
+
+    def _versions(self, i: int, background: Background | None) -> Floats:
+        """(K, V, k) float64, the makers' means in every version."""
+        found = [
+            [maker.profile.signature[i].mean, *(self._shift(maker, name, i, background) for name in self.versions[1:])]
+            for maker in self.makers
+        ]
+        stacked = np.array(found)
+        stacked[:, 1:] += stacked[:, :1]
+        return stacked
+
+    @staticmethod
+    def _shift(maker: Maker, name: str, i: int, background: Background | None) -> Floats:
+        """The maker's own shift; that of real images where it was never tried."""
+        if name in maker.shifts:
+            return maker.shifts[name].mean[i]
+        assert background is not None  # without one there is no processing
+        return background.layers[i].shifts[name]
+
+    def _disagreement(self, background: Background | None) -> Floats:
+        """(K, V) float64, variance added where the shift of real images stands for the maker's own.
+
+        It is the mean square by which the shifts of the makers that were tried differ from those of real images.
+        """
+        doubt = np.zeros((len(self.makers), len(self.versions)))
+        for v, name in enumerate(self.versions[1:], start=1):
+            assert background is not None
+            tried = [maker.shifts[name] for maker in self.makers if name in maker.shifts]
+            off = [
+                float(np.square((shift.mean[i] - background.layers[i].shifts[name]) @ rule.whiten).mean())
+                for shift in tried
+                for i, rule in enumerate(self.layers)
+            ]
+            untried = [name not in maker.shifts for maker in self.makers]
+            doubt[untried, v] = np.mean(off) if off else 0.0
+        return doubt
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,28 +173,31 @@ class Enrolment:
 
     Attributes:
         makers: The releases by name.
+        rule: T² in every version.
         spread: Variation of curves between runs; None: no release has two runs.
-        drift: b, variation of signatures between runs, in units of the variance within a maker.
         trials: Number of trial sets.
         right: Number of trial sets nearest to their own maker.
-        weights: (2,) float64, of D² and of T² in the fused distance.
-        alone: (2,) float64, of D² alone, and of T² alone.
+        weight: Of the fused distance in the log-likelihood, -½ of which it is.
+        curve_weight: Of D² in the fused distance, relative to T²; 0: the curve adds nothing.
+        curve_alone: Of D² alone.
+        curve_typical: Mean D² of trial sets from their own maker, which a processed version is given.
         null: (N,) float64 ascending, fused distances of the trial sets from their own maker.
         best_layer: Position of the layer whose signature alone is nearest to the own maker for most trial sets.
-        unknown: Slope and offset of the log odds of an unknown maker on the log of the nearest fused distance, at
-            equal prior odds; None with a single maker.
+        unknown: The probability of an unknown maker.
     """
 
     makers: tuple[Maker, ...]
+    rule: SignatureRule
     spread: RunSpread | None
-    drift: float
     trials: int
     right: int
-    weights: Floats
-    alone: Floats
+    weight: float
+    curve_weight: float
+    curve_alone: float
+    curve_typical: float
     null: Floats
     best_layer: int
-    unknown: tuple[float, float] | None
+    unknown: UnknownRule
 
     def distances(self, profiles: Sequence[Profile]) -> Distances:
         """Distances of sets from every maker.
@@ -106,33 +207,43 @@ class Enrolment:
         """
         if {_shape(profile) for profile in profiles} - {_shape(self.makers[0].profile)}:
             raise ValueError("a profile has other layers or components than the enrolled releases")
-        return _distances(profiles, self.makers, self.spread, self.drift)
+        found = _distances(profiles, self.makers, self.rule, self.spread)
+        return _fused(found, self.rule, self.curve_weight, self.curve_typical)
+
+    def log_likelihood(self, fused: Floats) -> Floats:
+        """(..., K) float64, of each maker, up to a constant."""
+        likelihood: Floats = -0.5 * self.weight * (fused + self.rule.penalty)
+        return likelihood
+
+    def p_values(self, fused: Floats) -> Floats:
+        """Share of trial sets at least as far from their own maker, the set counted with them."""
+        p: Floats = (1 + len(self.null) - np.searchsorted(self.null, fused, "left")) / (len(self.null) + 1)
+        return p
 
 
-def enrol(runs: Sequence[Run]) -> Enrolment:
-    """Learn from the sets of the enrolled releases, each tried against all makers, its own maker without the set.
+def enrol(runs: Sequence[Run], background: Background | None = None) -> Enrolment:
+    """Learn from the sets of the enrolled releases, each tried against all makers, learnt without it.
 
-    The trial sets of a release with several runs are its runs, otherwise the parts of its single run; parts do not show
-    how training runs differ.
+    Trial sets are the parts of every run, and, of a release with several, its runs: what a new run of it looks like.
+    Each is compared by a rule that has not seen it, nor the parts of the other releases that it was left out with.
 
     * Between runs: :func:`.run_covariance.fit_run_covariance` for curves; for signatures b is the excess of T² over
       sampling alone, at least 0.
-    * Weights of D² and T²: they maximise the probability of the true makers with the likelihood exp(-½ weighted sum)
-      (temperature scaling), under log-normal priors around 1/L, a factor of 2 wide, because the L layers largely repeat
-      each other. Trials alone mislead when all are easy, or when each has far fewer images than its rivals. Adding the
-      volume term ½log|S| made no set right more often.
+    * The weight of T² maximises the probability of the true makers with the likelihood exp(-½ w T²), under a
+      log-normal prior: layers and coordinates repeat each other, so that w is far below their number.
+    * The curve is added where it raises the log-likelihood of the trials by `WORTH`, otherwise its weight is 0.
     * Rejection: the distances of the trial sets from their own makers are the reference of a conformal p-value.
-    * Unknown: logistic regression on the log of the nearest distance, with trial sets with and without their own maker;
-      labels are softened to (N + 1)/(N + 2), so that N sets never give more certainty than N allows.
+    * Unknown: see :func:`scoring.attribution.unknown.fit_unknown`, trial sets with and without their own maker.
 
     Args:
         runs: All runs, with the same layers and components.
+        background: What real images say; None: no processing is tried, and content moves nothing.
 
     Raises:
         ValueError: No run, or runs with different layers or components.
 
     Source:
-        Guo et al. 2017 (temperature scaling); Bates et al. 2023 (conformal p-values); Platt 1999;
+        Guo et al. 2017 (temperature scaling); Bates et al. 2023 (conformal p-values);
         docs/attribution.md: "The answer".
     """
     if len({_shape(run.whole) for run in runs}) != 1:
@@ -140,177 +251,237 @@ def enrol(runs: Sequence[Run]) -> Enrolment:
     groups: dict[str, list[Run]] = {}
     for run in sorted(runs, key=lambda run: (run.maker, run.name)):
         groups.setdefault(run.maker, []).append(run)
-    shapes = _shapes(runs)
-    makers = tuple(_maker(name, [run.whole for run in group], shapes) for name, group in groups.items())
+    makers = tuple(_maker(name, group) for name, group in groups.items())
     several = [group for group in groups.values() if len(group) > 1]
     spread = fit_run_covariance(
         [np.stack([run.whole.curve.x for run in group]) for group in several],
         [np.mean([run.whole.curve.covariance for run in group], axis=0) for group in several],
     )
-    drift = _drift(several, shapes)
-    trials = _trials(list(groups.values()), shapes)
-    own = np.array([trial.maker for trial in trials], np.intp)
-    distances = _trial_distances(trials, makers, spread, drift)
-    centre = np.full(2, 1 / len(shapes))
-    weights = _weights(np.stack(distances), own, centre)
-    fused = np.tensordot(weights, np.stack(distances), 1)
+    rule = SignatureRule(makers, background, _drift(several, SignatureRule(makers, background, 0.0)))
+    tried = _tried(list(groups.values()), background, spread, rule.drift)
+    own, rows = tried.own, np.arange(len(tried.own))
+    typical = float(tried.curve[rows, own].mean()) if len(own) else 0.0
+    weight, curve_weight, curve_alone = _weights(tried, rule.penalty, typical)
+    fused = tried.fused(curve_weight, typical)
     return Enrolment(
         makers=makers,
+        rule=rule,
         spread=spread,
-        drift=drift,
-        trials=len(trials),
-        right=int((fused.argmin(axis=1) == own).sum()),
-        weights=weights,
-        alone=np.concatenate([_weights(distances[i][None], own, centre[[i]]) for i in (0, 1)]),
-        null=np.sort(fused[np.arange(len(own)), own]),
-        best_layer=_best_layer(trials, makers, own),
-        unknown=_unknown(fused, own),
+        trials=len(own),
+        right=int(((fused + rule.penalty).argmin(axis=1) == own).sum()),
+        weight=weight,
+        curve_weight=curve_weight,
+        curve_alone=curve_alone,
+        curve_typical=typical,
+        null=np.sort(fused[rows, own]),
+        best_layer=tried.best_layer if len(own) else len(rule.layers) // 2,
+        unknown=fit_unknown(fused, own),
     )
 
 
 # -- makers and distances --------------------------------------------------------------------------------------
 
 
+class _Raw(NamedTuple):
+    """T² (N, K, V) and D² (N, K)."""
+
+    signature: Floats
+    curve: Floats
+
+
 def _shape(profile: Profile) -> tuple[int, ...]:
     return (len(profile.placed.mean), *(len(layer.mean) for layer in profile.signature))
 
 
-def _shapes(runs: Sequence[Run]) -> list[Floats]:
-    layers = range(len(runs[0].whole.signature))
-    degrees = [run.whole.images - 1 for run in runs]
-    return [shared_shape([run.whole.signature[i].scatter for run in runs], degrees) for i in layers]
-
-
-def _maker(name: str, sets: Sequence[Profile], shapes: Sequence[Floats], runs: int | None = None) -> Maker:
-    """Make a maker from sets of its images; its covariance is about the mean of each set."""
-    profile = merged(sets)
-    scatters = [np.sum([part.signature[i].scatter for part in sets], axis=0) for i in range(len(shapes))]
-    degrees = profile.images - len(sets)
-    covariances = [maker_covariance(*pair) for pair in zip(scatters, [degrees] * len(shapes), shapes, strict=True)]
-    return Maker(name, runs or len(sets), profile, tuple(map(whitener, covariances)))
+def _maker(name: str, runs: Sequence[Run]) -> Maker:
+    wholes = [run.whole for run in runs]
+    layers = range(len(wholes[0].signature))
+    shifts: dict[str, Shift] = {}
+    for of_part in (of_part for run in runs for of_part in run.shifts):
+        for processing, shift in of_part.items():
+            shifts[processing] = shifts[processing].merge(shift) if processing in shifts else shift
+    return Maker(
+        name=name,
+        runs=len(runs),
+        profile=merged(wholes),
+        scatter=tuple(np.sum([whole.signature[i].scatter for whole in wholes], axis=0) for i in layers),
+        shifts=shifts,
+    )
 
 
 def _distances(
-    profiles: Sequence[Profile], makers: Sequence[Maker], spread: RunSpread | None, drift: float
-) -> Distances:
+    profiles: Sequence[Profile], makers: Sequence[Maker], rule: SignatureRule, spread: RunSpread | None
+) -> _Raw:
     x = np.stack([profile.curve.x for profile in profiles])
     images = np.array([profile.images for profile in profiles], np.float64)
-    curve, signature = np.empty((len(profiles), len(makers))), np.empty((len(profiles), len(makers)))
-    raw = raw_signature_distances(profiles, makers)
+    curve = np.empty((len(profiles), len(makers)))
     for k, maker in enumerate(makers):
-        between = 1 + 1 / maker.runs
-        curve[:, k] = curve_distances(x - maker.profile.curve.x, curve_covariance(maker, spread, images))
-        signature[:, k] = raw[:, k] / (1 / images + 1 / maker.profile.images + drift * between)
-    return Distances(curve, signature)
+        covariance = maker.profile.curve.covariance * (1 + maker.profile.images / images)[:, None, None]
+        if spread is not None:
+            covariance = covariance + spread.covariance * (1 + 1 / maker.runs)
+        curve[:, k] = curve_distances(x - maker.profile.curve.x, covariance)
+    return _Raw(rule.distances(profiles), curve)
 
 
-def curve_covariance(maker: Maker, spread: RunSpread | None, images: Floats) -> Floats:
-    """(N, L, L) float64: covariance of x - x_k for N sets of the maker, with ``images`` (N,) images."""
-    covariance: Floats = maker.profile.curve.covariance * (1 + maker.profile.images / images)[:, None, None]
-    return covariance if spread is None else covariance + spread.covariance * (1 + 1 / maker.runs)
+def _fused(raw: _Raw, rule: SignatureRule, curve_weight: float, typical: float) -> Distances:
+    """The version that explains each set best; a curve says something of originals alone."""
+    extra = np.full(raw.signature.shape, curve_weight * typical)
+    extra[:, :, 0] = curve_weight * raw.curve
+    total = raw.signature + extra
+    version = total.argmin(axis=2)
+    chosen = version[:, :, None]
+    signature = np.take_along_axis(raw.signature, chosen, 2)[:, :, 0]
+    return Distances(np.take_along_axis(total, chosen, 2)[:, :, 0], signature, raw.curve, version)
 
 
-def raw_signature_distances(profiles: Sequence[Profile], makers: Sequence[Maker]) -> Floats:
-    """(N, K) float64, ``Σ_l |V_kl (m_l - m_kl)|²``: squared distances of means, in variances of one image."""
-    layers = range(len(makers[0].whiteners))
-    total: Floats = np.sum([_layer_distances(profiles, makers, layer) for layer in layers], axis=0)
-    return total
-
-
-def _layer_distances(profiles: Sequence[Profile], makers: Sequence[Maker], layer: int) -> Floats:
-    means = np.stack([profile.signature[layer].mean for profile in profiles])
-    steps = [(means - maker.profile.signature[layer].mean) @ maker.whiteners[layer].T for maker in makers]
-    return np.stack([np.square(step).sum(axis=1) for step in steps], axis=1)
-
-
-def _drift(several: Sequence[Sequence[Run]], shapes: Sequence[Floats]) -> float:
+def _drift(several: Sequence[Sequence[Run]], rule: SignatureRule) -> float:
+    """b, variation of signatures between runs, in units of the variance of an image."""
     excess = weight = 0.0
     for group in several:
+        k = [maker.name for maker in rule.makers].index(group[0].maker)
         for i, run in enumerate(group):
-            rest = [other.whole for j, other in enumerate(group) if j != i]
-            others = _maker(run.maker, rest, shapes)
-            raw = float(raw_signature_distances([run.whole], [others])[0, 0])
-            excess += raw / sum(map(len, shapes)) - 1 / run.whole.images - 1 / others.profile.images
-            weight += 1 + 1 / len(rest)
+            others = merged([other.whole for j, other in enumerate(group) if j != i])
+            squares = [
+                float(np.square((run.whole.signature[i].mean - others.signature[i].mean) @ layer.whiten).mean())
+                / rule.scale[k, i]
+                for i, layer in enumerate(rule.layers)
+            ]
+            excess += float(np.mean(squares)) - 1 / run.whole.images - 1 / others.images
+            weight += 1 + 1 / (len(group) - 1)
     return max(0.0, excess / weight) if weight else 0.0
 
 
 # -- trials ----------------------------------------------------------------------------------------------------
 
 
-class _Trial(NamedTuple):
-    """A set with the position of its maker, and that maker without the set."""
+class _Fold(NamedTuple):
+    """Trial sets with the positions of their makers, and all runs without them."""
 
-    maker: int
-    profile: Profile
-    rest: Maker
-
-
-def _trials(groups: Sequence[Sequence[Run]], shapes: Sequence[Floats]) -> list[_Trial]:
-    sets_of: list[tuple[int, Profile, list[Profile], int]] = []
-    for k, group in enumerate(groups):
-        sets = [run.whole for run in group] if len(group) > 1 else list(group[0].parts)
-        if len(sets) > 1:
-            runs = max(1, len(group) - 1)
-            sets_of += [(k, profile, sets[:i] + sets[i + 1 :], runs) for i, profile in enumerate(sets)]
-    chosen = np.unique(np.linspace(0, len(sets_of) - 1, min(MOST_TRIALS, len(sets_of))).astype(int))
-    drawn = [sets_of[i] for i in chosen]
-    return [_Trial(k, profile, _maker(groups[k][0].maker, rest, shapes, runs)) for k, profile, rest, runs in drawn]
+    suspects: list[tuple[int, Profile]]
+    rest: list[list[Run]]
 
 
-def _trial_distances(
-    trials: Sequence[_Trial], makers: Sequence[Maker], spread: RunSpread | None, drift: float
-) -> Distances:
-    if not trials:
-        return Distances(np.empty((0, len(makers))), np.empty((0, len(makers))))
-    distances = _distances([trial.profile for trial in trials], makers, spread, drift)
-    for i, trial in enumerate(trials):
-        own = _distances([trial.profile], [trial.rest], spread, drift)
-        distances.curve[i, trial.maker] = own.curve[0, 0]
-        distances.signature[i, trial.maker] = own.signature[0, 0]
-    return distances
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """N trial sets against K makers.
+
+    Attributes:
+        own: (N,) integer, their makers.
+        signature: (N, K, V) float64, T².
+        curve: (N, K) float64, D².
+        by_layer: (N, K, L) float64, T² of each layer in the original version.
+    """
+
+    own: NDArray[np.intp]
+    signature: Floats
+    curve: Floats
+    by_layer: Floats
+
+    def fused(self, curve_weight: float, typical: float) -> Floats:
+        """(N, K) float64."""
+        processed = self.signature[:, :, 1:] + curve_weight * typical
+        original = self.signature[:, :, :1] + curve_weight * self.curve[:, :, None]
+        found: Floats = np.concatenate([original, processed], axis=2).min(axis=2)
+        return found
+
+    @property
+    def best_layer(self) -> int:
+        """Position of the best single layer."""
+        return int((self.by_layer.argmin(axis=1) == self.own[:, None]).sum(axis=0).argmax())
 
 
-def _best_layer(trials: Sequence[_Trial], makers: Sequence[Maker], own: NDArray[np.intp]) -> int:
-    """Position of the best single layer by trials; the middle one without trials."""
-    layers = len(makers[0].whiteners)
-    if not trials:
-        return layers // 2
-    right = []
-    for layer in range(layers):
-        raw = _layer_distances([trial.profile for trial in trials], makers, layer)
-        for i, trial in enumerate(trials):
-            raw[i, trial.maker] = _layer_distances([trial.profile], [trial.rest], layer)[0, 0]
-        right.append(int((raw.argmin(axis=1) == own).sum()))
-    return int(np.argmax(right))
+def _folds(groups: Sequence[Sequence[Run]]) -> Iterator[_Fold]:
+    """Leave out the parts of all runs together, one by one; then the runs of releases with several, likewise."""
+    parts = max(len(run.parts) for group in groups for run in group)
+    for part in range(parts):
+        out = {
+            (k, r)
+            for k, group in enumerate(groups)
+            for r, run in enumerate(group)
+            if part < len(run.parts) and len(run.parts) > 1
+        }
+        suspects = [(k, groups[k][r].parts[part]) for k, r in sorted(out)]
+        yield _Fold(
+            suspects,
+            [[_without(run, part) if (k, r) in out else run for r, run in enumerate(g)] for k, g in enumerate(groups)],
+        )
+    for r in range(min(MOST_FOLDS, max(len(group) for group in groups))):
+        left = [k for k, group in enumerate(groups) if len(group) > max(1, r)]
+        suspects = [(k, groups[k][r].whole) for k in left]
+        yield _Fold(
+            suspects,
+            [[run for i, run in enumerate(g) if i != r or k not in left] for k, g in enumerate(groups)],
+        )
 
 
-def _weights(distances: Floats, own: NDArray[np.intp], centre: Floats) -> Floats:
-    """Weights (P,) of the distances (P, N, K) that make the own makers (N,) most probable."""
+def _without(run: Run, part: int) -> Run:
+    """A run without one of its parts."""
+    kept = [i for i in range(len(run.parts)) if i != part]
+    shifts = tuple(run.shifts[i] for i in kept) if run.shifts else ()
+    return Run(run.maker, run.name, merged([run.parts[i] for i in kept]), tuple(run.parts[i] for i in kept), shifts)
+
+
+def _tried(
+    groups: Sequence[Sequence[Run]], background: Background | None, spread: RunSpread | None, drift: float
+) -> _Tried:
+    own: list[int] = []
+    signature, curve, by_layer = [], [], []
+    for suspects, rest in _folds(groups):
+        if not suspects:
+            continue
+        makers = [_maker(group[0].maker, group) for group in rest]
+        rule = SignatureRule(makers, background, drift)
+        profiles = [profile for _, profile in suspects]
+        raw = _distances(profiles, makers, rule, spread)
+        own += [k for k, _ in suspects]
+        signature.append(raw.signature)
+        curve.append(raw.curve)
+        by_layer.append(_by_layer(profiles, makers, rule))
+    if not own:
+        versions = 1 + (len(background.processings) if background else 0)
+        layers = len(groups[0][0].whole.signature)
+        nothing = np.empty((0, len(groups)))
+        return _Tried(
+            np.empty(0, np.intp), np.empty((*nothing.shape, versions)), nothing, np.empty((*nothing.shape, layers))
+        )
+    return _Tried(np.array(own, np.intp), np.concatenate(signature), np.concatenate(curve), np.concatenate(by_layer))
+
+
+def _by_layer(profiles: Sequence[Profile], makers: Sequence[Maker], rule: SignatureRule) -> Floats:
+    """(N, K, L) float64, squared distances of originals, layer by layer."""
+    found = []
+    for i, layer in enumerate(rule.layers):
+        steps = np.stack([profile.signature[i].mean for profile in profiles])[:, None] - np.stack(
+            [maker.profile.signature[i].mean for maker in makers]
+        )
+        found.append(np.square(steps @ layer.whiten).mean(axis=-1) / rule.scale[:, i])
+    return np.stack(found, axis=2)
+
+
+def _weights(tried: _Tried, penalty: Floats, typical: float) -> tuple[float, float, float]:
+    """The weight of the fused distance, that of the curve within it, and that of the curve alone."""
+    own, rows = tried.own, np.arange(len(tried.own))
+    layers = tried.by_layer.shape[2]
     if not len(own):
-        return centre
+        return WEIGHT, 0.0, 1 / layers
 
-    def loss(logs: Floats) -> float:
-        chances = log_softmax(-0.5 * np.tensordot(centre * np.exp(logs), distances, 1), axis=1)
-        return float(-chances[np.arange(len(own)), own].sum() + 0.5 * np.square(logs / math.log(PRIOR_WIDTH)).sum())
+    def log_likelihood(distances: Floats, log_weight: float, centre: float) -> float:
+        chances = log_softmax(-0.5 * centre * math.exp(log_weight) * distances, axis=1)
+        return float(chances[rows, own].sum() - 0.5 * (log_weight / math.log(WEIGHT_WIDTH)) ** 2)
 
-    bounds = [(-_STEEPEST, _STEEPEST)] * len(centre)
-    logs: Floats = minimize(loss, np.zeros(len(centre)), method="L-BFGS-B", bounds=bounds).x
-    return centre * np.exp(logs)
+    def best(distances: Floats, centre: float) -> tuple[float, float]:
+        found = minimize(
+            lambda logs: -log_likelihood(distances, float(logs[0]), centre),
+            np.zeros(1),
+            method="L-BFGS-B",
+            bounds=[(-_STEEPEST, _STEEPEST)],
+        )
+        return centre * math.exp(float(found.x[0])), -float(found.fun)
 
-
-def _unknown(fused: Floats, own: NDArray[np.intp]) -> tuple[float, float] | None:
-    if not len(own) or fused.shape[1] < 2:
-        return None
-    rows = np.arange(len(own))
-    without = fused.copy()
-    without[rows, own] = np.inf
-    nearest = np.log(np.maximum(np.concatenate([fused.min(axis=1), without.min(axis=1)]), _TINY))
-    middle, width = float(nearest.mean()), max(float(nearest.std()), _TINY)
-    x = np.tile(((nearest - middle) / width)[:, None], (2, 1))
-    y = np.repeat([0, 1], 2 * len(own))
-    sure, doubt = (len(own) + 1) / (len(own) + 2), 1 / (len(own) + 2)
-    weight = np.repeat([sure, doubt, doubt, sure], len(own))
-    fitted = LogisticRegression(C=np.inf).fit(x, y, sample_weight=weight)
-    slope = max(0.0, float(fitted.coef_[0, 0])) / width
-    return slope, float(fitted.intercept_[0]) - slope * middle
+    weight, plain = best(tried.fused(0.0, typical) + penalty, WEIGHT)
+    curve_weight = 0.0
+    for share in (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4):
+        with_curve, gained = best(tried.fused(share / layers, typical) + penalty, WEIGHT)
+        if gained > plain + (WORTH if curve_weight == 0 else 0):
+            weight, plain, curve_weight = with_curve, gained, share / layers
+    return weight, curve_weight, best(tried.curve, 1 / layers)[0]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scoring.attribution.background import Shift
 from scoring.attribution.curve import LogitCurve, logit_curve
 from scoring.partition.moments import Moments
 
@@ -62,12 +63,14 @@ class Run:
         name: The run.
         whole: Profile of all images.
         parts: Profiles of the parts.
+        shifts: For each part: processing → how it moved a sample of the part's images; empty where none was tried.
     """
 
     maker: str
     name: str
     whole: Profile
     parts: tuple[Profile, ...]
+    shifts: tuple[Mapping[str, Shift], ...] = ()
 
 
 def merged(profiles: Sequence[Profile]) -> Profile:

@@ -1,17 +1,27 @@
-"""The moment signature: means of projected embeddings, in units of the spread of a maker's own images."""
+"""The moment signature: mean embeddings per layer, in units of how images of one maker vary.
+
+All makers share one covariance per layer, up to a scale: with the 50 to 100 images that a maker often has, one of its
+own is mostly noise (measured: area under the ROC curve for strangers .85 against .91).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 
-SHAPE_IMAGES = 100
-"""Weight of the shared shape in the covariance of one maker, in images."""
+from scoring.attribution.background import LayerBackground
 
-_LEAST_SCALE = 1e-6
+REAL_IMAGES, PROCESSED_IMAGES = 100, 1000
+"""Weights of the real images, and of the processed ones, in the covariance within makers, in images."""
+
+SCALE_IMAGES = 100
+"""Weight of the common scale in the scale of one maker, in images."""
+
+CONTENT = 0.1
+"""Share of the variance between contents that a set's own content may take up."""
 
 
 def oas(covariance: NDArray[np.float64], degrees: int) -> NDArray[np.float64]:
@@ -60,34 +70,61 @@ def shared_shape(scatters: Sequence[NDArray[np.float64]], degrees: Sequence[int]
     return shape
 
 
-def maker_covariance(scatter: NDArray[np.float64], degrees: int, shape: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One maker's covariance: its own scatter, and the shared shape at its scale as `SHAPE_IMAGES` more images.
+@dataclass(frozen=True, eq=False)
+class LayerRule:
+    """How one layer compares mean embeddings.
 
-    Makers differ in spread (a GAN that dropped modes has little); one covariance for all would reject the own images of
-    wide makers. A maker whose images are all the same keeps a millionth of the shape.
+    Attributes:
+        whiten: (k, k) float64 W: images of one maker have covariance I in ``x @ W``, and content is diagonal there.
+        content: (k,) float64, variance between contents along each coordinate.
+    """
+
+    whiten: NDArray[np.float64]
+    content: NDArray[np.float64]
+
+    def scale(self, scatter: NDArray[np.float64], degrees: int) -> float:
+        """Variance of one maker's images relative to that of all makers' images, shrunk towards 1.
+
+        A GAN that dropped modes varies little, a wide one much: one scale for both would refuse the images of one.
+
+        Args:
+            scatter: (k, k) float64, of its images about their mean.
+            degrees: Images less 1.
+        """
+        own = float(np.einsum("ij,ik,kj->", self.whiten, scatter, self.whiten)) / len(self.content)
+        return (own + SCALE_IMAGES) / (degrees + SCALE_IMAGES)
+
+    def squares(self, steps: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mean square of steps between means, in units of their expected variance.
+
+        Args:
+            steps: (..., k) float64, differences of mean embeddings.
+            variance: (...) float64, variance of the difference in variances of one image.
+        """
+        squares = np.square(steps @ self.whiten)
+        mean: NDArray[np.float64] = (squares / (variance[..., None] + CONTENT * self.content)).mean(axis=-1)
+        return mean
+
+
+def layer_rule(
+    scatters: Sequence[NDArray[np.float64]], degrees: Sequence[int], background: LayerBackground | None
+) -> LayerRule:
+    """Learn the covariance within makers, and what content moves.
 
     Args:
-        scatter: (k, k) float64.
-        degrees: Images less 1, at least 1.
-        shape: (k, k) float64, see :func:`shared_shape`.
+        scatters: For each maker (k, k) float64, Σ (x - mean)(x - mean)ᵀ.
+        degrees: For each maker, images less 1.
+        background: Real images; None: the makers alone, and content moves nothing.
 
-    Source:
-        The posterior mean under an inverse Wishart prior; Friedman 1989 (regularized discriminant analysis).
-
-    >>> maker_covariance(np.eye(2) * 300.0, 100, np.eye(2)).tolist()
-    [[3.0, 0.0], [0.0, 3.0]]
+    Raises:
+        ValueError: A coordinate has no spread at all.
     """
-    scale = max(float(np.trace(np.linalg.solve(shape, scatter))) / (len(shape) * degrees), _LEAST_SCALE)
-    covariance: NDArray[np.float64] = (scatter + SHAPE_IMAGES * scale * shape) / (degrees + SHAPE_IMAGES)
-    return covariance
-
-
-def whitener(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(k, k) float64 lower triangular V with VᵀV = S⁻¹: ``|V·d|²`` is the squared Mahalanobis distance.
-
-    >>> whitener(np.diag([4.0, 1.0])).tolist()
-    [[0.5, 0.0], [0.0, 1.0]]
-    """
-    lower = np.linalg.cholesky(covariance)
-    whitening: NDArray[np.float64] = solve_triangular(lower, np.eye(len(lower)), lower=True)
-    return whitening
+    if background is not None:
+        scatters = [*scatters, REAL_IMAGES * background.covariance, PROCESSED_IMAGES * background.processed]
+        degrees = [*degrees, REAL_IMAGES, PROCESSED_IMAGES]
+    values, vectors = np.linalg.eigh(shared_shape(scatters, degrees))
+    whiten = vectors / np.sqrt(values)
+    if background is None:
+        return LayerRule(whiten, np.zeros(len(values)))
+    content, turn = np.linalg.eigh(whiten.T @ background.content @ whiten)
+    return LayerRule(whiten @ turn, np.maximum(content, 0.0))

@@ -118,6 +118,9 @@ _COLUMNS = {
         float64  unknown reject unknown_prior chance
         int64?   needed
         int64    trials trials_right
+        bool?    named
+        float64? closed curve_weight
+        string?  processing
         string   reference_digest encoder_digest scoring_digest layerprint_version
         time     created_at
     """,

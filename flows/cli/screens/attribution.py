@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # importing these would load Ray and Prefect for --help
 
 MOST_CANDIDATES = 10
 
+ORIGINAL = "original"  # scoring.attribution.enrolment.ORIGINAL: importing it would load scikit-learn for --help
+
 
 def show_enrolled(enrolled: Sequence[EnrolledRelease]) -> None:
     """Print what `layerprint enrol` stored."""
@@ -28,16 +30,19 @@ def show_enrolled(enrolled: Sequence[EnrolledRelease]) -> None:
 def show_attribution(attributed: AttributedImages) -> None:
     """Print what `layerprint attribute` found: the answer and the most probable releases."""
     answer, out = attributed.answer, output()
-    style = {"attributed": "bold green", "unknown": "bold yellow", "undecided": "bold"}[answer.verdict]
+    style = {"attributed": "bold green", "one of": "bold cyan", "unknown": "bold yellow", "undecided": "bold"}[
+        answer.verdict
+    ]
     out.print(f"[{style}]{safe(answer.sentence)}[/]")
     if attributed.enrolled_as:
         out.print(f"[yellow]{safe(', '.join(attributed.enrolled_as))} was enrolled with these same images.[/]")
     out.print()
-    shown = table("enrolled release", "probability|", "curve alone|", "signature alone|", "p|")
+    shown = table("enrolled release", "probability|", "if enrolled|", "curve alone|", "p|", "nearest after")
     for candidate in answer.candidates[:MOST_CANDIDATES]:
-        numbers = (candidate.posterior, candidate.curve_posterior, candidate.signature_posterior)
-        shown.add_row(safe(candidate.maker), *map(probability_text, numbers), f"{candidate.p_value:.2g}")
-    shown.add_row("[dim]none of these[/]", probability_text(answer.unknown), "", "", "")
+        numbers = (candidate.posterior, candidate.closed, candidate.curve_posterior)
+        after = "" if candidate.processing == ORIGINAL else safe(candidate.processing)
+        shown.add_row(safe(candidate.maker), *map(probability_text, numbers), f"{candidate.p_value:.2g}", after)
+    shown.add_row("[dim]none of these[/]", probability_text(answer.unknown), "", "", "", "")
     print_table(shown)
     if (more := len(answer.candidates) - MOST_CANDIDATES) > 0:
         out.print(f"[dim]and {more} less probable releases (--json shows all)[/]")
@@ -91,11 +96,17 @@ def _explained(attributed: AttributedImages) -> str:
     answer = attributed.answer
     trials = (
         f"{attributed.trials_right} of {attributed.trials} test sets of the enrolled releases were attributed "
-        "correctly. p: share of these sets at least as far from their own release; if p is tiny for every release, the "
-        "answer is unknown. "
+        "correctly. p: share of these sets at least as far from their own release; if p is not above the level for any "
+        "release, the answer is unknown. "
         if attributed.trials
         else "No release has enough images to be split into test sets: the reliability of this answer is not known. "
     )
-    needed = "no number of images is enough" if answer.needed is None else f"{answer.needed:,} images are enough"
+    best = safe(answer.candidates[0].maker)
+    needed = (
+        f"No number of images would be attributed to {best} alone with 80 % probability: enrol more of each release."
+        if answer.needed is None
+        else f"{answer.needed:,} images of {best} would be attributed to it alone with 80 % probability."
+    )
+    curve = "" if answer.curve_weight else " The memorization curve adds nothing to the signature on these releases."
     runs = "" if attributed.runs_compared else " Each release has one run: how much training runs differ is not known."
-    return f"{trials}To tell {safe(answer.candidates[0].maker)} from the others with 95 % probability, {needed}.{runs}"
+    return f"{trials}{needed}{curve}{runs}"

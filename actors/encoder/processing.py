@@ -1,0 +1,61 @@
+"""What commonly happens to images between their maker and whoever asks who made them.
+
+Attribution tries each of these on a sample of the images of every enrolled release, so that a set that went through
+one of them, or through something close, is still known.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from PIL import Image, ImageOps
+
+from actors.encoder.decode import DecodedImage, decode, jpeg_bytes
+
+Processing = Callable[[Image.Image], Image.Image]
+
+VERSION = 1
+"""Increased when a processing gives other pixels: what was learnt from the old ones is made again."""
+
+
+def _jpeg(image: Image.Image, quality: int) -> Image.Image:
+    with Image.open(io.BytesIO(jpeg_bytes(image, quality, "4:2:0"))) as opened:
+        return opened.convert("RGB")
+
+
+def _resized(image: Image.Image, factor: float) -> Image.Image:
+    """Scaled by a factor and back (Lanczos)."""
+    other = [max(1, round(side * factor)) for side in image.size]
+    return image.resize((other[0], other[1]), Image.Resampling.LANCZOS).resize(image.size, Image.Resampling.LANCZOS)
+
+
+def _cropped(image: Image.Image, share: float) -> Image.Image:
+    """The central share of both sides, scaled up again (Lanczos)."""
+    width, height = image.size
+    left, top = width * (1 - share) / 2, height * (1 - share) / 2
+    return image.resize(image.size, Image.Resampling.LANCZOS, box=(left, top, width - left, height - top))
+
+
+PROCESSINGS: dict[str, Processing] = {
+    **{f"JPEG {quality}": partial(_jpeg, quality=quality) for quality in (85, 70, 50, 35, 25)},
+    "resizing to 80 % and back": partial(_resized, factor=0.8),
+    "resizing to 70 % and back": partial(_resized, factor=0.7),
+    "resizing to 150 % and back": partial(_resized, factor=1.5),
+    "cropping to 94 %": partial(_cropped, share=30 / 32),
+    "cropping to 84 %": partial(_cropped, share=27 / 32),
+    "mirroring": ImageOps.mirror,
+}
+"""By name. A set that went through something between two of them is explained by the nearer one."""
+
+
+def processed(image: DecodedImage, name: str) -> DecodedImage:
+    """The image after a processing, saved as its own file was: a JPEG of its quality, or without loss."""
+    changed = PROCESSINGS[name](image.rgb)
+    if not image.codec.startswith("JPEG q"):
+        return replace(image, rgb=changed)
+    quality, subsampling = image.codec.removeprefix("JPEG q").split()[:2]
+    kept = subsampling if subsampling in ("4:4:4", "4:2:2", "4:2:0") else "4:4:4"
+    return decode(jpeg_bytes(changed, int(quality), kept))
