@@ -51,9 +51,9 @@ PROCESSINGS: dict[str, Processing] = {
 """By name. A set that went through something between two of them is explained by the nearer one."""
 
 
-def processed(image: DecodedImage, name: str) -> DecodedImage:
+def processed(image: DecodedImage, processing: Processing) -> DecodedImage:
     """The image after a processing, saved as its own file was: a JPEG of its quality, or without loss."""
-    changed = PROCESSINGS[name](image.rgb)
+    changed = processing(image.rgb)
     if not image.codec.startswith("JPEG q"):
         return replace(image, rgb=changed)
     quality, subsampling = image.codec.removeprefix("JPEG q").split()[:2]

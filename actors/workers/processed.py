@@ -68,7 +68,7 @@ def process_block(task: ProcessBlock) -> None:
     for row, image in zip(task.rows, task.images, strict=True):
         try:
             original = decode(reader.read(image))
-            versions = [original, *(processed(original, name) for name in PROCESSINGS)]
+            versions = [original, *(processed(original, one) for one in PROCESSINGS.values())]
         except (UnreadableImageError, ObjectMissingError):
             continue
         again = [harmonised(version, task.config.harmonise) for version in versions]

@@ -39,7 +39,8 @@ class DemoResult:
 
     Attributes:
         outcomes: One audit per release.
-        attributed: For each audit, the release that a fresh batch of its generator was attributed to.
+        attributed: For each audit, the releases that are named as makers of a fresh batch of its generator, with "or"
+            between them, or the verdict where none is.
         pictures: Paths of the curves and of the pair sheets.
         next_commands: Commands to try next.
     """
@@ -79,9 +80,7 @@ def run_demo(runtime: Runtime, folder: Path, *, local: bool, seed: int, say: Cal
         spec_path.write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
         outcomes = audit(runtime, spec).outcomes
         attributed = [
-            attribute_images(runtime, spec, f"{root}/fresh/{release.name}/", f"fresh {release.name}")
-            .answer.candidates[0]
-            .maker
+            attribute_images(runtime, spec, f"{root}/fresh/{release.name}/", f"fresh {release.name}").answer.short
             for release in spec.releases
         ]
         store = open_store(spec.store)

@@ -85,6 +85,11 @@ class Attribution:
     chance: float
     needed: int | None
 
+    @property
+    def short(self) -> str:
+        """The named releases, with "or" between them; the verdict where none is named."""
+        return " or ".join(candidate.maker for candidate in self.candidates if candidate.named) or self.verdict
+
 
 def attribute(
     profile: Profile, enrolment: Enrolment, *, reject: float = REJECT, unknown: float = UNKNOWN

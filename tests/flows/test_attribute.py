@@ -78,7 +78,7 @@ def test_several_runs_of_one_release(runtime: Runtime, spec: AuditSpec, lab: str
     assert found.runs_compared
     assert found.enrolled_as == ["copies@1"]
     assert [one.maker for one in found.answer.candidates] == ["copies@1", "unseen@2"]
-    assert found.trials == 2 + 4  # two runs of copies, four parts of unseen
+    assert found.trials == 3 + 3 + 4 + 2  # the parts of three runs, and the two runs of copies
     later = ReleaseSpec(name="copies", version="1", run="2", images=f"{lab}/copies/")
     enrol_releases(runtime, spec, [later])  # the run's newest images count
     runs = enrolled_runs(open_store(spec.store), spec, built_reference(runtime, spec))
@@ -93,8 +93,8 @@ def test_a_maker_that_is_not_enrolled_is_refused(runtime: Runtime, spec: AuditSp
     assert sure.answer.verdict == "unknown"
     assert max(one.p_value for one in sure.answer.candidates) == pytest.approx(1 / 8)
     cautious = attribute_images(runtime, spec, inverted)
-    assert cautious.answer.verdict == "undecided"
-    assert "20 are needed" in cautious.answer.sentence
+    assert cautious.answer.verdict == "unknown"  # seven trials reject nothing at 5 %, but it is unlike both
+    assert cautious.answer.unknown >= 0.95
 
 
 def test_the_baselines_stand_beside_the_answer(runtime: Runtime, spec: AuditSpec, lab: str) -> None:

@@ -58,13 +58,14 @@ def outcome() -> AuditResult:
 
 
 def answer() -> Any:
-    candidate = dict.fromkeys(("posterior", "curve_posterior", "signature_posterior", "p_value"), 0.5)
+    candidate = dict.fromkeys(("posterior", "closed", "curve_posterior", "p_value"), 0.5)
     return SimpleNamespace(
         verdict="unknown",
         sentence=HOSTILE,
         unknown=0.5,
         needed=7,
-        candidates=[SimpleNamespace(maker=HOSTILE, **candidate)] * 12,
+        curve_weight=0.0,
+        candidates=[SimpleNamespace(maker=HOSTILE, processing=HOSTILE, **candidate)] * 12,
     )
 
 

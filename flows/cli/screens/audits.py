@@ -109,7 +109,7 @@ def outcome_table(outcomes: Sequence[AuditResult], attributed: Sequence[str] | N
 
     Args:
         outcomes: Audits.
-        attributed: For each audit the release that a fresh batch was attributed to; None where none was attributed.
+        attributed: For each audit the releases named as makers of a fresh batch, or the verdict; None: no column.
     """
     by_copies = any(outcome.by_copies for outcome in outcomes)
     columns = ("copies|", "rate %|") if by_copies else ("copy rate %|",)
@@ -175,5 +175,6 @@ def _show_end(out: Console, outcomes: Sequence[AuditResult], forward: int, pictu
 
 
 def _attributed(outcome: AuditResult, name: str) -> str:
-    right = name == outcome.label
-    return f"[{'green' if right else 'yellow'}]{safe(name)}{'' if right else ' ✗'}[/]"
+    """The releases that are named, green if the right one is among them; a verdict that names none is no mistake."""
+    right, named = outcome.label in name.split(" or "), name not in ("unknown", "undecided")
+    return f"[{'green' if right else 'yellow'}]{safe(name)}{' ✗' if named and not right else ''}[/]"
