@@ -107,12 +107,22 @@ def _attribution(rng: np.random.Generator, rows: dict[str, list[Row]], i: int, m
         "attribution_id": f"x{i}",
         "images_uri": uri,
         "perturbation": "",
-        "verdict": ["undecided", "attributed", "undecided", "undecided"][i],
+        "verdict": ["undecided", "attributed", "one of", "undecided"][i],
         "created_at": made,
         "needed": int(rng.integers(100, 1000)),
     }
     rows["attributions"] += [
-        row("attributions", **common, rank=rank, maker=f"r{rank}@1", posterior=1 / (1 + rank)) for rank in (1, 2)
+        row(
+            "attributions",
+            **common,
+            rank=rank,
+            maker=f"r{rank}@1",
+            posterior=1 / (1 + rank),
+            closed=1 / rank,
+            named=common["verdict"] == "one of" or (common["verdict"] == "attributed" and rank == 1),
+            processing="JPEG 50",
+        )
+        for rank in (1, 2)
     ]
 
 

@@ -209,16 +209,21 @@ def nearest(rows: Rows) -> Answer:
     return sorted(answer)
 
 
-def undecided(rows: Rows) -> Answer:
+def newest_answers(rows: Rows) -> list[Row]:
     newest = {
         record["images_uri"]: record for record in sorted(rows["attributions"], key=lambda record: record["created_at"])
     }
     ids = {record["attribution_id"] for record in newest.values()}
-    found = [
-        record
-        for record in rows["attributions"]
-        if record["attribution_id"] in ids and record["verdict"] == "undecided" and record["rank"] == 1
-    ]
+    return [record for record in rows["attributions"] if record["attribution_id"] in ids]
+
+
+def makers(rows: Rows) -> Answer:
+    found = [record for record in newest_answers(rows) if record["named"]]
+    return sorted(pick(found, "images_uri images verdict maker closed unknown processing"))
+
+
+def undecided(rows: Rows) -> Answer:
+    found = [record for record in newest_answers(rows) if record["verdict"] == "undecided" and record["rank"] == 1]
     return sorted(pick(found, "images_uri images needed maker posterior"))
 
 
@@ -294,6 +299,7 @@ ANSWERS: dict[str, Callable[[Rows], Answer]] = {
     "Which verdicts changed from one audit of a release to the next?": changed,
     "How does Â develop from version to version?": trend,
     "Which releases are most alike?": nearest,
+    "Who made the suspects?": makers,
     "Which suspects stayed undecided, and how many images would settle it?": undecided,
     "Which audits are invalid, and what is the remedy?": invalid,
     "Which releases are stale: not audited with the newest encoder?": stale,
