@@ -13,6 +13,9 @@ from scipy.special import expit
 PRIOR, WIDTH = (4.0, 7.0), 3.0
 """Centre and width of the prior of both slopes: what 14 CIFAR-10 generators gave, as wide as to be left by 20 sets."""
 
+NEAREST = 0.1
+"""Distances below count as this: sets of a maker whose images are all the same lie at 0, and would decide the slopes."""
+
 
 class UnknownRule(NamedTuple):
     """Log odds of an unknown maker at equal prior odds: offset + near·log d₁ - gap·log(d₂/d₁).
@@ -75,5 +78,5 @@ def fit_unknown(distances: NDArray[np.float64], own: NDArray[np.intp]) -> Unknow
 
 def _features(distances: NDArray[np.float64]) -> NDArray[np.float64]:
     """Log of the nearest distance, and of the second over it; a single maker has no second."""
-    logs = np.log(np.maximum(np.sort(distances), 1e-12))
+    logs = np.log(np.maximum(np.sort(distances), NEAREST))
     return np.array([logs[0], logs[1] - logs[0] if len(logs) > 1 else 0.0])
