@@ -18,13 +18,14 @@ from typing import Annotated
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from scipy.special import softmax
 from scipy.stats import binomtest
 
 from benchmarks.attribution_curves import compare_on_curves
 from benchmarks.attribution_pictures import draw_confusion, draw_reliability, draw_sizes
 from benchmarks.attribution_sets import Generator, cifar_spec, load_generators, mnist_spec
 from benchmarks.open_set import auroc, oscr, reliability, wilson
-from scoring.attribution.attribute import attribute
+from scoring.attribution.attribute import REJECT, STRANGE, UNKNOWN, named
 from scoring.attribution.baselines import frechet_rule, linear_probe, mean_rule, published_rule
 from scoring.attribution.enrolment import Enrolment, enrol
 from scoring.attribution.profile import Profile, Run, merged
@@ -70,12 +71,15 @@ class Answer:
     """What one method says of one batch: how alike each enrolled maker is.
 
     ``confidence`` is the stated probability of the best among the enrolled (0: none is stated), ``known`` how surely
-    the maker is enrolled, where a method says so by other means than its best score.
+    the maker is enrolled, where a method says so by other means than its best score; ``names`` are the makers that the
+    answer names, and ``possible`` those that are not refused, where a method says so.
     """
 
     scores: dict[str, float]
     confidence: float = 0.0
     known: float | None = None
+    names: frozenset[str] | None = None
+    possible: frozenset[str] | None = None
 
     @property
     def maker(self) -> str:
@@ -96,6 +100,7 @@ class Tally:
     named: list[str] = field(default_factory=list)
     images: list[int] = field(default_factory=list)
     confidence: list[float] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
 
     def pairs(self, images: int | None = None) -> tuple[list[str], list[str]]:
         """Who made each batch of so many images (None: any number), and who was named."""
@@ -177,6 +182,7 @@ def compare_on_images(
         f"\nStated confidence {confidence.mean():.3f}, accuracy {every.mean():.3f} over {len(every)} answers of all "
         f"sizes; ECE {found.ece:.3f}"
     )
+    typer.echo(verdicts(tallies[OURS], size))
     if pictures:
         pictures.mkdir(parents=True, exist_ok=True)
         slug = title.lower().replace("-", "")
@@ -191,6 +197,23 @@ def compare_on_images(
             draw_sizes(sizes, curves, title, pictures / f"attribution-images-{slug}.png")
 
 
+def verdicts(tally: Tally, images: int) -> str:
+    """How often batches of so many images are named alone, among several, and refused to their own maker."""
+    rows = [
+        (truth, one.names, one.possible)
+        for truth, one, size in zip(tally.truth, tally.answers, tally.images, strict=True)
+        if size == images and one.names is not None and one.possible is not None
+    ]
+    alone = [truth in names for truth, names, _ in rows if len(names) == 1]
+    held = [truth in names for truth, names, _ in rows if names]
+    refused = [truth not in possible for truth, _, possible in rows]
+    return (
+        f"\nOf {len(rows)} batches of {images}: {len(alone)} attributed, {len(alone) - sum(alone)} of them wrongly; "
+        f"{len(held)} with a name or several, {sum(held)} of them with the maker; {sum(refused)} true makers refused at "
+        f"{REJECT:g}"
+    )
+
+
 def run_closed(generators: Sequence[Generator], trials: Sequence[Trial]) -> dict[str, Tally]:
     """Every suspect of every trial by every method; the probe by its best layer in hindsight, which favours it."""
     tallies: dict[str, Tally] = defaultdict(Tally)
@@ -203,6 +226,7 @@ def run_closed(generators: Sequence[Generator], trials: Sequence[Trial]) -> dict
                 tally.named.append(one.maker)
                 tally.images.append(len(rows))
                 tally.confidence.append(one.confidence)
+                tally.answers.append(one)
     probes = [name for name in tallies if name.startswith("probe")]
     best = max(
         probes,
@@ -228,14 +252,15 @@ def answers(
     runs = _runs(generators, trial, without)
     enrolment = enrol(runs)
     found: list[dict[str, Answer]] = []
-    for profile in profiles:
-        curve, signature = enrolment.distances([profile])
-        makers = [maker.name for maker in enrolment.makers]
+    makers = [maker.name for maker in enrolment.makers]
+    distances = enrolment.distances(profiles)
+    for i, profile in enumerate(profiles):
+        signature = enrolment.log_likelihood(distances.signature[i])
         found.append(
             {
-                OURS: _ours(profile, enrolment),
-                "signature alone": Answer(dict(zip(makers, -signature[0], strict=True))),
-                "curve alone": Answer(dict(zip(makers, -curve[0], strict=True))),
+                OURS: _ours(distances.fused[i], enrolment),
+                "signature alone": Answer(dict(zip(makers, signature, strict=True))),
+                "curve alone": Answer(dict(zip(makers, -distances.curve[i], strict=True))),
                 "published rule": Answer(published_rule(profile, runs)),
                 "one Fréchet distance": Answer(frechet_rule(profile, runs)),
                 "nearest mean": Answer(mean_rule(profile, runs)),
@@ -286,10 +311,20 @@ def _runs(generators: Sequence[Generator], trial: Trial, without: int | None) ->
     return runs
 
 
-def _ours(profile: Profile, enrolment: Enrolment) -> Answer:
-    closed, opened = attribute(profile, enrolment, unknown=0.0), attribute(profile, enrolment)
-    scores = {one.maker: one.posterior for one in closed.candidates}
-    return Answer(scores, closed.candidates[0].posterior, -opened.unknown)
+def _ours(fused: NDArray[np.float64], enrolment: Enrolment) -> Answer:
+    """What `attribute` says, without the number of images needed, which takes a simulation."""
+    makers = [maker.name for maker in enrolment.makers]
+    likelihood = enrolment.log_likelihood(fused)
+    unknown = enrolment.unknown.probability(fused, UNKNOWN)
+    names = named(enrolment, fused, REJECT) if unknown <= STRANGE else []
+    possible = np.flatnonzero(enrolment.p_values(fused) > REJECT)
+    return Answer(
+        scores=dict(zip(makers, likelihood, strict=True)),
+        confidence=float(softmax(likelihood).max()),
+        known=-unknown,
+        names=frozenset(makers[k] for k in names),
+        possible=frozenset(makers[k] for k in possible),
+    )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 
 from scoring.attribution.background import Background, Shift
 from scoring.attribution.curve import curve_distances
@@ -277,7 +277,7 @@ def enrol(runs: Sequence[Run], background: Background | None = None) -> Enrolmen
         curve_typical=typical,
         null=np.sort(fused[rows, own]),
         best_layer=tried.best_layer if len(own) else len(rule.layers) // 2,
-        unknown=fit_unknown(fused, own),
+        unknown=fit_unknown(fused, own, softmax(-0.5 * weight * (fused + rule.penalty), axis=1)),
     )
 
 

@@ -53,12 +53,13 @@ def run_of(
 def background_of(
     rng: np.random.Generator,
     shift: Mapping[str, NDArray[np.float64]],
-    contents: float = 0.0,
+    contents: NDArray[np.float64] | None = None,
     n: int = 600,
 ) -> Background:
-    """Real images of 6 contents, `contents` standard deviations of one image apart; `shift` moves them likewise."""
-    cell = np.arange(n) % 6
-    hidden = centres(6, contents, rng)[cell] + images(np.zeros(WIDTH), n, rng)
+    """Real images of `contents` (c, WIDTH) in equal parts; `shift` moves them all."""
+    where = np.zeros((1, WIDTH)) if contents is None else contents
+    cell = np.arange(n) % len(where)
+    hidden = where[cell] + images(np.zeros(WIDTH), n, rng)
     layers = []
     for _ in range(LAYERS):
         seen = hidden + 0.4 * rng.normal(size=hidden.shape)

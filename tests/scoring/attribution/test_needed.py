@@ -49,7 +49,6 @@ def test_the_images_needed_are_those_that_it_takes() -> None:
             else:
                 few, many = (named_alone(enrolment, where, maker, max(m, 2), rng) for m in (said // 2, 2 * said))
                 within.append(few <= LIKELY + 0.05 and many >= LIKELY - 0.05)
-    print(np.mean(within))
     assert np.mean(within) >= 0.8
 
 
@@ -109,7 +108,6 @@ def test_twins_among_others_need_no_number_of_images_and_the_others_few() -> Non
     where[1] = where[0]
     enrolment = enrol([run_of(f"maker {k:02d}", images(where[k], 400, rng), rng) for k in range(12)])
     said = [needed(enrolment, k).images() for k in range(12)]
-    print(said)
     assert said[:2] == [None, None]
     assert all(one is not None and one < 200 for one in said[2:])
 
@@ -128,10 +126,7 @@ def test_the_number_is_the_least_within_a_tenth() -> None:
 def test_makers_farther_apart_need_fewer_images() -> None:
     near, far = (world(4, apart)[0] for apart in (0.3, 1.0))
     said = [
-        [
-            Needed(one, k, partial(sole, one, reject=REJECT, unknown=0.0)).images() or MOST_IMAGES
-            for k in range(6)
-        ]
+        [Needed(one, k, partial(sole, one, reject=REJECT, unknown=0.0)).images() or MOST_IMAGES for k in range(6)]
         for one in (near, far)
     ]
     assert np.median(said[1]) < np.median(said[0]) / 3

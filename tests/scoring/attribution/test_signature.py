@@ -43,7 +43,7 @@ def test_without_a_background_squares_are_mahalanobis_distances() -> None:
 
 
 def test_real_and_processed_images_count_as_stated_and_content_is_a_nuisance() -> None:
-    """d' [a S + .1 B]⁻¹ d with S of all images and B between contents, by inverting the matrix."""
+    """The quadratic form d' [a S + .1 B]⁻¹ d with S of all images and B between contents, by inverting the matrix."""
     directions = RNG.normal(size=(12, 3))
     background = LayerBackground(np.cov(X.T) * 2, directions @ directions.T * 5, np.diag(np.arange(1.0, 13)), {})
     rule = layer_rule([SCATTER], [39], background)

@@ -14,6 +14,12 @@ Floats = NDArray[np.float64]
 RNG = np.random.default_rng(0)
 
 
+def alone(own: NDArray[np.intp], makers: int) -> Floats:
+    """Probabilities of makers that nothing else resembles."""
+    sure: Floats = np.eye(makers)[own]
+    return sure
+
+
 def trials(n: int = 40, makers: int = 5, far: float = 4.0) -> tuple[Floats, NDArray[np.intp]]:
     own = np.arange(n) % makers
     distances = far * RNG.chisquare(8, (n, makers)) / 8
@@ -39,7 +45,7 @@ def test_the_odds_are_a_logistic_regression_on_the_nearest_and_its_lead_with_pri
 
     bounds = [(None, None), (0, None), (0, None)]
     best = minimize(loss, np.ones(3), method="SLSQP", options={"ftol": 1e-12}, bounds=bounds).x
-    assert np.array(fit_unknown(distances, own)) == pytest.approx(best, rel=0.01, abs=1e-3)
+    assert np.array(fit_unknown(distances, own, alone(own, 5))) == pytest.approx(best, rel=0.01, abs=1e-3)
 
 
 def test_the_probability_is_what_its_formula_says() -> None:
@@ -56,32 +62,46 @@ def test_distance_never_speaks_against_a_stranger_nor_a_lead_for_one() -> None:
         rng = np.random.default_rng(seed)
         distances, own = rng.chisquare(5, (30, 4)), np.arange(30) % 4
         distances[np.arange(30), own] *= 4
-        found = fit_unknown(distances, own)
+        found = fit_unknown(distances, own, alone(own, 4))
         assert found.near >= 0
         assert found.gap >= 0
 
 
 def test_with_no_trial_or_one_maker_the_slopes_are_the_usual_ones() -> None:
-    assert fit_unknown(np.empty((0, 4)), np.empty(0, np.intp)) == (0.0, 4.0, 7.0)
-    assert fit_unknown(np.ones((5, 1)), np.zeros(5, np.intp)) == (0.0, 4.0, 7.0)
+    assert fit_unknown(np.empty((0, 4)), np.empty(0, np.intp), np.empty((0, 4))) == (0.0, 4.0, 7.0)
+    same = np.full((6, 3), 1 / 3)  # all are relatives: there is no stranger
+    assert fit_unknown(np.ones((6, 3)), np.arange(6) % 3, same) == (0.0, 4.0, 7.0)
+    assert fit_unknown(np.ones((5, 1)), np.zeros(5, np.intp), np.ones((5, 1))) == (0.0, 4.0, 7.0)
 
 
 def test_of_two_makers_the_nearest_alone_is_learnt_from() -> None:
     """Without its own, a set has no second: its lead would be taken for 0."""
     distances, own = trials(makers=2)
-    found = fit_unknown(distances, own)
+    found = fit_unknown(distances, own, alone(own, 2))
     assert found.gap == 0
     assert found.near > 0
 
 
 def test_sets_at_no_distance_at_all_do_not_decide_the_slopes() -> None:
     distances, own = trials(100)
-    usual = fit_unknown(distances, own)
+    usual = fit_unknown(distances, own, alone(own, 5))
     same = distances.copy()
     same[own == 0, 0] = 0.0
-    found = fit_unknown(same, own)
+    found = fit_unknown(same, own, alone(own, 5))
     assert found.near > usual.near / 2
     assert np.isfinite(found.probability(np.array([0.0, 0.0]), 0.5))
+
+
+def test_relatives_are_left_out_together() -> None:
+    """Two makers that nothing tells apart, among six: what is learnt is what the others teach."""
+    distances, own = trials(60, 6, far=20.0)
+    twin = np.isin(own, (0, 1))
+    distances[twin, 1 - own[twin]] = distances[twin, own[twin]] * RNG.uniform(0.9, 1.1, twin.sum())
+    closed = alone(own, 6)
+    closed[twin, :2] = 0.5
+    separate, together = fit_unknown(distances, own, alone(own, 6)), fit_unknown(distances, own, closed)
+    lone = np.array([1.0, *[20.0] * 5])
+    assert together.probability(lone, 0.5) < 0.05 < separate.probability(lone, 0.5)
 
 
 @pytest.mark.usefixtures("slow")
