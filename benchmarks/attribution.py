@@ -23,7 +23,7 @@ from scipy.stats import binomtest
 
 from benchmarks.attribution_curves import compare_on_curves
 from benchmarks.attribution_pictures import draw_confusion, draw_reliability, draw_sizes
-from benchmarks.attribution_sets import Generator, cifar_spec, load_generators, mnist_spec
+from benchmarks.attribution_sets import Generator, Material, cifar_spec, load_generators, mnist_spec
 from benchmarks.open_set import auroc, oscr, reliability, wilson
 from scoring.attribution.attribute import REJECT, STRANGE, UNKNOWN, named
 from scoring.attribution.baselines import frechet_rule, linear_probe, mean_rule, published_rule
@@ -149,14 +149,15 @@ def cifar_trials(generators: Sequence[Generator]) -> tuple[int, list[Trial]]:
 
 def compare_on_images(
     title: str,
-    generators: Sequence[Generator],
+    material: Material,
     plan: Callable[[Sequence[Generator]], tuple[int, list[Trial]]],
     pictures: Path | None,
 ) -> None:
     """Every method on the same batches; each generator unknown in turn."""
+    generators = material.generators
     size, trials = plan(generators)
-    tallies = run_closed(generators, trials)
-    areas = run_open(generators, trials, size)
+    tallies = run_closed(material, trials)
+    areas = run_open(material, trials, size)
     typer.echo(f"\n### {title}: {len(generators)} generators, batches of {size}\n")
     typer.echo("| method | accuracy (95 %) | AUROC | OSCR | only ours right : only it right (p) |")
     typer.echo("|---|---|---:|---:|---|")
@@ -209,17 +210,18 @@ def verdicts(tally: Tally, images: int) -> str:
     refused = [truth not in possible for truth, _, possible in rows]
     return (
         f"\nOf {len(rows)} batches of {images}: {len(alone)} attributed, {len(alone) - sum(alone)} of them wrongly; "
-        f"{len(held)} with a name or several, {sum(held)} of them with the maker; {sum(refused)} true makers refused at "
-        f"{REJECT:g}"
+        f"{len(held)} with a name or several, {sum(held)} of them with the maker; "
+        f"{sum(refused)} true makers refused at {REJECT:g}"
     )
 
 
-def run_closed(generators: Sequence[Generator], trials: Sequence[Trial]) -> dict[str, Tally]:
+def run_closed(material: Material, trials: Sequence[Trial]) -> dict[str, Tally]:
     """Every suspect of every trial by every method; the probe by its best layer in hindsight, which favours it."""
     tallies: dict[str, Tally] = defaultdict(Tally)
+    generators = material.generators
     for trial in trials:
         profiles = [generators[g].profile(rows) for g, rows in trial.suspects]
-        for (g, rows), by_method in zip(trial.suspects, answers(generators, trial, profiles), strict=True):
+        for (g, rows), by_method in zip(trial.suspects, answers(material, trial, profiles), strict=True):
             for name, one in by_method.items():
                 tally = tallies[name]
                 tally.truth.append(generators[g].name)
@@ -239,18 +241,19 @@ def run_closed(generators: Sequence[Generator], trials: Sequence[Trial]) -> dict
 
 
 def answers(
-    generators: Sequence[Generator], trial: Trial, profiles: Sequence[Profile], without: int | None = None
+    material: Material, trial: Trial, profiles: Sequence[Profile], without: int | None = None
 ) -> list[dict[str, Answer]]:
     """For each suspect: method → answer.
 
     Args:
-        generators: All of them.
+        material: All generators.
         trial: Who is suspect and what is enrolled.
         profiles: Of the suspects.
         without: A generator that is not enrolled; then there is no probe, to save time.
     """
+    generators = material.generators
     runs = _runs(generators, trial, without)
-    enrolment = enrol(runs)
+    enrolment = enrol(runs, material.background)
     found: list[dict[str, Answer]] = []
     makers = [maker.name for maker in enrolment.makers]
     distances = enrolment.distances(profiles)
@@ -276,8 +279,9 @@ def answers(
     return found
 
 
-def run_open(generators: Sequence[Generator], trials: Sequence[Trial], size: int) -> dict[str, tuple[float, float]]:
+def run_open(material: Material, trials: Sequence[Trial], size: int) -> dict[str, tuple[float, float]]:
     """Mean AUROC and OSCR of each method, each generator unknown in turn."""
+    generators = material.generators
     areas: dict[str, list[tuple[float, float]]] = defaultdict(list)
     sized = [Trial([one for one in trial.suspects if len(one[1]) == size], trial.enrolled) for trial in trials]
     sized = [trial for trial in sized if trial.suspects]
@@ -286,7 +290,7 @@ def run_open(generators: Sequence[Generator], trials: Sequence[Trial], size: int
         known: dict[str, list[tuple[float, bool]]] = defaultdict(list)
         unknown: dict[str, list[float]] = defaultdict(list)
         for trial, of_trial in zip(sized, profiles, strict=True):
-            found = answers(generators, trial, of_trial, stranger)
+            found = answers(material, trial, of_trial, stranger)
             for (g, _), by_method in zip(trial.suspects, found, strict=True):
                 for name, one in by_method.items():
                     if g == stranger:
@@ -307,7 +311,9 @@ def _runs(generators: Sequence[Generator], trial: Trial, without: int | None) ->
             parts = tuple(one.profile(rows) for rows in trial.enrolled[g])
             whole = merged(parts)
             c_t = one.profile(np.concatenate(trial.enrolled[g])).c_t
-            runs.append(Run(one.name, "1", Profile(whole.placed, whole.signature, c_t), parts))
+            runs.append(
+                Run(one.name, "1", Profile(whole.placed, whole.signature, c_t), parts, (one.shifts,) * len(parts))
+            )
     return runs
 
 
@@ -316,7 +322,7 @@ def _ours(fused: NDArray[np.float64], enrolment: Enrolment) -> Answer:
     makers = [maker.name for maker in enrolment.makers]
     likelihood = enrolment.log_likelihood(fused)
     unknown = enrolment.unknown.probability(fused, UNKNOWN)
-    names = named(enrolment, fused, REJECT) if unknown <= STRANGE else []
+    names = named(enrolment, fused, REJECT) if unknown <= STRANGE else np.empty(0, np.intp)
     possible = np.flatnonzero(enrolment.p_values(fused) > REJECT)
     return Answer(
         scores=dict(zip(makers, likelihood, strict=True)),

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 from scipy.special import softmax
 from scipy.stats import chi2
 from sklearn.metrics import roc_auc_score
@@ -102,7 +102,7 @@ def test_the_verdict_follows_from_who_is_named() -> None:
     enrolment, where = world(14, apart=0.35)
     rng = np.random.default_rng(15)
     seen = set()
-    for off, prior, reject in itertools.product(np.repeat([0.0, 1.0, 4.0], 10), (0.0, 0.2, 0.9), (0.05, 0.3)):
+    for off, prior, reject in itertools.product(np.repeat([0.0, 1.0, 4.0], 4), (0.0, 0.2, 0.9), (0.05, 0.3)):
         found = attribute(
             profile_of(images(where[0] + off, 30, rng), rng), enrolment, reject=reject, unknown=float(prior)
         )
@@ -258,7 +258,7 @@ def test_the_own_maker_is_refused_at_the_stated_rate(
             background_of(rng, STEP) if processed else None,
         )
         own = np.repeat(np.arange(6), 8)
-        sets = [profile_of(drawn(k, images_of_set) + step, rng) for k in own]
+        sets = [profile_of(drawn(int(k), images_of_set) + step, rng) for k in own]
         p_values.append(enrolment.p_values(enrolment.distances(sets).fused[np.arange(48), own]))
     for level in (0.05, 0.1, 0.2, 0.5, 0.8):
         by_world = (np.array(p_values) <= level).mean(axis=1)
@@ -319,16 +319,16 @@ def test_the_prior_of_an_unknown_maker_counts() -> None:
     assert none < some < most
 
 
-def calm(enrolment: Enrolment, null: Sequence[float]) -> Enrolment:
+def calm(enrolment: Enrolment, null: ArrayLike) -> Enrolment:
     """Other trial sets, and an unknown maker as probable as before."""
-    return replace(enrolment, null=np.array(null), unknown=UnknownRule(0.0, 0.0, 0.0))
+    return replace(enrolment, null=np.asarray(null, np.float64), unknown=UnknownRule(0.0, 0.0, 0.0))
 
 
 @pytest.mark.parametrize("reject", [0.3, 0.2, 0.1, 0.07, 0.05, 0.01, 0.001])
 def test_too_few_trials_are_said(reject: float) -> None:
     """The number named is the least with which the smallest p-value, 1/(N + 1), is not above the level."""
     enrolment, where = world(7, count=2, m=120)  # two makers of four parts
-    enrolment = calm(enrolment, enrolment.null.tolist())
+    enrolment = calm(enrolment, enrolment.null)
     rng = np.random.default_rng(8)
     found = attribute(profile_of(images(where[0] + 9, 60, rng), rng), enrolment, reject=reject)
     needed = next(n for n in itertools.count() if Fraction(1, n + 1) <= Fraction(str(reject)))

