@@ -234,7 +234,8 @@ def enrol(runs: Sequence[Run], background: Background | None = None) -> Enrolmen
       log-normal prior: layers and coordinates repeat each other, so that w is far below their number.
     * The curve is added where it raises the log-likelihood of the trials by `WORTH`, otherwise its weight is 0.
     * Rejection: the distances of the trial sets from their own makers are the reference of a conformal p-value.
-    * Unknown: see :func:`scoring.attribution.unknown.fit_unknown`, trial sets with and without their own maker.
+    * Unknown: see :func:`scoring.attribution.unknown.fit_unknown`, trial sets with their own maker, and without
+      it and its relatives.
 
     Args:
         runs: All runs, with the same layers and components.
