@@ -27,7 +27,8 @@ class Needed:
 
     The distances between enrolled means are first reduced by what their own errors add. A simulated set then differs
     from its maker by the errors of both means, each layer's partly the same as the others': as much as makes log T²
-    vary as it does between the trial sets.
+    vary as it does between the trial sets. Where more images are needed than are enrolled, the errors of the enrolled
+    means decide, which are drawn here and fixed in truth: the number is then often wrong by more than a factor of 2.
 
     Args:
         enrolment: The enrolled releases.
