@@ -18,13 +18,14 @@ from typing import Annotated
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from scipy.special import softmax
 from scipy.stats import binomtest
 
 from benchmarks.attribution_curves import compare_on_curves
 from benchmarks.attribution_pictures import draw_confusion, draw_reliability, draw_sizes
-from benchmarks.attribution_sets import Generator, cifar_spec, load_generators, mnist_spec
+from benchmarks.attribution_sets import Generator, Material, cifar_spec, load_generators, mnist_spec
 from benchmarks.open_set import auroc, oscr, reliability, wilson
-from scoring.attribution.attribute import attribute
+from scoring.attribution.attribute import REJECT, STRANGE, UNKNOWN, named
 from scoring.attribution.baselines import frechet_rule, linear_probe, mean_rule, published_rule
 from scoring.attribution.enrolment import Enrolment, enrol
 from scoring.attribution.profile import Profile, Run, merged
@@ -70,12 +71,15 @@ class Answer:
     """What one method says of one batch: how alike each enrolled maker is.
 
     ``confidence`` is the stated probability of the best among the enrolled (0: none is stated), ``known`` how surely
-    the maker is enrolled, where a method says so by other means than its best score.
+    the maker is enrolled, where a method says so by other means than its best score; ``names`` are the makers that the
+    answer names, and ``possible`` those that are not refused, where a method says so.
     """
 
     scores: dict[str, float]
     confidence: float = 0.0
     known: float | None = None
+    names: frozenset[str] | None = None
+    possible: frozenset[str] | None = None
 
     @property
     def maker(self) -> str:
@@ -96,6 +100,7 @@ class Tally:
     named: list[str] = field(default_factory=list)
     images: list[int] = field(default_factory=list)
     confidence: list[float] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
 
     def pairs(self, images: int | None = None) -> tuple[list[str], list[str]]:
         """Who made each batch of so many images (None: any number), and who was named."""
@@ -144,14 +149,15 @@ def cifar_trials(generators: Sequence[Generator]) -> tuple[int, list[Trial]]:
 
 def compare_on_images(
     title: str,
-    generators: Sequence[Generator],
+    material: Material,
     plan: Callable[[Sequence[Generator]], tuple[int, list[Trial]]],
     pictures: Path | None,
 ) -> None:
     """Every method on the same batches; each generator unknown in turn."""
+    generators = material.generators
     size, trials = plan(generators)
-    tallies = run_closed(generators, trials)
-    areas = run_open(generators, trials, size)
+    tallies = run_closed(material, trials)
+    areas = run_open(material, trials, size)
     typer.echo(f"\n### {title}: {len(generators)} generators, batches of {size}\n")
     typer.echo("| method | accuracy (95 %) | AUROC | OSCR | only ours right : only it right (p) |")
     typer.echo("|---|---|---:|---:|---|")
@@ -177,6 +183,7 @@ def compare_on_images(
         f"\nStated confidence {confidence.mean():.3f}, accuracy {every.mean():.3f} over {len(every)} answers of all "
         f"sizes; ECE {found.ece:.3f}"
     )
+    typer.echo(verdicts(tallies[OURS], size))
     if pictures:
         pictures.mkdir(parents=True, exist_ok=True)
         slug = title.lower().replace("-", "")
@@ -191,18 +198,37 @@ def compare_on_images(
             draw_sizes(sizes, curves, title, pictures / f"attribution-images-{slug}.png")
 
 
-def run_closed(generators: Sequence[Generator], trials: Sequence[Trial]) -> dict[str, Tally]:
+def verdicts(tally: Tally, images: int) -> str:
+    """How often batches of so many images are named alone, among several, and refused to their own maker."""
+    rows = [
+        (truth, one.names, one.possible)
+        for truth, one, size in zip(tally.truth, tally.answers, tally.images, strict=True)
+        if size == images and one.names is not None and one.possible is not None
+    ]
+    alone = [truth in names for truth, names, _ in rows if len(names) == 1]
+    held = [truth in names for truth, names, _ in rows if names]
+    refused = [truth not in possible for truth, _, possible in rows]
+    return (
+        f"\nOf {len(rows)} batches of {images}: {len(alone)} attributed, {len(alone) - sum(alone)} of them wrongly; "
+        f"{len(held)} with a name or several, {sum(held)} of them with the maker; "
+        f"{sum(refused)} true makers refused at {REJECT:g}"
+    )
+
+
+def run_closed(material: Material, trials: Sequence[Trial]) -> dict[str, Tally]:
     """Every suspect of every trial by every method; the probe by its best layer in hindsight, which favours it."""
     tallies: dict[str, Tally] = defaultdict(Tally)
+    generators = material.generators
     for trial in trials:
         profiles = [generators[g].profile(rows) for g, rows in trial.suspects]
-        for (g, rows), by_method in zip(trial.suspects, answers(generators, trial, profiles), strict=True):
+        for (g, rows), by_method in zip(trial.suspects, answers(material, trial, profiles), strict=True):
             for name, one in by_method.items():
                 tally = tallies[name]
                 tally.truth.append(generators[g].name)
                 tally.named.append(one.maker)
                 tally.images.append(len(rows))
                 tally.confidence.append(one.confidence)
+                tally.answers.append(one)
     probes = [name for name in tallies if name.startswith("probe")]
     best = max(
         probes,
@@ -215,27 +241,29 @@ def run_closed(generators: Sequence[Generator], trials: Sequence[Trial]) -> dict
 
 
 def answers(
-    generators: Sequence[Generator], trial: Trial, profiles: Sequence[Profile], without: int | None = None
+    material: Material, trial: Trial, profiles: Sequence[Profile], without: int | None = None
 ) -> list[dict[str, Answer]]:
     """For each suspect: method → answer.
 
     Args:
-        generators: All of them.
+        material: All generators.
         trial: Who is suspect and what is enrolled.
         profiles: Of the suspects.
         without: A generator that is not enrolled; then there is no probe, to save time.
     """
+    generators = material.generators
     runs = _runs(generators, trial, without)
-    enrolment = enrol(runs)
+    enrolment = enrol(runs, material.background)
     found: list[dict[str, Answer]] = []
-    for profile in profiles:
-        curve, signature = enrolment.distances([profile])
-        makers = [maker.name for maker in enrolment.makers]
+    makers = [maker.name for maker in enrolment.makers]
+    distances = enrolment.distances(profiles)
+    for i, profile in enumerate(profiles):
+        signature = enrolment.log_likelihood(distances.signature[i])
         found.append(
             {
-                OURS: _ours(profile, enrolment),
-                "signature alone": Answer(dict(zip(makers, -signature[0], strict=True))),
-                "curve alone": Answer(dict(zip(makers, -curve[0], strict=True))),
+                OURS: _ours(distances.fused[i], enrolment),
+                "signature alone": Answer(dict(zip(makers, signature, strict=True))),
+                "curve alone": Answer(dict(zip(makers, -distances.curve[i], strict=True))),
                 "published rule": Answer(published_rule(profile, runs)),
                 "one Fréchet distance": Answer(frechet_rule(profile, runs)),
                 "nearest mean": Answer(mean_rule(profile, runs)),
@@ -251,8 +279,9 @@ def answers(
     return found
 
 
-def run_open(generators: Sequence[Generator], trials: Sequence[Trial], size: int) -> dict[str, tuple[float, float]]:
+def run_open(material: Material, trials: Sequence[Trial], size: int) -> dict[str, tuple[float, float]]:
     """Mean AUROC and OSCR of each method, each generator unknown in turn."""
+    generators = material.generators
     areas: dict[str, list[tuple[float, float]]] = defaultdict(list)
     sized = [Trial([one for one in trial.suspects if len(one[1]) == size], trial.enrolled) for trial in trials]
     sized = [trial for trial in sized if trial.suspects]
@@ -261,7 +290,7 @@ def run_open(generators: Sequence[Generator], trials: Sequence[Trial], size: int
         known: dict[str, list[tuple[float, bool]]] = defaultdict(list)
         unknown: dict[str, list[float]] = defaultdict(list)
         for trial, of_trial in zip(sized, profiles, strict=True):
-            found = answers(generators, trial, of_trial, stranger)
+            found = answers(material, trial, of_trial, stranger)
             for (g, _), by_method in zip(trial.suspects, found, strict=True):
                 for name, one in by_method.items():
                     if g == stranger:
@@ -282,14 +311,26 @@ def _runs(generators: Sequence[Generator], trial: Trial, without: int | None) ->
             parts = tuple(one.profile(rows) for rows in trial.enrolled[g])
             whole = merged(parts)
             c_t = one.profile(np.concatenate(trial.enrolled[g])).c_t
-            runs.append(Run(one.name, "1", Profile(whole.placed, whole.signature, c_t), parts))
+            runs.append(
+                Run(one.name, "1", Profile(whole.placed, whole.signature, c_t), parts, (one.shifts,) * len(parts))
+            )
     return runs
 
 
-def _ours(profile: Profile, enrolment: Enrolment) -> Answer:
-    closed, opened = attribute(profile, enrolment, unknown=0.0), attribute(profile, enrolment)
-    scores = {one.maker: one.posterior for one in closed.candidates}
-    return Answer(scores, closed.candidates[0].posterior, -opened.unknown)
+def _ours(fused: NDArray[np.float64], enrolment: Enrolment) -> Answer:
+    """What `attribute` says, without the number of images needed, which takes a simulation."""
+    makers = [maker.name for maker in enrolment.makers]
+    likelihood = enrolment.log_likelihood(fused)
+    unknown = enrolment.unknown.probability(fused, UNKNOWN)
+    names = named(enrolment, fused, REJECT) if unknown <= STRANGE else np.empty(0, np.intp)
+    possible = np.flatnonzero(enrolment.p_values(fused) > REJECT)
+    return Answer(
+        scores=dict(zip(makers, likelihood, strict=True)),
+        confidence=float(softmax(likelihood).max()),
+        known=-unknown,
+        names=frozenset(makers[k] for k in names),
+        possible=frozenset(makers[k] for k in possible),
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import tarfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +20,11 @@ from actors.workers.profile import held_out_groups, merged_ct
 from benchmarks.mnist_generators import encoder_part, generator_spec
 from flows.audit import built_reference
 from flows.cli.progress import ProgressBoard
-from flows.inputs import list_set
+from flows.inputs import list_set, open_reference
 from flows.runtime.runtime import running
 from flows.spec.spec import AuditSpec
-from flows.tasks import embed_set, search_set
+from flows.tasks import embed_set, process_reference, process_release, search_set
+from scoring.attribution.background import Background, Shift
 from scoring.attribution.mean_placement import mean_placement
 from scoring.attribution.profile import Profile
 from scoring.partition.fit import Partition
@@ -46,10 +49,11 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Generator:
-    """All images of one generator, layer by layer."""
+    """All images of one generator, layer by layer; `shifts` says how processings move a sample of them."""
 
     name: str
     layers: list[Layer]
+    shifts: Mapping[str, Shift]
 
     @property
     def images(self) -> int:
@@ -90,8 +94,16 @@ def cifar_spec(data: Path, encoder: str, out: Path) -> AuditSpec:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Material:
+    """The generators, and what real images say."""
+
+    generators: list[Generator]
+    background: Background
+
+
 @flow(name="load_generators", persist_result=False, validate_parameters=False)
-def load_generators(spec: AuditSpec) -> list[Generator]:
+def load_generators(spec: AuditSpec) -> Material:
     """Every release of a spec, embedded and searched by the pipeline (found in the store when it was before)."""
     with ProgressBoard() as board, running(board.report) as runtime:
         reference = built_reference(runtime, spec)
@@ -115,5 +127,14 @@ def load_generators(spec: AuditSpec) -> list[Generator]:
                 blocks = VectorStore(store).scan(table.name, table.version, layer_column(number))
                 projected = np.concatenate([partition.project(x) for _, x in blocks])
                 layers.append(Layer(partition, held_out, mine, placed.placement, projected))
-            generators.append(Generator(release.name, layers))
-        return generators
+            images = partial(list_set, runtime, release.images)
+            shifts = process_release(runtime, spec, reference, table, nearest, images, release.label)
+            generators.append(Generator(release.name, layers, _together(shifts)))
+        background = process_reference(runtime, spec, reference, open_reference(runtime, spec).held_out)
+        return Material(generators, background)
+
+
+def _together(shifts: Sequence[Mapping[str, Shift]]) -> dict[str, Shift]:
+    """Of all parts."""
+    names = {name for one in shifts for name in one}
+    return {name: reduce(Shift.merge, (one[name] for one in shifts if name in one)) for name in sorted(names)}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scoring.attribution.attribute import Attribution as Attribution, attribute as attribute
+    from scoring.attribution.background import Background as Background, Shift as Shift
     from scoring.attribution.drift import Drift as Drift, drift as drift
     from scoring.attribution.enrolment import Enrolment as Enrolment, enrol as enrol
     from scoring.attribution.paired import Comparison as Comparison, compare as compare
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "attribution.attribute": ("Attribution", "attribute"),
+    "attribution.background": ("Background", "Shift"),
     "attribution.drift": ("Drift", "drift"),
     "attribution.enrolment": ("Enrolment", "enrol"),
     "attribution.paired": ("Comparison", "compare"),

@@ -138,7 +138,7 @@ def attribute(
     chance, needed = power.chance(profile.images), power.images()
     verdict = _verdict(candidates, len(names), none)
     sentence = _sentence(verdict, candidates, profile.images, none, needed)
-    if verdict == "undecided" and 1 / (len(enrolment.null) + 1) >= reject:
+    if verdict == "undecided" and len(enrolment.null) < _trials_needed(reject):
         sentence += (
             f"; nothing can be rejected at {reject:g} with {len(enrolment.null)} trial sets, "
             f"{_trials_needed(reject)} are needed"
@@ -189,10 +189,11 @@ def _sentence(
     after = f", best explained by {processed.pop()}" if len(processed) == 1 and ORIGINAL not in processed else ""
     strange = f"another maker: {_percent(unknown)}"
     if verdict == "unknown":
+        nearest = max(candidates, key=lambda candidate: candidate.p_value)
         why = (
-            f"even {best.maker}, the most alike, is rejected (p = {best.p_value:.2g})"
-            if all(candidate.p_value <= best.p_value for candidate in candidates) and unknown < CONFIDENT
-            else f"that another maker made them is {_percent(unknown)} probable"
+            f"that another maker made them is {_percent(unknown)} probable"
+            if unknown >= CONFIDENT
+            else f"even {nearest.maker}, the most alike, is rejected (p = {nearest.p_value:.2g})"
         )
         return (
             f"none of the {len(candidates)} enrolled releases made these {images} images, or they were processed in a "
@@ -204,7 +205,7 @@ def _sentence(
             f"({_percent(best.closed)} among the enrolled releases; {strange})"
         )
     more = (
-        "; no number of images tells it from the others"
+        "; no number of images would tell"
         if needed is None
         else f"; {needed} images would probably tell"
         if images < needed

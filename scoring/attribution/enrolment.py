@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 
 from scoring.attribution.background import Background, Shift
 from scoring.attribution.curve import curve_distances
@@ -39,8 +39,8 @@ ORIGINAL = "original"
 MOST_FOLDS = 20
 """Most runs of one maker that are left out one by one."""
 
-WEIGHT, WEIGHT_WIDTH = 32.0, 4.0
-"""Centre and width, as a factor, of the prior of the weight of T²."""
+WEIGHT, WEIGHT_WIDTH = 0.5, 4.0
+"""Centre, per coordinate of a layer, and width, as a factor, of the prior of the weight of T²."""
 
 WORTH = 2.0
 """Gain in log-likelihood from which the curve is used."""
@@ -224,8 +224,9 @@ class Enrolment:
 def enrol(runs: Sequence[Run], background: Background | None = None) -> Enrolment:
     """Learn from the sets of the enrolled releases, each tried against all makers, learnt without it.
 
-    Trial sets are the parts of every run, and, of a release with several, its runs: what a new run of it looks like.
-    Each is compared by a rule that has not seen it, nor the parts of the other releases that it was left out with.
+    Trial sets are the parts of a release's only run; of a release with several, the runs and their parts, against the
+    other runs: what a new run of it looks like. Each is compared by a rule that has not seen it, nor the sets of the
+    other releases that it was left out with.
 
     * Between runs: :func:`.run_covariance.fit_run_covariance` for curves; for signatures b is the excess of T² over
       sampling alone, at least 0.
@@ -233,7 +234,8 @@ def enrol(runs: Sequence[Run], background: Background | None = None) -> Enrolmen
       log-normal prior: layers and coordinates repeat each other, so that w is far below their number.
     * The curve is added where it raises the log-likelihood of the trials by `WORTH`, otherwise its weight is 0.
     * Rejection: the distances of the trial sets from their own makers are the reference of a conformal p-value.
-    * Unknown: see :func:`scoring.attribution.unknown.fit_unknown`, trial sets with and without their own maker.
+    * Unknown: see :func:`scoring.attribution.unknown.fit_unknown`, trial sets with their own maker, and without
+      it and its relatives.
 
     Args:
         runs: All runs, with the same layers and components.
@@ -261,7 +263,8 @@ def enrol(runs: Sequence[Run], background: Background | None = None) -> Enrolmen
     tried = _tried(list(groups.values()), background, spread, rule.drift)
     own, rows = tried.own, np.arange(len(tried.own))
     typical = float(tried.curve[rows, own].mean()) if len(own) else 0.0
-    weight, curve_weight, curve_alone = _weights(tried, rule.penalty, typical)
+    centre = WEIGHT * float(np.mean([len(layer.content) for layer in rule.layers]))
+    weight, curve_weight, curve_alone = _weights(tried, rule.penalty, typical, centre)
     fused = tried.fused(curve_weight, typical)
     return Enrolment(
         makers=makers,
@@ -275,7 +278,7 @@ def enrol(runs: Sequence[Run], background: Background | None = None) -> Enrolmen
         curve_typical=typical,
         null=np.sort(fused[rows, own]),
         best_layer=tried.best_layer if len(own) else len(rule.layers) // 2,
-        unknown=fit_unknown(fused, own),
+        unknown=fit_unknown(fused, own, softmax(-0.5 * weight * (fused + rule.penalty), axis=1)),
     )
 
 
@@ -355,10 +358,14 @@ def _drift(several: Sequence[Sequence[Run]], rule: SignatureRule) -> float:
 
 
 class _Fold(NamedTuple):
-    """Trial sets with the positions of their makers, and all runs without them."""
+    """Trial sets with the positions of their makers, and all runs without them.
+
+    ``new_runs`` says whether they are of other runs than those enrolled meanwhile.
+    """
 
     suspects: list[tuple[int, Profile]]
     rest: list[list[Run]]
+    new_runs: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -391,27 +398,31 @@ class _Tried:
 
 
 def _folds(groups: Sequence[Sequence[Run]]) -> Iterator[_Fold]:
-    """Leave out the parts of all runs together, one by one; then the runs of releases with several, likewise."""
-    parts = max(len(run.parts) for group in groups for run in group)
-    for part in range(parts):
-        out = {
-            (k, r)
-            for k, group in enumerate(groups)
-            for r, run in enumerate(group)
-            if part < len(run.parts) and len(run.parts) > 1
-        }
-        suspects = [(k, groups[k][r].parts[part]) for k, r in sorted(out)]
-        yield _Fold(
-            suspects,
-            [[_without(run, part) if (k, r) in out else run for r, run in enumerate(g)] for k, g in enumerate(groups)],
-        )
+    """Leave out the runs of releases with several, one by one of all together; then the parts of the other releases.
+
+    A part whose own run stays enrolled lies nearer than a new run does: of releases with several it is no trial.
+    """
     for r in range(min(MOST_FOLDS, max(len(group) for group in groups))):
         left = [k for k, group in enumerate(groups) if len(group) > max(1, r)]
-        suspects = [(k, groups[k][r].whole) for k in left]
+        if left:
+            yield _Fold(
+                [(k, one) for k in left for one in _sets(groups[k][r])],
+                [[run for i, run in enumerate(g) if i != r or k not in left] for k, g in enumerate(groups)],
+                new_runs=True,
+            )
+    cut = [k for k, group in enumerate(groups) if len(group) == 1 and len(group[0].parts) > 1]
+    for part in range(max((len(groups[k][0].parts) for k in cut), default=0)):
+        out = [k for k in cut if part < len(groups[k][0].parts)]
         yield _Fold(
-            suspects,
-            [[run for i, run in enumerate(g) if i != r or k not in left] for k, g in enumerate(groups)],
+            [(k, groups[k][0].parts[part]) for k in out],
+            [[_without(g[0], part)] if k in out else list(g) for k, g in enumerate(groups)],
+            new_runs=False,
         )
+
+
+def _sets(run: Run) -> tuple[Profile, ...]:
+    """A run and, where there are several, its parts."""
+    return (run.whole, *run.parts) if len(run.parts) > 1 else (run.whole,)
 
 
 def _without(run: Run, part: int) -> Run:
@@ -426,13 +437,11 @@ def _tried(
 ) -> _Tried:
     own: list[int] = []
     signature, curve, by_layer = [], [], []
-    for suspects, rest in _folds(groups):
-        if not suspects:
-            continue
+    for suspects, rest, new_runs in _folds(groups):
         makers = [_maker(group[0].maker, group) for group in rest]
-        rule = SignatureRule(makers, background, drift)
+        rule = SignatureRule(makers, background, drift if new_runs else 0.0)
         profiles = [profile for _, profile in suspects]
-        raw = _distances(profiles, makers, rule, spread)
+        raw = _distances(profiles, makers, rule, spread if new_runs else None)
         own += [k for k, _ in suspects]
         signature.append(raw.signature)
         curve.append(raw.curve)
@@ -458,30 +467,30 @@ def _by_layer(profiles: Sequence[Profile], makers: Sequence[Maker], rule: Signat
     return np.stack(found, axis=2)
 
 
-def _weights(tried: _Tried, penalty: Floats, typical: float) -> tuple[float, float, float]:
+def _weights(tried: _Tried, penalty: Floats, typical: float, centre: float) -> tuple[float, float, float]:
     """The weight of the fused distance, that of the curve within it, and that of the curve alone."""
     own, rows = tried.own, np.arange(len(tried.own))
     layers = tried.by_layer.shape[2]
     if not len(own):
-        return WEIGHT, 0.0, 1 / layers
+        return centre, 0.0, 1 / layers
 
-    def log_likelihood(distances: Floats, log_weight: float, centre: float) -> float:
-        chances = log_softmax(-0.5 * centre * math.exp(log_weight) * distances, axis=1)
+    def log_likelihood(distances: Floats, log_weight: float, start: float) -> float:
+        chances = log_softmax(-0.5 * start * math.exp(log_weight) * distances, axis=1)
         return float(chances[rows, own].sum() - 0.5 * (log_weight / math.log(WEIGHT_WIDTH)) ** 2)
 
-    def best(distances: Floats, centre: float) -> tuple[float, float]:
+    def best(distances: Floats, start: float) -> tuple[float, float]:
         found = minimize(
-            lambda logs: -log_likelihood(distances, float(logs[0]), centre),
+            lambda logs: -log_likelihood(distances, float(logs[0]), start),
             np.zeros(1),
             method="L-BFGS-B",
             bounds=[(-_STEEPEST, _STEEPEST)],
         )
-        return centre * math.exp(float(found.x[0])), -float(found.fun)
+        return start * math.exp(float(found.x[0])), -float(found.fun)
 
-    weight, plain = best(tried.fused(0.0, typical) + penalty, WEIGHT)
+    weight, plain = best(tried.fused(0.0, typical) + penalty, centre)
     curve_weight = 0.0
     for share in (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4):
-        with_curve, gained = best(tried.fused(share / layers, typical) + penalty, WEIGHT)
+        with_curve, gained = best(tried.fused(share / layers, typical) + penalty, centre)
         if gained > plain + (WORTH if curve_weight == 0 else 0):
             weight, plain, curve_weight = with_curve, gained, share / layers
     return weight, curve_weight, best(tried.curve, 1 / layers)[0]

@@ -27,7 +27,8 @@ class Needed:
 
     The distances between enrolled means are first reduced by what their own errors add. A simulated set then differs
     from its maker by the errors of both means, each layer's partly the same as the others': as much as makes log T²
-    vary as it does between the trial sets.
+    vary as it does between the trial sets. Where more images are needed than are enrolled, the errors of the enrolled
+    means decide, which are drawn here and fixed in truth: the number is then often wrong by more than a factor of 2.
 
     Args:
         enrolment: The enrolled releases.
@@ -60,12 +61,10 @@ class Needed:
         runs = np.array([maker.runs for maker in makers])
         spread = 1 / images + 1 / enrolled + rule.drift * (1 + 1 / runs)
         total = np.zeros((SETS, len(makers)))
-        for i, (layer, (common, noise, errors)) in enumerate(zip(rule.layers, self._noise, strict=True)):
+        for i, (layer, (drawn, errors)) in enumerate(zip(rule.layers, self._noise, strict=True)):
             scale = rule.scale[:, i]
             own = scale[k] * (1 / images + rule.drift)
             others = scale * (1 / enrolled + rule.drift / runs)
-            shared = self._shared
-            drawn = np.sqrt(shared) * common + np.sqrt(1 - shared) * noise
             steps = self._apart[i] + np.sqrt(own) * drawn[:, None] + np.sqrt(others)[:, None] * errors
             variance = (scale * spread)[:, None] + CONTENT * layer.content
             total += (np.square(steps) / variance).mean(axis=2)
@@ -85,16 +84,17 @@ class Needed:
         return [np.sqrt(true)[:, None] * step for step in steps]
 
     @cached_property
-    def _noise(self) -> list[tuple[Floats, Floats, Floats]]:
-        """For each layer what is common to all layers, (S, k), what is its own, and the errors of the means."""
+    def _noise(self) -> list[tuple[Floats, Floats]]:
+        """For each layer the errors of the sets' means, (S, k), and of the makers' means, (S, K, k)."""
         rng = np.random.default_rng(SEED)
         widths = [len(layer.content) for layer in self.enrolment.rule.layers]
-        common = rng.normal(size=(SETS, max(widths)))
-        makers = len(self.enrolment.makers)
-        return [
-            (common[:, :width], rng.normal(size=(SETS, width)), rng.normal(size=(SETS, makers, width)))
+        common = rng.normal(size=(SETS, 1 + len(self.enrolment.makers), max(widths)))
+        drawn = [
+            np.sqrt(self._shared) * common[:, :, :width]
+            + np.sqrt(1 - self._shared) * rng.normal(size=(*common.shape[:2], width))
             for width in widths
         ]
+        return [(one[:, 0], one[:, 1:]) for one in drawn]
 
     @cached_property
     def _shared(self) -> float:
@@ -102,7 +102,7 @@ class Needed:
 
         With it the variance of T² is 2/k · [1/L + (1 - 1/L) share²] of its square.
         """
-        null = self.enrolment.null
+        null = self.enrolment.null[self.enrolment.null > 0]
         layers = self.enrolment.rule.layers
         if len(null) < 3 or len(layers) < 2:
             return 0.5

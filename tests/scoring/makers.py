@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
+from scoring.attribution.background import Background, Shift, layer_background
 from scoring.attribution.profile import Profile, Run, cut, merged
 from scoring.partition.moments import Moments
 
@@ -31,8 +34,34 @@ def centres(makers: int, apart: float, rng: np.random.Generator) -> NDArray[np.f
     return drawn
 
 
-def run_of(maker: str, hidden: NDArray[np.float64], rng: np.random.Generator, name: str = "1") -> Run:
-    """An enrolled run, cut into parts."""
+def run_of(
+    maker: str,
+    hidden: NDArray[np.float64],
+    rng: np.random.Generator,
+    name: str = "1",
+    shift: Mapping[str, NDArray[np.float64]] | None = None,
+) -> Run:
+    """An enrolled run, cut into parts; `shift` says how far each processing moves all of its hidden vectors."""
     part = cut(len(hidden), seed=0)
     parts = tuple(profile_of(hidden[part == i], rng) for i in range(int(part.max()) + 1))
-    return Run(maker, name, merged(parts), parts)
+    moved = tuple(
+        {processing: Shift(one.images, (step,) * LAYERS) for processing, step in (shift or {}).items()} for one in parts
+    )
+    return Run(maker, name, merged(parts), parts, moved if shift else ())
+
+
+def background_of(
+    rng: np.random.Generator,
+    shift: Mapping[str, NDArray[np.float64]],
+    contents: NDArray[np.float64] | None = None,
+    n: int = 600,
+) -> Background:
+    """Real images of `contents` (c, WIDTH) in equal parts; `shift` moves them all."""
+    where = np.zeros((1, WIDTH)) if contents is None else contents
+    cell = np.arange(n) % len(where)
+    hidden = where[cell] + images(np.zeros(WIDTH), n, rng)
+    layers = []
+    for _ in range(LAYERS):
+        seen = hidden + 0.4 * rng.normal(size=hidden.shape)
+        layers.append(layer_background(seen, cell, seen, {name: seen + step for name, step in shift.items()}))
+    return Background(tuple(layers), tuple(shift))

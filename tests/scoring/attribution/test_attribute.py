@@ -1,19 +1,29 @@
 from __future__ import annotations
 
 import itertools
+import time
 from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from scipy.stats import chi2, norm
+from numpy.typing import ArrayLike
+from scipy.special import softmax
+from scipy.stats import chi2
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.open_set import reliability
-from scoring.attribution.attribute import Power, attribute
+from scoring.attribution.attribute import CONFIDENT, STRANGE, attribute, named, sole
+from scoring.attribution.background import Background, Shift, layer_background
 from scoring.attribution.enrolment import Enrolment, enrol
-from scoring.attribution.profile import Profile
-from tests.scoring.makers import LAYERS, WIDTH, centres, images, profile_of, run_of
+from scoring.attribution.needed import Needed
+from scoring.attribution.profile import Profile, Run, merged
+from scoring.attribution.unknown import UnknownRule
+from scoring.partition.moments import Moments
+from tests.scoring.makers import LAYERS, WIDTH, background_of, centres, images, profile_of, run_of
+
+SPREAD = np.linspace(2, 0.5, WIDTH)
+STEP = {"jpeg 50": 1.5 * SPREAD, "mirror": -0.8 * SPREAD * np.array([1, -1, 1, -1, 1])}
 
 
 def world(seed: int, count: int = 6, apart: float = 0.5, m: int = 200) -> tuple[Enrolment, np.ndarray]:
@@ -28,50 +38,137 @@ def test_probabilities_sum_to_one_and_the_best_stands_first() -> None:
     rng = np.random.default_rng(1)
     found = attribute(profile_of(images(where[2], 60, rng), rng), enrolment)
     assert sum(one.posterior for one in found.candidates) + found.unknown == pytest.approx(1)
-    assert sum(one.curve_posterior for one in found.candidates) == pytest.approx(1)
-    assert sum(one.signature_posterior for one in found.candidates) == pytest.approx(1)
-    posteriors = [one.posterior for one in found.candidates]
-    assert posteriors == sorted(posteriors, reverse=True)
+    for each in ("closed", "curve_posterior", "signature_posterior"):
+        assert sum(getattr(one, each) for one in found.candidates) == pytest.approx(1)
+    closed = [one.closed for one in found.candidates]
+    assert closed == sorted(closed, reverse=True)
     assert found.candidates[0].maker == "maker 2"
 
 
 def test_the_answer_is_made_of_distances_as_stated() -> None:
     enrolment, where = world(1, apart=0.3)
+    enrolment = replace(enrolment, curve_weight=0.05)
     rng = np.random.default_rng(1)
     profile = profile_of(images(where[3], 40, rng), rng)
     found = attribute(profile, enrolment, unknown=0.3)
-    curve, signature = (part[0] for part in enrolment.distances([profile]))
-    names = [maker.name for maker in enrolment.makers]
-    fused = enrolment.weights[0] * curve + enrolment.weights[1] * signature
-    assert enrolment.unknown is not None
-    slope, offset = enrolment.unknown
-    odds = 0.3 / 0.7 * np.exp(offset) * fused.min() ** slope
-    assert found.unknown == pytest.approx(odds / (1 + odds))
+    fused, signature, curve, _ = (part[0] for part in enrolment.distances([profile]))
+    assert fused == pytest.approx(signature + 0.05 * curve)
+    names, penalty, w = [maker.name for maker in enrolment.makers], enrolment.rule.penalty, enrolment.weight
+    assert found.unknown == enrolment.unknown.probability(fused, 0.3)
+    assert found.curve_weight == 0.05
     for one in found.candidates:
         k = names.index(one.maker)
-        assert one.posterior == pytest.approx((1 - found.unknown) / np.exp(0.5 * (fused[k] - fused)).sum())
-        assert one.curve_posterior == pytest.approx(1 / np.exp(0.5 * enrolment.alone[0] * (curve[k] - curve)).sum())
-        alone = np.exp(0.5 * enrolment.alone[1] * (signature[k] - signature))
-        assert one.signature_posterior == pytest.approx(1 / alone.sum())
+        total = fused + penalty
+        assert one.closed == pytest.approx(1 / np.exp(0.5 * w * (total[k] - total)).sum())
+        assert one.posterior == pytest.approx((1 - found.unknown) * one.closed)
+        alone = enrolment.curve_alone
+        assert one.curve_posterior == pytest.approx(1 / np.exp(0.5 * alone * (curve[k] - curve)).sum())
+        total = signature + penalty
+        assert one.signature_posterior == pytest.approx(1 / np.exp(0.5 * w * (total[k] - total)).sum())
         as_far = sum(other >= fused[k] for other in enrolment.null)
         assert one.p_value == pytest.approx((1 + as_far) / (enrolment.trials + 1))
-        assert (one.d2, one.t2) == (curve[k], signature[k])
+        assert (one.d2, one.t2, one.processing) == (curve[k], signature[k], "original")
         assert one.d2_p == pytest.approx(1 - chi2(LAYERS).cdf(curve[k]))
+
+
+def test_the_named_are_the_fewest_that_hold_95_percent_among_those_not_refused() -> None:
+    """By trying all sets of makers, for distances made up."""
+    enrolment, _ = world(2)
+    rng = np.random.default_rng(3)
+    sizes = set()
+    for _ in range(200):
+        fused = rng.uniform(0.3, 3, 6) * rng.choice([1, 5])
+        possible = [k for k in range(6) if (1 + (enrolment.null >= fused[k]).sum()) / 31 > 0.1]
+        found = named(enrolment, fused, 0.1)
+        sizes.add(len(found))
+        if not possible:
+            assert not len(found)
+            continue
+        chance = dict(zip(possible, softmax(enrolment.log_likelihood(fused)[possible]), strict=True))
+        enough = [
+            one
+            for size in range(1, len(possible) + 1)
+            for one in itertools.combinations(possible, size)
+            if sum(chance[k] for k in one) >= CONFIDENT
+        ]
+        assert len(found) == len(enough[0])
+        assert sum(chance[k] for k in found) >= CONFIDENT
+        strange = enrolment.unknown.probability(fused, 0.5) > STRANGE
+        assert sole(enrolment, fused, 0.1, 0.5) == (int(found[0]) if len(found) == 1 and not strange else None)
+    assert {0, 1, 2} <= sizes
+
+
+def test_the_verdict_follows_from_who_is_named() -> None:
+    enrolment, where = world(14, apart=0.35)
+    rng = np.random.default_rng(15)
+    seen = set()
+    for off, prior, reject in itertools.product(np.repeat([0.0, 1.0, 4.0], 4), (0.0, 0.2, 0.9), (0.05, 0.3)):
+        found = attribute(
+            profile_of(images(where[0] + off, 30, rng), rng), enrolment, reject=reject, unknown=float(prior)
+        )
+        names = [one.maker for one in found.candidates if one.named]
+        refused = all(one.p_value <= reject for one in found.candidates)
+        if refused or found.unknown >= CONFIDENT:
+            assert found.verdict == "unknown"
+        elif found.unknown > STRANGE:
+            assert (found.verdict, names) == ("undecided", [])
+        else:
+            assert found.verdict == {1: "attributed", 6: "undecided"}.get(len(names), "one of")
+        seen.add(found.verdict)
+        start = found.sentence.split(" made these 30 images")[0]
+        if found.verdict == "attributed":
+            assert [start] == names
+        elif found.verdict == "one of":
+            assert start.split(" or ") == names
+            assert "which are not told apart" in found.sentence
+        elif found.verdict == "unknown":
+            nearest = max(found.candidates, key=lambda one: one.p_value).maker
+            assert start == "none of the 6 enrolled releases"
+            assert "or they were processed in a way, or are of content, that was not enrolled" in found.sentence
+            sure = found.unknown >= CONFIDENT
+            assert (f"even {nearest}, the most alike, is rejected" in found.sentence) == (not sure)
+            assert ("another maker made them is" in found.sentence) == sure
+        else:
+            assert start.startswith(f"undecided: {found.candidates[0].maker} is the most probable")
+    assert seen == {"attributed", "one of", "unknown", "undecided"}
+
+
+def test_what_more_images_would_do_is_said_where_more_than_one_is_possible() -> None:
+    enrolment, where = world(21, apart=0.3, m=400)
+    rng = np.random.default_rng(22)
+    said = set()
+    for k in range(6):
+        found = attribute(profile_of(images(where[k], 25, rng), rng), enrolment)
+        if found.verdict in ("one of", "undecided"):
+            more = found.needed is not None and found.needed > 25
+            assert (f"; {found.needed} images would probably tell" in found.sentence) == more
+            assert ("; no number of images would tell" in found.sentence) == (found.needed is None)
+            said.add(more)
+    assert True in said
+
+
+def test_needed_and_chance_are_those_of_the_first_candidate() -> None:
+    enrolment, where = world(9, apart=0.6)
+    rng = np.random.default_rng(1)
+    found = attribute(profile_of(images(where[0], 30, rng), rng), enrolment, reject=0.1, unknown=0.2)
+    first = [maker.name for maker in enrolment.makers].index(found.candidates[0].maker)
+    power = Needed(enrolment, first, lambda fused: sole(enrolment, fused, 0.1, 0.2))
+    assert (found.chance, found.needed) == (power.chance(30), power.images())
 
 
 @pytest.mark.usefixtures("slow")
 def test_it_is_nearly_as_often_right_as_who_knows_the_truth() -> None:
     """The best rule sees the hidden vectors and knows where the makers lie and how their images vary."""
-    ours, best, spread = [], [], np.linspace(2, 0.5, WIDTH)
+    ours, best = [], []
     for seed in range(20):
         enrolment, where = world(seed, apart=0.4)
         rng = np.random.default_rng(5000 + seed)
         own = np.repeat(np.arange(6), 8)
         hidden = [images(where[k], 30, rng) for k in own]
-        found = enrolment.distances([profile_of(one, rng) for one in hidden])
-        ours += list(np.tensordot(enrolment.weights, np.stack(found), 1).argmin(axis=1) == own)
+        fused = enrolment.distances([profile_of(one, rng) for one in hidden]).fused
+        ours += list(enrolment.log_likelihood(fused).argmax(axis=1) == own)
         means = np.array([one.mean(axis=0) for one in hidden])
-        best += list((((means[:, None] - where) / spread) ** 2).sum(axis=2).argmin(axis=1) == own)
+        best += list((((means[:, None] - where) / SPREAD) ** 2).sum(axis=2).argmin(axis=1) == own)
     assert 0.85 < np.mean(best) < 0.995
     assert np.mean(best) - 0.05 < np.mean(ours) <= np.mean(best) + 0.01
 
@@ -80,54 +177,94 @@ def test_it_is_nearly_as_often_right_as_who_knows_the_truth() -> None:
 def test_stated_confidence_is_about_right() -> None:
     """Overlapping makers: over many worlds, confidence differs from accuracy by no more than .03 and chance."""
     confidence, right, gaps = [], [], []
-    for seed in range(14):
+    for seed in range(24):
         enrolment, where = world(seed, apart=0.25)
         rng = np.random.default_rng(1000 + seed)
-        own = np.repeat(np.arange(6), 3)
-        answers = [attribute(profile_of(images(where[k], 40, rng), rng), enrolment, unknown=0.0) for k in own]
-        stated = [one.candidates[0].posterior for one in answers]
-        true = [one.candidates[0].maker == f"maker {k}" for one, k in zip(answers, own, strict=True)]
-        confidence += stated
-        right += true
-        gaps.append(np.mean(stated) - np.mean(true))
+        own = np.repeat(np.arange(6), 10)
+        fused = enrolment.distances([profile_of(images(where[k], 40, rng), rng) for k in own]).fused
+        closed = softmax(enrolment.log_likelihood(fused), axis=1)
+        confidence += list(closed.max(axis=1))
+        right += list(closed.argmax(axis=1) == own)
+        gaps.append(closed.max(axis=1).mean() - np.mean(closed.argmax(axis=1) == own))
     assert 0.6 < np.mean(right) < 0.98
-    assert abs(np.mean(gaps)) < 0.03 + 2 * np.std(gaps) / 14**0.5
+    assert abs(np.mean(gaps)) < 0.03 + 2 * np.std(gaps) / 24**0.5
     assert reliability(np.array(confidence), np.array(right)).ece < 0.08
+
+
+@pytest.mark.usefixtures("slow")
+def test_the_named_hold_the_maker_as_often_as_stated_and_one_name_is_mostly_right() -> None:
+    """Sets of enrolled makers: named with 95 % among those not refused at 5 %, so that at least 90 % are held."""
+    held, single = [], []
+    for seed in range(20):
+        enrolment, where = world(seed, apart=0.3)
+        rng = np.random.default_rng(4000 + seed)
+        own = np.repeat(np.arange(6), 8)
+        fused = enrolment.distances([profile_of(images(where[k], 40, rng), rng) for k in own]).fused
+        found = [named(enrolment, row, 0.05) for row in fused]
+        held.append(np.mean([k in names for k, names in zip(own, found, strict=True)]))
+        single += [names[0] == k for k, names in zip(own, found, strict=True) if len(names) == 1]
+    assert np.mean(held) > 0.9 - 2 * np.std(held) / 20**0.5
+    assert len(single) > 200
+    assert np.mean(single) > 0.93
 
 
 @pytest.mark.usefixtures("slow")
 def test_the_probability_of_an_unknown_maker_is_about_right() -> None:
     """Half of the sets are of makers that are not enrolled, as the prior says."""
     stated, strange = [], []
-    for seed in range(16):
+    for seed in range(30):
         rng = np.random.default_rng(seed)
-        where = centres(8, 0.4, rng)
+        where = centres(10, 0.4, rng)
         enrolment = enrol([run_of(f"maker {k}", images(where[k], 200, rng), rng) for k in range(6)])
-        for k in (0, 1, 2, 3, 6, 6, 7, 7):
-            stated.append(attribute(profile_of(images(where[k], 40, rng), rng), enrolment).unknown)
-            strange.append(k > 5)
+        makers = [0, 1, 2, 3, 4, 5, 0, 1, *(6, 7, 8, 9) * 2]
+        fused = enrolment.distances([profile_of(images(where[k], 40, rng), rng) for k in makers]).fused
+        stated += [enrolment.unknown.probability(row, 0.5) for row in fused]
+        strange += [k > 5 for k in makers]
     unknown, is_strange = np.array(stated), np.array(strange)
     assert unknown.mean() == pytest.approx(0.5, abs=0.1)
     assert reliability(unknown, is_strange, bins=5).ece < 0.12
     assert roc_auc_score(is_strange, unknown) > 0.85
 
 
-@pytest.mark.parametrize(("m", "images_of_set"), [(200, 40), (200, 150), (600, 60)])
+@pytest.mark.parametrize(
+    ("m", "images_of_set", "runs", "differ", "processed"),
+    [
+        (200, 40, 1, 0.0, False),
+        (200, 150, 1, 0.0, False),
+        (600, 60, 1, 0.0, False),
+        (200, 150, 3, 0.3, False),
+        (200, 40, 3, 0.3, False),
+        (200, 40, 1, 0.0, True),
+    ],
+    ids=["as the parts", "larger", "smaller", "new run", "new run, few images", "processed"],
+)
 @pytest.mark.usefixtures("slow")
-def test_the_own_maker_is_refused_at_the_stated_rate(m: int, images_of_set: int) -> None:
-    """p-values of 30 trial sets take the values i/31, each as often: within the error seen between worlds."""
+def test_the_own_maker_is_refused_at_the_stated_rate(
+    m: int, images_of_set: int, runs: int, differ: float, processed: bool
+) -> None:
+    """Sets of other sizes than the trial sets, of new runs, processed: within the error seen between worlds."""
     p_values = []
     for seed in range(20):
-        enrolment, where = world(seed, m=m)
-        rng = np.random.default_rng(2000 + seed)
+        rng = np.random.default_rng(seed)
+        where = centres(6, 0.5, rng)
+        step = STEP["jpeg 50"] if processed else np.zeros(WIDTH)
+
+        def drawn(k: int, count: int, where: np.ndarray = where, rng: np.random.Generator = rng) -> np.ndarray:
+            return images(where[k] + differ * rng.normal(size=WIDTH) * SPREAD, count, rng)
+
+        shift = STEP if processed else None
+        enrolment = enrol(
+            [run_of(f"m{k}", drawn(k, m), rng, str(r), shift) for k in range(6) for r in range(runs)],
+            background_of(rng, STEP) if processed else None,
+        )
         own = np.repeat(np.arange(6), 8)
-        sets = [profile_of(images(where[k], images_of_set, rng), rng) for k in own]
-        fused = np.tensordot(enrolment.weights, np.stack(enrolment.distances(sets)), 1)[np.arange(48), own]
-        p_values.append((1 + (enrolment.null >= fused[:, None]).sum(axis=1)) / 31)
-    p = np.array(p_values)
-    for level in (1, 3, 6, 15, 24):
-        by_world = (p <= level / 31 + 1e-9).mean(axis=1)
-        assert by_world.mean() == pytest.approx(level / 31, abs=3 * by_world.std() / 20**0.5 + 0.01)
+        sets = [profile_of(drawn(int(k), images_of_set) + step, rng) for k in own]
+        p_values.append(enrolment.p_values(enrolment.distances(sets).fused[np.arange(48), own]))
+    for level in (0.05, 0.1, 0.2, 0.5, 0.8):
+        by_world = (np.array(p_values) <= level).mean(axis=1)
+        count = enrolment.trials + 1
+        exact = np.floor(level * count + 1e-9) / count
+        assert by_world.mean() == pytest.approx(exact, abs=3 * by_world.std() / 20**0.5 + 0.01)
 
 
 def test_a_stranger_is_refused_and_own_images_are_attributed() -> None:
@@ -136,26 +273,41 @@ def test_a_stranger_is_refused_and_own_images_are_attributed() -> None:
     found = attribute(profile_of(images(where[0] + 6, 80, rng), rng), enrolment)
     assert found.verdict == "unknown"
     assert found.unknown > 0.9
+    assert not any(one.named for one in found.candidates)
     assert "none of the 6 enrolled releases made these 80 images" in found.sentence
     own = [attribute(profile_of(images(where[0], 80, rng), rng), enrolment) for _ in range(40)]
     assert {one.candidates[0].maker for one in own} == {"maker 0"}
     assert np.mean([one.verdict == "attributed" for one in own]) > 0.6
-    assert np.mean([one.verdict == "unknown" for one in own]) < 0.05 + 3 * (0.05 * 0.95 / 40) ** 0.5
+    refused = [one.candidates[0].p_value <= 0.05 for one in own]
+    assert np.mean(refused) < 0.05 + 3 * (0.05 * 0.95 / 40) ** 0.5
 
 
-def test_the_verdict_follows_from_level_and_confidence() -> None:
-    enrolment, where = world(14, apart=0.35)
-    rng = np.random.default_rng(15)
-    seen = set()
-    for shift in np.repeat([0.0, 1.0, 4.0], 20):
-        profile = profile_of(images(where[0] + shift, 30, rng), rng)
-        for reject in (0.05, 0.3):
-            found = attribute(profile, enrolment, reject=reject)
-            refused = all(one.p_value < reject for one in found.candidates)
-            sure = found.candidates[0].posterior >= 0.95
-            assert found.verdict == ("unknown" if refused else "attributed" if sure else "undecided")
-            seen.add(found.verdict)
-    assert seen == {"attributed", "unknown", "undecided"}
+def test_a_processed_set_is_attributed_and_its_processing_named() -> None:
+    """Where the enrolment knows how far it moves images; where it does not, every maker is refused."""
+    rng = np.random.default_rng(11)
+    where = centres(6, 1.0, rng)
+    hidden = [images(at, 200, rng) for at in where]
+    background = background_of(rng, STEP, centres(6, 0.3, rng))
+
+    def enrolled(shift: dict[str, np.ndarray] | None, background: Background | None) -> Enrolment:
+        return enrol(
+            [run_of(f"maker {k}", one, np.random.default_rng(k), shift=shift) for k, one in enumerate(hidden)],
+            background,
+        )
+
+    blind, of_real, own = enrolled(None, None), enrolled(None, background), enrolled(STEP, background)
+    sets = [profile_of(images(where[k] + STEP["jpeg 50"], 60, rng), rng) for k in range(6)]
+    for enrolment in (of_real, own):
+        found = [attribute(one, enrolment) for one in sets]
+        assert [one.candidates[0].maker for one in found] == [f"maker {k}" for k in range(6)]
+        assert {one.candidates[0].processing for one in found} == {"jpeg 50"}
+        attributed = [one for one in found if one.verdict == "attributed"]
+        assert len(attributed) >= 4
+        assert all(" images, best explained by jpeg 50 (" in one.sentence for one in attributed)
+    assert {attribute(one, blind).verdict for one in sets} == {"unknown"}
+    plain = attribute(profile_of(images(where[0], 60, rng), rng), own)
+    assert (plain.candidates[0].maker, plain.candidates[0].processing) == ("maker 0", "original")
+    assert "explained" not in plain.sentence
 
 
 def test_the_prior_of_an_unknown_maker_counts() -> None:
@@ -167,13 +319,19 @@ def test_the_prior_of_an_unknown_maker_counts() -> None:
     assert none < some < most
 
 
+def calm(enrolment: Enrolment, null: ArrayLike) -> Enrolment:
+    """Other trial sets, and an unknown maker as probable as before."""
+    return replace(enrolment, null=np.asarray(null, np.float64), unknown=UnknownRule(0.0, 0.0, 0.0))
+
+
 @pytest.mark.parametrize("reject", [0.3, 0.2, 0.1, 0.07, 0.05, 0.01, 0.001])
 def test_too_few_trials_are_said(reject: float) -> None:
-    """The number named is the least with which the smallest p-value, 1/(N + 1), lies below the level."""
+    """The number named is the least with which the smallest p-value, 1/(N + 1), is not above the level."""
     enrolment, where = world(7, count=2, m=120)  # two makers of four parts
+    enrolment = calm(enrolment, enrolment.null)
     rng = np.random.default_rng(8)
     found = attribute(profile_of(images(where[0] + 9, 60, rng), rng), enrolment, reject=reject)
-    needed = next(n for n in itertools.count() if Fraction(1, n + 1) < Fraction(str(reject)))
+    needed = next(n for n in itertools.count() if Fraction(1, n + 1) <= Fraction(str(reject)))
     if needed <= 8:
         assert found.verdict == "unknown"
     else:
@@ -182,152 +340,99 @@ def test_too_few_trials_are_said(reject: float) -> None:
         assert found.sentence.endswith(said)
 
 
-def test_at_the_level_itself_nothing_is_refused() -> None:
-    """19 trial sets: the smallest p-value is .05, which is not below .05; a trial set as far counts as one farther."""
+def test_at_the_level_itself_a_maker_is_refused() -> None:
+    """19 trial sets: the smallest p-value is .05, as the level; a trial set as far counts as one farther."""
     enrolment, where = world(3, apart=1.0)
     rng = np.random.default_rng(4)
     profile = profile_of(images(where[0] + 6, 80, rng), rng)
-    curve, signature = (part[0] for part in enrolment.distances([profile]))
-    fused = enrolment.weights @ np.stack([curve, signature])
-    near = attribute(profile, replace(enrolment, null=np.linspace(0, 1, 19)))
-    assert near.candidates[0].p_value == 0.05
-    assert near.verdict != "unknown"
-    undecided = attribute(profile, replace(enrolment, null=np.linspace(0, 1, 19), unknown=(0.0, 0.0)))
-    assert "with 19 trial sets, 20 are needed" in undecided.sentence
-    assert attribute(profile, replace(enrolment, null=np.linspace(0, 1, 20))).verdict == "unknown"
+    fused = enrolment.distances([profile]).fused[0]
+    least = attribute(profile, calm(enrolment, np.linspace(0, 0.1, 19)))
+    assert least.candidates[0].p_value == 0.05
+    assert least.verdict == "unknown"
+    undecided = attribute(profile, calm(enrolment, np.linspace(0, 0.1, 18)))
+    assert undecided.verdict == "undecided"
+    assert "with 18 trial sets, 19 are needed" in undecided.sentence
     tied = attribute(profile, replace(enrolment, null=np.array([0.0, fused.min(), fused.max() + 1])))
-    assert tied.candidates[0].p_value == 3 / 4
+    assert max(one.p_value for one in tied.candidates) == 3 / 4
+    strange = attribute(profile_of(images(where[0], 80, rng), rng), calm(enrolment, np.linspace(1e5, 1e6, 19)))
+    assert strange.verdict == "undecided"
+    assert "can be rejected" not in strange.sentence
 
 
-def test_without_any_trial_the_prior_stands() -> None:
+def test_without_any_trial_usual_slopes_stand_and_nothing_is_refused() -> None:
     enrolment, where = world(7, count=3, m=30)
     rng = np.random.default_rng(8)
-    found = attribute(profile_of(images(where[0] + 9, 60, rng), rng), enrolment, unknown=0.2)
-    assert (found.verdict, found.unknown) == ("undecided", 0.2)
+    profile = profile_of(images(where[0] + 9, 60, rng), rng)
+    found = attribute(profile, enrolment, unknown=0.2)
     assert {one.p_value for one in found.candidates} == {1.0}
-    assert "with 0 trial sets, 20 are needed" in found.sentence
+    first, second, _ = sorted(enrolment.distances([profile]).fused[0])
+    odds = 0.25 * first**4 * (second / first) ** -7
+    assert found.unknown == pytest.approx(odds / (1 + odds))
+    unsure = attribute(profile_of(images(where.mean(axis=0), 60, rng), rng), calm(enrolment, []))
+    assert unsure.verdict == "undecided"
+    assert "with 0 trial sets, 19 are needed" in unsure.sentence
 
 
-@pytest.mark.parametrize(
-    ("apart", "sizes", "images_of_set", "most_slack"),
-    [
-        (0.3, (400,), 30, 0.08),
-        (0.3, (60,), 30, 0.3),
-        (0.3, (400, 60), 30, 0.25),
-    ],
-    ids=["well enrolled", "few images", "unequal"],
-)
-@pytest.mark.usefixtures("slow")
-def test_the_power_is_a_lower_bound_of_the_accuracy(
-    apart: float, sizes: tuple[int, ...], images_of_set: int, most_slack: float
-) -> None:
-    """And not far below it."""
-    excess = []
-    for seed in range(12):
-        rng = np.random.default_rng(seed)
-        where = centres(6, apart, rng)
-        several = [sizes[k % len(sizes)] for k in range(6)]
-        enrolment = enrol([run_of(f"maker {k}", images(where[k], several[k], rng), rng) for k in range(6)])
-        sets = [profile_of(images(where[k], images_of_set, rng), rng) for k in range(6) for _ in range(10)]
-        nearest = np.tensordot(enrolment.weights, np.stack(enrolment.distances(sets)), 1).argmin(axis=1)
-        stated = [Power.of(enrolment, k).chance(images_of_set) for k in range(6)]
-        excess.append(np.mean(stated) - np.mean(nearest == np.repeat(np.arange(6), 10)))
-    assert np.mean(excess) < 2 * np.std(excess) / 12**0.5
-    assert np.mean(excess) > -most_slack
+def test_the_order_of_runs_does_not_matter() -> None:
+    rng = np.random.default_rng(12)
+    where = centres(4, 0.6, rng)
+    runs = [run_of(f"m{k}", images(where[k], 150, rng), rng, str(r), STEP) for k in range(4) for r in range(2)]
+    background = background_of(rng, STEP)
+    profile = profile_of(images(where[2], 50, rng), rng)
+    assert attribute(profile, enrol(runs, background)) == attribute(profile, enrol(runs[::-1], background))
 
 
-@pytest.mark.usefixtures("slow")
-def test_the_power_holds_for_runs_of_one_model_that_differ() -> None:
-    """Rivals with one run are known less well than those with four; the set is a run of its own."""
-    excess = []
-    for seed in range(12):
-        rng = np.random.default_rng(seed)
-        where = centres(6, 0.6, rng)
-
-        def run(centre: np.ndarray, m: int, rng: np.random.Generator = rng) -> np.ndarray:
-            return images(centre + 0.3 * rng.normal(size=WIDTH) * np.linspace(2, 0.5, WIDTH), m, rng)
-
-        enrolment = enrol(
-            [run_of(f"maker {k}", run(where[k], 150), rng, str(r)) for k in range(6) for r in range(1 + 3 * (k % 2))]
-        )
-        sets = [profile_of(run(where[k], 100), rng) for k in range(6) for _ in range(8)]
-        nearest = np.tensordot(enrolment.weights, np.stack(enrolment.distances(sets)), 1).argmin(axis=1)
-        stated = [Power.of(enrolment, k).chance(100) for k in range(6)]
-        excess.append(np.mean(stated) - np.mean(nearest == np.repeat(np.arange(6), 8)))
-    assert np.mean(excess) < 2 * np.std(excess) / 12**0.5
-    assert np.mean(excess) > -0.25
-
-
-@pytest.mark.usefixtures("slow")
-def test_no_number_of_images_tells_a_maker_from_itself() -> None:
-    """In 32 coordinates the means of 200 images lie well apart, for being estimates alone."""
-    for seed in range(6):
-        rng = np.random.default_rng(seed)
-        enrolment = enrol([run_of(f"maker {k}", rng.normal(size=(200, 32)), rng) for k in range(6)])
-        powers = [Power.of(enrolment, k) for k in range(6)]
-        assert {power.needed() for power in powers} == {None}
-        assert np.mean([power.chance(200) for power in powers]) < 1 / 6
-    found = attribute(profile_of(rng.normal(size=(60, 32)), rng), enrolment)
-    assert (found.verdict, found.needed) == ("undecided", None)
-    assert "more images cannot distinguish it from its nearest rival" in found.sentence
-
-
-def test_the_power_is_what_its_formula_says() -> None:
-    """The union bound over rivals, written out for makers with one to three runs."""
-    rng, runs = np.random.default_rng(17), []
-    for k, centre in enumerate(centres(3, 1.5, rng)):
-        for r in range(3 - k):
-            moved = centre + 0.8 * rng.normal(size=WIDTH)
-            runs.append(run_of(f"maker {k}", images(moved, 150, rng), rng, str(r)))
-    enrolment = enrol(runs)
-    assert enrolment.spread is not None
-    assert min(enrolment.spread.variance, enrolment.drift) > 0.01
-    spread, b, m = enrolment.spread.covariance, enrolment.drift, 40
-    for k, one in enumerate(enrolment.makers):
-        errors = 0.0
-        for other in enrolment.makers[:k] + enrolment.makers[k + 1 :]:
-            mine, theirs = one.profile, other.profile
-            known = mine.curve.covariance + spread / one.runs, theirs.curve.covariance + spread / other.runs
-            total = mine.curve.covariance * mine.images / m + spread + known[1]
-            inverse = np.linalg.inv(total + 0.1 * np.diag(np.diag(total)))
-            step = mine.curve.x - theirs.curve.x
-            means = 1 / mine.images + b / one.runs, 1 / theirs.images + b / other.runs
-            variance = 1 / m + b + means[1]
-            raw = sum(
-                float(np.square(whitener @ (mine.signature[i].mean - theirs.signature[i].mean)).sum())
-                for i, whitener in enumerate(other.whiteners)
-            )
-            delta = enrolment.weights @ [step @ inverse @ step, raw / variance]
-            nu = enrolment.weights @ [np.trace(inverse @ sum(known)), WIDTH * LAYERS * sum(means) / variance]
-            errors += norm.cdf(-(delta - nu) / (2 * delta**0.5))
-        assert 0 < errors < 1
-        assert Power.of(enrolment, k).chance(m) == pytest.approx(1 - errors)
-
-
-def test_the_images_needed_give_the_chance_promised() -> None:
-    enrolment, where = world(9, apart=0.4)
-    power = Power.of(enrolment, 0)
-    needed = power.needed()
-    assert needed is not None
-    assert power.chance(needed) >= 0.95 > power.chance(needed - 1)
-    assert power.chance(10) < power.chance(100)
-    found = attribute(profile_of(images(where[0], 5, np.random.default_rng(1)), np.random.default_rng(2)), enrolment)
-    first = [maker.name for maker in enrolment.makers].index(found.candidates[0].maker)
-    assert found.chance == Power.of(enrolment, first).chance(5)
-    assert found.needed == Power.of(enrolment, first).needed()
-
-
-def test_a_single_maker_is_possible_and_other_levels_are_not() -> None:
-    enrolment, where = world(10, count=1)
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_or_two_makers_are_possible(count: int) -> None:
+    enrolment, where = world(10, count=count, apart=1.0)
     rng = np.random.default_rng(11)
     profile = profile_of(images(where[0], 60, rng), rng)
     found = attribute(profile, enrolment)
-    assert (found.unknown, found.candidates[0].posterior) == (0.5, 0.5)
-    assert found.chance == 1.0
+    assert len(found.candidates) == count
+    assert found.candidates[0].maker == "maker 0"
     sure = attribute(profile, enrolment, unknown=0.0)
-    assert (sure.verdict, sure.candidates[0].posterior) == ("attributed", 1.0)
+    assert (sure.verdict, sure.unknown) == ("attributed", 0.0)
+    assert sure.candidates[0].posterior == sure.candidates[0].closed > 0.95
+    assert sure.needed is not None
+    far = attribute(profile_of(images(where[0] + 9, 60, rng), rng), enrolment)
+    assert (far.verdict, far.unknown > 0.95) == ("unknown", True)
+
+
+def test_other_levels_and_layers_are_refused() -> None:
+    enrolment, where = world(10, count=2)
+    rng = np.random.default_rng(11)
+    profile = profile_of(images(where[0], 60, rng), rng)
     with pytest.raises(ValueError, match="other layers"):
         attribute(Profile(profile.placed, profile.signature[:-1], profile.c_t), enrolment)
     for wrong in ({"reject": 0.0}, {"reject": 1.0}, {"unknown": 1.0}, {"unknown": -0.1}):
         with pytest.raises(ValueError, match="must lie in"):
             attribute(profile, enrolment, **wrong)
+
+
+@pytest.mark.usefixtures("slow")
+def test_it_is_fast_enough() -> None:
+    """20 makers, 13 layers of 64 coordinates, 12 processings, in seconds of this process."""
+    rng, layers, width = np.random.default_rng(0), 13, 64
+    steps = {f"processing {i}": 0.3 * rng.normal(size=width) for i in range(12)}
+
+    def seen(centre: np.ndarray, m: int) -> Profile:
+        hidden = centre + rng.normal(size=(m, width))
+        placed = 1 / (1 + np.exp(-hidden[:, :layers]))
+        each = tuple(Moments.of(hidden + 0.4 * rng.normal(size=hidden.shape)) for _ in range(layers))
+        return Profile(Moments.of(placed), each, placed.mean(axis=0))
+
+    runs, where = [], 0.25 * rng.normal(size=(20, width))
+    shift = {name: Shift(50, (step,) * layers) for name, step in steps.items()}
+    for k, centre in enumerate(where):
+        parts = tuple(seen(centre, 50) for _ in range(5))
+        runs.append(Run(f"maker {k}", "1", merged(parts), parts, (shift,) * 5))
+    real = rng.normal(size=(600, width))
+    one = layer_background(real, np.arange(600) % 30, real, {name: real + step for name, step in steps.items()})
+    suspect = seen(where[3] + steps["processing 5"], 40)
+    start = time.process_time()
+    enrolment = enrol(runs, Background((one,) * layers, tuple(steps)))
+    enrolled = time.process_time()
+    found = attribute(suspect, enrolment)
+    assert (found.candidates[0].maker, found.candidates[0].processing) == ("maker 3", "processing 5")
+    assert enrolled - start < 20
+    assert time.process_time() - enrolled < 1

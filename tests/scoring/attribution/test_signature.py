@@ -5,10 +5,12 @@ import pytest
 from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import OAS
 
-from scoring.attribution.signature import maker_covariance, oas, shared_shape, whitener
+from scoring.attribution.background import LayerBackground
+from scoring.attribution.signature import layer_rule, oas, shared_shape
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 12)) @ RNG.normal(size=(12, 12))
+SCATTER = np.cov(X.T) * 39
 
 
 @pytest.mark.parametrize("n", [2, 5, 13, 40])
@@ -31,25 +33,36 @@ def test_the_shared_shape_is_that_within_makers() -> None:
         shared_shape([np.diag([1.0, 0.0])], [10])
 
 
-def test_a_maker_with_many_images_has_its_own_covariance_and_one_with_few_the_shared_one() -> None:
-    own, shape = np.diag([1.0, 9.0]), np.eye(2)
-    many = maker_covariance(own * 1_000_000, 1_000_000, shape)
-    assert many == pytest.approx(own, rel=1e-3)
-    few = maker_covariance(own * 1, 1, shape)
-    assert few == pytest.approx(np.eye(2) * 5, rel=0.02)  # the shape at the maker's own scale
-    one = maker_covariance(np.outer([3.0, 1.0], [3.0, 1.0]), 1, shape)  # a single direction seen
-    assert (np.linalg.eigvalsh(one) > 1).all()
+def test_without_a_background_squares_are_mahalanobis_distances() -> None:
+    rule = layer_rule([SCATTER], [39], None)
+    inverse = np.linalg.inv(shared_shape([SCATTER], [39]))
+    steps, variance = RNG.normal(size=(5, 12)), RNG.uniform(0.1, 2, 5)
+    plain = [mahalanobis(step, np.zeros(12), inverse) ** 2 / 12 / v for step, v in zip(steps, variance, strict=True)]
+    assert rule.squares(steps, variance) == pytest.approx(plain)
+    assert (rule.content == 0).all()
 
 
-def test_the_covariance_of_a_maker_scales_with_its_spread_whatever_the_scale_of_the_shape() -> None:
-    scatter, shape = np.cov(X.T) * 39, np.cov(X.T) + np.eye(12)
-    once = maker_covariance(scatter, 39, shape)
-    assert maker_covariance(scatter, 39, shape * 7) == pytest.approx(once)
-    assert maker_covariance(scatter * 4, 39, shape) == pytest.approx(once * 4)
+def test_real_and_processed_images_count_as_stated_and_content_is_a_nuisance() -> None:
+    """The quadratic form d' [a S + .1 B]⁻¹ d with S of all images and B between contents, by inverting the matrix."""
+    directions = RNG.normal(size=(12, 3))
+    background = LayerBackground(np.cov(X.T) * 2, directions @ directions.T * 5, np.diag(np.arange(1.0, 13)), {})
+    rule = layer_rule([SCATTER], [39], background)
+    shape = shared_shape([SCATTER, 100 * background.covariance, 1000 * background.processed], [39, 100, 1000])
+    assert rule.whiten.T @ shape @ rule.whiten == pytest.approx(np.eye(12), abs=1e-9)
+    turned = rule.whiten.T @ background.content @ rule.whiten
+    assert turned == pytest.approx(np.diag(rule.content), abs=1e-9)
+    for variance in (0.01, 0.5):
+        step = RNG.normal(size=12)
+        inverse = np.linalg.inv(variance * shape + 0.1 * background.content)
+        assert rule.squares(step, np.array(variance)) == pytest.approx(step @ inverse @ step / 12)
+    along = directions[:, 0]
+    blind = layer_rule([SCATTER], [39], LayerBackground(background.covariance, 0 * turned, background.processed, {}))
+    assert rule.squares(along, np.array(0.01)) < 0.2 * blind.squares(along, np.array(0.01))
 
 
-def test_whitened_length_is_mahalanobis_distance() -> None:
-    covariance = np.cov(X.T) + np.eye(12)
-    a, b = RNG.normal(size=(2, 12))
-    length = float(np.linalg.norm(whitener(covariance) @ (a - b)))
-    assert length == pytest.approx(mahalanobis(a, b, np.linalg.inv(covariance)))
+def test_the_scale_of_a_maker_is_its_own_with_many_images_and_the_common_one_with_few() -> None:
+    rule = layer_rule([SCATTER], [39], None)
+    shape = shared_shape([SCATTER], [39])
+    assert rule.scale(shape * 4 * 1_000_000, 1_000_000) == pytest.approx(4, rel=1e-3)
+    assert rule.scale(shape * 4, 1) == pytest.approx(104 / 101)
+    assert rule.scale(0 * shape, 100) == pytest.approx(0.5)
