@@ -44,6 +44,11 @@ NAMES = [
         "profiles/3072ccdb2686847a",
     ),
     (layout.perturbed_prefix(["a", "b"], "s3://b/images/", "crop", {"crop": 0.9}), "perturbed/1c076d24aa73f485"),
+    (
+        layout.processed_prefix("images-ab", 2, "partitions/cd", "e", (1, "mirroring", 80)),
+        "processed/6472b1fbd27e4c3d",
+    ),
+    (layout.processed_block_key("processed/ab", 40), "processed/ab/000040.npz"),
     (layout.done_key("perturbed/ab"), "perturbed/ab.done"),
     (layout.selfcheck_prefix("r", "s"), "selfcheck/a2561131fd1410fc"),
     (
