@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from actors.encoder.processing import PROCESSINGS
 from flows.attribute import attribute_images
 from flows.audit import audit_release, built_reference
 from flows.cli.main import run
@@ -15,6 +16,7 @@ from flows.demo.data import split_digits, write_png_set
 from flows.enrol import enrol_releases
 from flows.results.profile_rows import enrolled_runs, packed, unpacked
 from flows.runtime.runtime import Runtime, running
+from flows.shifts import with_shifts
 from flows.spec.spec import AuditSpec, ReleaseSpec, load_spec
 from flows.stress import stress_attribution
 from storage.errors import InputError
@@ -95,6 +97,35 @@ def test_a_maker_that_is_not_enrolled_is_refused(runtime: Runtime, spec: AuditSp
     cautious = attribute_images(runtime, spec, inverted)
     assert cautious.answer.verdict == "unknown"  # seven trials reject nothing at 5 %, but it is unlike both
     assert cautious.answer.unknown >= 0.95
+
+
+def test_what_was_done_to_the_images_is_named(runtime: Runtime, spec: AuditSpec, lab: str, s3_prefix: str) -> None:
+    enrol_releases(runtime, spec, spec.releases)
+    store = open_store(f"{s3_prefix}/mirrored")
+    write_png_set(split_digits(0).unseen[:60, :, ::-1], store.put, "")
+    before = runtime.forward_images
+    found = attribute_images(runtime, spec, f"{store.uri}/")
+    (own,) = [one for one in found.answer.candidates if one.maker == "unseen@2"]
+    assert own.processing == "mirroring"
+    held_out = built_reference(runtime, spec).tables.held_out.rows  # the releases' were processed when enrolled
+    assert runtime.forward_images - before == 60 + held_out * (1 + len(PROCESSINGS))
+    assert found.answer.curve_weight == 0 or "curve" not in found.answer.sentence
+    assert {row["processing"] for row in read_result(open_store(spec.store), "attributions").to_pylist()} <= {
+        "original", *PROCESSINGS,
+    }  # fmt: skip
+
+
+def test_a_release_whose_images_are_gone_is_still_compared(runtime: Runtime, spec: AuditSpec, lab: str) -> None:
+    enrol_releases(runtime, spec, spec.releases)
+    store = open_store(spec.store)
+    gone = [info.key for info in store.list("processed/") if info.key.endswith("shifts.npz")]
+    assert len(gone) == 2
+    store.delete(gone[0])
+    with running() as again:
+        rows = enrolled_runs(store, spec, built_reference(again, spec))
+        lost = [one._replace(images_uri=f"{lab}/nowhere/") for one in rows]
+        kept = [bool(with_shifts(again, spec, built_reference(again, spec), one).shifts) for one in lost]
+    assert sorted(kept) == [False, True]
 
 
 def test_the_baselines_stand_beside_the_answer(runtime: Runtime, spec: AuditSpec, lab: str) -> None:
