@@ -94,10 +94,13 @@ def _judged_on(units: int, images: int, distinct: int) -> str:
 
 
 def _often_in_training(copies: CopiesFound, found: CopiesVerdict) -> str:
-    """How often the training images that listed images copy occur in the training set; empty if each occurs once."""
+    """How often the training images that listed images copy occur in the training set; empty if each occurs once.
+
+    Only images of the same content count: what is merely alike (`train_alike`) may be two pictures of one kind.
+    """
     images = copies.generated
     sources, first = np.unique(images.sources[found.listed], return_index=True)
-    times = np.maximum(images.train_files, images.train_alike)[found.listed][first]
+    times = images.train_files[found.listed][first]
     often = times[times > 1]
     if not len(often):
         return ""

@@ -42,6 +42,9 @@ MOST_FOLDS = 20
 WEIGHT, WEIGHT_WIDTH = 0.5, 4.0
 """Centre, per coordinate of a layer, and width, as a factor, of the prior of the weight of T²."""
 
+MOVED = 1.0
+"""How far a processing may move logit Â, in standard deviation: half of its square for all layers alike."""
+
 WORTH = 2.0
 """Gain in log-likelihood from which the curve is used."""
 
@@ -180,7 +183,7 @@ class Enrolment:
         weight: Of the fused distance in the log-likelihood, -½ of which it is.
         curve_weight: Of D² in the fused distance, relative to T²; 0: the curve adds nothing.
         curve_alone: Of D² alone.
-        curve_typical: Mean D² of trial sets from their own maker, which a processed version is given.
+        curve_typical: Mean D² of trial sets from their own maker: the least that a processed version is given.
         null: (N,) float64 ascending, fused distances of the trial sets from their own maker.
         best_layer: Position of the layer whose signature alone is nearest to the own maker for most trial sets.
         unknown: The probability of an unknown maker.
@@ -262,7 +265,7 @@ def enrol(runs: Sequence[Run], background: Background | None = None) -> Enrolmen
     rule = SignatureRule(makers, background, _drift(several, SignatureRule(makers, background, 0.0)))
     tried = _tried(list(groups.values()), background, spread, rule.drift)
     own, rows = tried.own, np.arange(len(tried.own))
-    typical = float(tried.curve[rows, own].mean()) if len(own) else 0.0
+    typical = float(tried.raw.curve[rows, own].mean()) if len(own) else 0.0
     centre = WEIGHT * float(np.mean([len(layer.content) for layer in rule.layers]))
     weight, curve_weight, curve_alone = _weights(tried, rule.penalty, typical, centre)
     fused = tried.fused(curve_weight, typical)
@@ -286,10 +289,18 @@ def enrol(runs: Sequence[Run], background: Background | None = None) -> Enrolmen
 
 
 class _Raw(NamedTuple):
-    """T² (N, K, V) and D² (N, K)."""
+    """T² (N, K, V), D² (N, K), and D² (N, K) where a processing may have moved the curve."""
 
     signature: Floats
     curve: Floats
+    moved: Floats
+
+    def fused(self, curve_weight: float, typical: float) -> Floats:
+        """(N, K, V) float64. No processed version is nearer by its curve than sets usually are to their own maker."""
+        extra = np.repeat((typical + self.moved)[:, :, None], self.signature.shape[2], axis=2)
+        extra[:, :, 0] = self.curve
+        fused: Floats = self.signature + curve_weight * extra
+        return fused
 
 
 def _shape(profile: Profile) -> tuple[int, ...]:
@@ -317,20 +328,22 @@ def _distances(
 ) -> _Raw:
     x = np.stack([profile.curve.x for profile in profiles])
     images = np.array([profile.images for profile in profiles], np.float64)
-    curve = np.empty((len(profiles), len(makers)))
+    curve, moved = np.empty((2, len(profiles), len(makers)))
+    layers = x.shape[1]
+    by_processing = MOVED**2 * (np.eye(layers) + np.ones((layers, layers))) / 2
     for k, maker in enumerate(makers):
         covariance = maker.profile.curve.covariance * (1 + maker.profile.images / images)[:, None, None]
         if spread is not None:
             covariance = covariance + spread.covariance * (1 + 1 / maker.runs)
-        curve[:, k] = curve_distances(x - maker.profile.curve.x, covariance)
-    return _Raw(rule.distances(profiles), curve)
+        steps = x - maker.profile.curve.x
+        curve[:, k] = curve_distances(steps, covariance)
+        moved[:, k] = curve_distances(steps, covariance + by_processing)
+    return _Raw(rule.distances(profiles), curve, moved)
 
 
 def _fused(raw: _Raw, rule: SignatureRule, curve_weight: float, typical: float) -> Distances:
-    """The version that explains each set best; a curve says something of originals alone."""
-    extra = np.full(raw.signature.shape, curve_weight * typical)
-    extra[:, :, 0] = curve_weight * raw.curve
-    total = raw.signature + extra
+    """The version that explains each set best."""
+    total = raw.fused(curve_weight, typical)
     version = total.argmin(axis=2)
     chosen = version[:, :, None]
     signature = np.take_along_axis(raw.signature, chosen, 2)[:, :, 0]
@@ -374,21 +387,17 @@ class _Tried:
 
     Attributes:
         own: (N,) integer, their makers.
-        signature: (N, K, V) float64, T².
-        curve: (N, K) float64, D².
+        raw: Their distances.
         by_layer: (N, K, L) float64, T² of each layer in the original version.
     """
 
     own: NDArray[np.intp]
-    signature: Floats
-    curve: Floats
+    raw: _Raw
     by_layer: Floats
 
     def fused(self, curve_weight: float, typical: float) -> Floats:
         """(N, K) float64."""
-        processed = self.signature[:, :, 1:] + curve_weight * typical
-        original = self.signature[:, :, :1] + curve_weight * self.curve[:, :, None]
-        found: Floats = np.concatenate([original, processed], axis=2).min(axis=2)
+        found: Floats = self.raw.fused(curve_weight, typical).min(axis=2)
         return found
 
     @property
@@ -436,24 +445,24 @@ def _tried(
     groups: Sequence[Sequence[Run]], background: Background | None, spread: RunSpread | None, drift: float
 ) -> _Tried:
     own: list[int] = []
-    signature, curve, by_layer = [], [], []
+    parts: list[_Raw] = []
+    by_layer = []
     for suspects, rest, new_runs in _folds(groups):
         makers = [_maker(group[0].maker, group) for group in rest]
         rule = SignatureRule(makers, background, drift if new_runs else 0.0)
         profiles = [profile for _, profile in suspects]
         raw = _distances(profiles, makers, rule, spread if new_runs else None)
         own += [k for k, _ in suspects]
-        signature.append(raw.signature)
-        curve.append(raw.curve)
+        parts.append(raw)
         by_layer.append(_by_layer(profiles, makers, rule))
     if not own:
         versions = 1 + (len(background.processings) if background else 0)
         layers = len(groups[0][0].whole.signature)
         nothing = np.empty((0, len(groups)))
-        return _Tried(
-            np.empty(0, np.intp), np.empty((*nothing.shape, versions)), nothing, np.empty((*nothing.shape, layers))
-        )
-    return _Tried(np.array(own, np.intp), np.concatenate(signature), np.concatenate(curve), np.concatenate(by_layer))
+        untried = _Raw(np.empty((*nothing.shape, versions)), nothing, nothing)
+        return _Tried(np.empty(0, np.intp), untried, np.empty((*nothing.shape, layers)))
+    raw = _Raw(*(np.concatenate(found) for found in zip(*parts, strict=True)))
+    return _Tried(np.array(own, np.intp), raw, np.concatenate(by_layer))
 
 
 def _by_layer(profiles: Sequence[Profile], makers: Sequence[Maker], rule: SignatureRule) -> Floats:
@@ -493,4 +502,4 @@ def _weights(tried: _Tried, penalty: Floats, typical: float, centre: float) -> t
         with_curve, gained = best(tried.fused(share / layers, typical) + penalty, centre)
         if gained > plain + (WORTH if curve_weight == 0 else 0):
             weight, plain, curve_weight = with_curve, gained, share / layers
-    return weight, curve_weight, best(tried.curve, 1 / layers)[0]
+    return weight, curve_weight, best(tried.raw.curve, 1 / layers)[0]

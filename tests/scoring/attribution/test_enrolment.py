@@ -10,7 +10,7 @@ from scipy.special import expit, logsumexp, softmax
 from scipy.stats import chi2
 
 from scoring.attribution.background import Background
-from scoring.attribution.enrolment import enrol
+from scoring.attribution.enrolment import MOVED, enrol
 from scoring.attribution.profile import Profile, Run, merged
 from scoring.attribution.signature import shared_shape
 from scoring.attribution.unknown import fit_unknown
@@ -118,11 +118,12 @@ class Plain:
             found.append(float(total / LAYERS))
         return found
 
-    def d2(self, x: Profile, k: int) -> float:
+    def d2(self, x: Profile, k: int, moved: float = 0.0) -> float:
         maker, runs = merged([run.whole for run in self.groups[k]]), len(self.groups[k])
         covariance = maker.curve.covariance * (1 + maker.images / x.images)
         if self.spread is not None:
             covariance = covariance + self.spread * (1 + 1 / runs)
+        covariance = covariance + moved**2 * (np.eye(LAYERS) + 1) / 2
         step = x.curve.x - maker.curve.x
         return float(step @ np.linalg.inv(covariance + 0.1 * np.diag(np.diag(covariance))) @ step)
 
@@ -136,13 +137,14 @@ def grouped(runs: list[Run]) -> list[list[Run]]:
 
 def plain_trials(
     runs: list[Run], background: Background | None = None, drift: float = 0.0, spread: Floats | None = None
-) -> tuple[Floats, Floats, NDArray[np.intp]]:
-    """(N, K, V) T² and (N, K) D² of the trial sets, each left out of its own maker; (N,) the makers."""
-    groups, t2, d2, own = grouped(runs), [], [], []
+) -> tuple[Floats, Floats, Floats, NDArray[np.intp]]:
+    """(N, K, V) T², (N, K) D² and D² if processed of trial sets, each left out of its own maker; (N,) the makers."""
+    groups, t2, d2, moved, own = grouped(runs), [], [], [], []
 
     def compare(plain: Plain, k: int, suspect: Profile) -> None:
         t2.append([plain.t2(suspect, j) for j in range(len(groups))])
         d2.append([plain.d2(suspect, j) for j in range(len(groups))])
+        moved.append([plain.d2(suspect, j, MOVED) for j in range(len(groups))])
         own.append(k)
 
     for r in range(max(len(group) for group in groups)):
@@ -162,7 +164,7 @@ def plain_trials(
         for k, group in enumerate(groups):
             if len(group) == 1 and part < len(group[0].parts):
                 compare(Plain(rest, background), k, group[0].parts[part])
-    return np.array(t2), np.array(d2), np.array(own)
+    return np.array(t2), np.array(d2), np.array(moved), np.array(own)
 
 
 @pytest.mark.parametrize("case", ["alone", "content", "processed", "processed in part", "runs"])
@@ -184,7 +186,8 @@ def test_distances_are_what_plain_loops_find(case: str) -> None:
     found = enrolment.distances(sets)
     assert enrolment.rule.distances(sets) == pytest.approx(t2)
     assert found.curve == pytest.approx(d2)
-    weighed = t2 + enrolment.curve_weight * enrolment.curve_typical
+    moved = np.array([[plain.d2(one, k, MOVED) for k in range(3)] for one in sets])
+    weighed = t2 + enrolment.curve_weight * (enrolment.curve_typical + moved)[:, :, None]
     weighed[:, :, 0] = t2[:, :, 0] + enrolment.curve_weight * d2
     assert found.fused == pytest.approx(weighed.min(axis=2))
     assert found.version.tolist() == weighed.argmin(axis=2).tolist()
@@ -200,13 +203,13 @@ def test_what_is_learnt_from_trials_is_what_plain_loops_and_another_optimiser_fi
         background_of(np.random.default_rng(1), STEP, centres(6, 0.5, np.random.default_rng(2))) if processed else None
     )
     found = enrol(runs, background)
-    t2, d2, own = plain_trials(runs, background)
+    t2, d2, moved, own = plain_trials(runs, background)
     plain, rows = Plain(grouped(runs), background), np.arange(len(own))
     penalty = np.array([plain.penalty(k) for k in range(4)])
     typical = d2[rows, own].mean()
 
     def fused(curve_weight: float) -> Floats:
-        every = t2 + curve_weight * typical
+        every = t2 + curve_weight * (typical + moved)[:, :, None]
         every[:, :, 0] = t2[:, :, 0] + curve_weight * d2
         least: Floats = every.min(axis=2)
         return least
@@ -261,7 +264,7 @@ def test_several_runs_add_trials_and_show_how_runs_differ() -> None:
     assert found.rule.drift == pytest.approx(excess / weight)
     assert found.spread is not None
     assert min(found.spread.variance, found.rule.drift) > 0.01
-    t2, d2, own = plain_trials(runs, None, found.rule.drift, found.spread.covariance)
+    t2, d2, moved, own = plain_trials(runs, None, found.rule.drift, found.spread.covariance)
     distances = t2[:, :, 0] + found.curve_weight * d2
     assert found.trials == len(own) == 35
     assert found.null == pytest.approx(np.sort(distances[np.arange(35), own]))
@@ -465,3 +468,22 @@ def test_a_release_whose_images_are_all_the_same_does_not_stop_the_others(value:
     near = found.distances([part])
     assert near.signature[0].argmin() == 0  # "constant" is the first by name
     assert near.signature[0, 0] == pytest.approx(0, abs=1e-3)
+
+
+def test_a_processing_does_not_explain_away_another_curve() -> None:
+    """Two makers of the same embeddings, one of which lies far closer to the training images: only curves tell."""
+    rng = np.random.default_rng(40)
+    runs = []
+    for name, power in (("far", 1.0), ("near", 6.0)):
+        drawn = images(np.zeros(WIDTH), 300, rng)
+        parts = []
+        for rows in np.array_split(drawn, 5):
+            seen = profile_of(rows, rng)
+            placed = (1 / (1 + np.exp(-rows[:, :1] - 0.7 * rng.normal(size=(len(rows), LAYERS))))) ** power
+            parts.append(Profile(Moments.of(placed), seen.signature, seen.c_t))
+        runs.append(Run(name, "0", merged(parts), tuple(parts)))
+    still = {name: 0.01 * step for name, step in STEP.items()}
+    background = background_of(rng, still, centres(6, 0.5, rng))
+    found = enrol(runs, background)
+    assert found.curve_weight > 0
+    assert (found.right, found.trials) == (10, 10)
