@@ -66,6 +66,18 @@ def built_reference(runtime: Runtime, spec: AuditSpec) -> Reference:
     return runtime.references.get(reference_key(spec), lambda: build_reference(runtime, spec))
 
 
+@flow(name="prepare_reference", persist_result=False, validate_parameters=False)
+def prepare_reference(runtime: Runtime, spec: AuditSpec) -> Reference:
+    """Build all that audits compare releases with.
+
+    Raises:
+        InputError: sets that cannot serve as a reference.
+    """
+    reference = built_reference(runtime, spec)
+    built_copy_reference(runtime, spec)
+    return reference
+
+
 def built_copy_reference(runtime: Runtime, spec: AuditSpec) -> CopyReference | None:
     """What releases are compared with for copies, built at most once per command; None where the copy score is off."""
     settings = spec.copy_settings

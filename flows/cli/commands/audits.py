@@ -86,10 +86,9 @@ def reference(spec: Spec, harmonise: Harmonise = None, as_json: Json = False) ->
     loaded = load(spec, harmonise)
 
     with working(as_json) as (_, runtime):
-        from flows.audit import build_reference, built_copy_reference
+        from flows.audit import prepare_reference
 
-        built = build_reference(runtime, loaded)
-        built_copy_reference(runtime, loaded)
+        built = prepare_reference(runtime, loaded)
         forward = runtime.forward_images
     facts = {
         "reference": loaded.reference.name,

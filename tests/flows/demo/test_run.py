@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from actors.encoder.processing import PROCESSINGS
 from storage.objects.open import open_store
 from storage.results.tables import read_result
 from tests.flows.conftest import DemoRun
@@ -49,7 +50,8 @@ def test_fresh_batches_are_attributed_to_their_makers(demo: DemoRun) -> None:
 
 
 def test_a_second_run_does_no_forward_pass(demo: DemoRun) -> None:
-    assert demo.first["forward_images"] == 500 + 600 + 2 * (220 + 5 * 500)
+    processed = 300 + 6 * 80  # samples of the held-out images and of each release, once as they are
+    assert demo.first["forward_images"] == 500 + 600 + 2 * (220 + 5 * 500) + processed * (1 + len(PROCESSINGS))
     assert demo.second["forward_images"] == 0
     assert demo.second["audits"] == demo.first["audits"]
 
