@@ -57,7 +57,7 @@ def demo(
 ) -> None:
     """Audit generators fitted on real handwritten digits, to see layerprint work from end to end.
 
-    Takes about two minutes. A second run finds everything in its store and runs no forward pass.
+    Takes about three minutes. A second run finds everything in its store and runs no forward pass.
     """
     with working(as_json) as (board, runtime):
         from flows.demo.run import run_demo

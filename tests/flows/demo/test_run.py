@@ -44,9 +44,10 @@ def test_unseen_digits_are_like_held_out_ones(demo: DemoRun) -> None:
 
 
 def test_fresh_batches_are_attributed_to_their_makers(demo: DemoRun) -> None:
-    assert [audit["fresh_batch_attributed_to"] for audit in demo.first["audits"]] == [
-        f"{audit['release']}@1" for audit in demo.first["audits"]
-    ]
+    """All but copies of training images: what a set of those looks like, another maker of real digits would as well."""
+    found = {audit["release"]: audit["fresh_batch_attributed_to"] for audit in demo.first["audits"]}
+    assert found.pop("kde_tiny") in ("undecided", "kde_tiny@1")
+    assert found == {release: f"{release}@1" for release in found}
 
 
 def test_a_second_run_does_no_forward_pass(demo: DemoRun) -> None:
