@@ -32,9 +32,9 @@ COPY_RATE = (
     "with its 95 % interval, at the layer with the strongest evidence."
 )
 COPIES = (
-    "Copies: at least so many of the release's different pictures are copies of training images (95 %). Rate: 95 % bounds "
-    "of the share of copies among all images that this generator makes. The numbers of the layers describe how close "
-    "images are; the verdict does not rest on them."
+    "Copies: at least so many of the release's different pictures are copies of training images (95 %). Rate: 95 % "
+    "bounds of the share of copies among all images that this generator makes. The numbers of the layers describe how "
+    "close images are; the verdict does not rest on them."
 )
 
 MOST_COPIES = 5
