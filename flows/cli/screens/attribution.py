@@ -37,12 +37,12 @@ def show_attribution(attributed: AttributedImages) -> None:
     if attributed.enrolled_as:
         out.print(f"[yellow]{safe(', '.join(attributed.enrolled_as))} was enrolled with these same images.[/]")
     out.print()
-    shown = table("enrolled release", "probability|", "if enrolled|", "curve alone|", "p|", "nearest after")
+    shown = table("enrolled release", "probability|", "if enrolled|", "p|", "nearest after")
     for candidate in answer.candidates[:MOST_CANDIDATES]:
-        numbers = (candidate.posterior, candidate.closed, candidate.curve_posterior)
+        numbers = (candidate.posterior, candidate.closed)
         after = "" if candidate.processing == ORIGINAL else safe(candidate.processing)
         shown.add_row(safe(candidate.maker), *map(probability_text, numbers), f"{candidate.p_value:.2g}", after)
-    shown.add_row("[dim]none of these[/]", probability_text(answer.unknown), "", "", "", "")
+    shown.add_row("[dim]none of these[/]", probability_text(answer.unknown), "", "", "")
     print_table(shown)
     if (more := len(answer.candidates) - MOST_CANDIDATES) > 0:
         out.print(f"[dim]and {more} less probable releases (--json shows all)[/]")
@@ -81,6 +81,7 @@ def _baselines(attributed: AttributedImages) -> str:
     """The answers of the baselines in one line."""
     baselines = attributed.baselines
     scores_of = {
+        "memorization curve": {one.maker: one.curve_posterior for one in attributed.answer.candidates},
         "published rule": baselines.published_similarity,
         "one Fréchet distance": baselines.frechet,
         "nearest mean": baselines.mean_distance,
