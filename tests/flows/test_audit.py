@@ -199,6 +199,7 @@ def test_every_check_is_a_named_row(runtime: Runtime, spec: AuditSpec) -> None:
         "release: native size": True,
         "search": True,
         "power": True,
+        "repetition": True,
     }
     assert outcome.audit["invalid_reason"] == ""
 
