@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -93,7 +93,7 @@ class TrainRows(NamedTuple):
 
     rows: NDArray[np.int64]
     distinct: NDArray[np.bool_]
-    contents: NDArray[np.bytes_]
+    contents: NDArray[Any]
     first: NDArray[np.int64]
     files: NDArray[np.int64]
 
@@ -199,7 +199,7 @@ def train_rows(store_uri: str, table: str, version: int) -> TrainRows:
     return TrainRows(rows, distinct, contents, rows[places], files)
 
 
-def _digests(column: pa.ChunkedArray) -> NDArray[np.bytes_]:
+def _digests(column: pa.ChunkedArray) -> NDArray[Any]:
     """SHA-256 in hex as (n,) S64."""
     array = pa.concat_arrays(column.chunks or [pa.array([], column.type)]).cast(pa.binary()).cast(pa.binary(64))
     return np.frombuffer(array.buffers()[1], "S64", count=len(array), offset=64 * array.offset)
