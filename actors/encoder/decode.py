@@ -110,8 +110,26 @@ def harmonised(image: DecodedImage, quality: int | None) -> DecodedImage:
     """
     if quality is None:
         return image
-    again = Image.open(io.BytesIO(jpeg_bytes(image.rgb, quality, "4:2:0")))
-    return replace(image, rgb=again.convert("RGB"), codec=f"JPEG q{quality} 4:2:0 (harmonised)")
+    again = through_jpeg(image.rgb, quality)
+    return replace(image, rgb=again, codec=f"JPEG q{quality} 4:2:0 (harmonised)")
+
+
+def through_jpeg(rgb: Image.Image, quality: int) -> Image.Image:
+    """Encode an RGB image as JPEG (4:2:0) and decode it again."""
+    with Image.open(io.BytesIO(jpeg_bytes(rgb, quality, "4:2:0"))) as again:
+        return again.convert("RGB")
+
+
+def saved_settings(codec: str) -> tuple[int, str] | None:
+    """Quality and subsampling that save an image as its JPEG file was; None for other files.
+
+    >>> saved_settings("JPEG q75 4:2:0"), saved_settings("JPEG q90 grey"), saved_settings("PNG")
+    ((75, '4:2:0'), (90, '4:4:4'), None)
+    """
+    if not codec.startswith("JPEG q"):
+        return None
+    quality, subsampling = codec.removeprefix("JPEG q").split()[:2]
+    return int(quality), subsampling if subsampling in ("4:4:4", "4:2:2", "4:2:0") else "4:4:4"
 
 
 def jpeg_bytes(rgb: Image.Image, quality: int, subsampling: str) -> bytes:

@@ -6,24 +6,18 @@ one of them, or through something close, is still known.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 from PIL import Image, ImageOps
 
-from actors.encoder.decode import DecodedImage, decode, jpeg_bytes
+from actors.encoder.decode import DecodedImage, decode, jpeg_bytes, saved_settings, through_jpeg
 
 Processing = Callable[[Image.Image], Image.Image]
 
 VERSION = 1
 """Increased when a processing gives other pixels: what was learnt from the old ones is made again."""
-
-
-def _jpeg(image: Image.Image, quality: int) -> Image.Image:
-    with Image.open(io.BytesIO(jpeg_bytes(image, quality, "4:2:0"))) as opened:
-        return opened.convert("RGB")
 
 
 def _resized(image: Image.Image, factor: float) -> Image.Image:
@@ -40,7 +34,7 @@ def _cropped(image: Image.Image, share: float) -> Image.Image:
 
 
 PROCESSINGS: dict[str, Processing] = {
-    **{f"JPEG {quality}": partial(_jpeg, quality=quality) for quality in (85, 70, 50, 35, 25)},
+    **{f"JPEG {quality}": partial(through_jpeg, quality=quality) for quality in (85, 70, 50, 35, 25)},
     "resizing to 80 % and back": partial(_resized, factor=0.8),
     "resizing to 70 % and back": partial(_resized, factor=0.7),
     "resizing to 150 % and back": partial(_resized, factor=1.5),
@@ -54,8 +48,5 @@ PROCESSINGS: dict[str, Processing] = {
 def processed(image: DecodedImage, processing: Processing) -> DecodedImage:
     """The image after a processing, saved as its own file was: a JPEG of its quality, or without loss."""
     changed = processing(image.rgb)
-    if not image.codec.startswith("JPEG q"):
-        return replace(image, rgb=changed)
-    quality, subsampling = image.codec.removeprefix("JPEG q").split()[:2]
-    kept = subsampling if subsampling in ("4:4:4", "4:2:2", "4:2:0") else "4:4:4"
-    return decode(jpeg_bytes(changed, int(quality), kept))
+    settings = saved_settings(image.codec)
+    return replace(image, rgb=changed) if settings is None else decode(jpeg_bytes(changed, *settings))

@@ -83,7 +83,9 @@ def process_block(task: ProcessBlock) -> None:
         task.key,
         row=np.array(rows, np.int64),
         **{
-            _name(layer): np.stack(x) if x else np.empty((*shape, len(layers[layer].partition.components)), np.float32)
+            layer_column(layer): np.stack(x)
+            if x
+            else np.empty((*shape, len(layers[layer].partition.components)), np.float32)
             for layer, x in projected.items()
         },
     )
@@ -195,14 +197,14 @@ def _learnt(store: ObjectStore, task: JoinBackground) -> dict[str, Floats]:
     learnt: dict[str, Floats] = {}
     for layer, stored in informative:
         _, x = vectors.take(*task.table, layer_column(layer), positions)
-        sample = np.concatenate([block[_name(layer)] for block in blocks])
+        sample = np.concatenate([block[layer_column(layer)] for block in blocks])
         after = {name: sample[:, 1 + v] for v, name in enumerate(PROCESSINGS)}
         found = layer_background(stored.partition.project(x), cell, sample[:, 0], after)
         learnt |= {
-            f"{_name(layer)}/covariance": found.covariance,
-            f"{_name(layer)}/content": found.content,
-            f"{_name(layer)}/processed": found.processed,
-            f"{_name(layer)}/shifts": np.stack([found.shifts[name] for name in PROCESSINGS]),
+            f"{layer_column(layer)}/covariance": found.covariance,
+            f"{layer_column(layer)}/content": found.content,
+            f"{layer_column(layer)}/processed": found.processed,
+            f"{layer_column(layer)}/shifts": np.stack([found.shifts[name] for name in PROCESSINGS]),
         }
     return learnt
 
@@ -213,7 +215,3 @@ def _informative(store: ObjectStore, partitions: tuple[tuple[int, str], ...]) ->
         stored = StoredPartition.load(store, key)
         if stored.partition.informative:
             yield layer, stored
-
-
-def _name(layer: int) -> str:
-    return f"layer_{layer:02d}"

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from actors.encoder.alterations import alteration, random_for
-from actors.encoder.decode import DecodedImage, UnreadableImageError, decode, jpeg_bytes, to_square
+from actors.encoder.decode import DecodedImage, UnreadableImageError, decode, jpeg_bytes, saved_settings, to_square
 from storage.image_sets.image_ref import ImageRef, Kind
 from storage.image_sets.open import open_reader
 from storage.objects.open import open_store
@@ -34,7 +34,7 @@ Change = Callable[[DecodedImage], bytes]
 
 def reencoded(image: DecodedImage) -> bytes:
     """Encode as JPEG: with its own quality and subsampling, or `LOSSLESS_QUALITY` and 4:4:4 when it was no JPEG."""
-    return jpeg_bytes(image.rgb, *_jpeg_settings(image.codec))
+    return jpeg_bytes(image.rgb, *(saved_settings(image.codec) or (LOSSLESS_QUALITY, "4:4:4")))
 
 
 def jpeg(quality: int) -> Change:
@@ -154,20 +154,8 @@ def number_of(key: str) -> int:
 
 def _saved_alike(image: Image.Image, codec: str) -> bytes:
     """A JPEG stays a JPEG of its quality; anything else becomes PNG."""
-    if codec.startswith("JPEG q"):
-        return jpeg_bytes(image, *_jpeg_settings(codec))
+    if settings := saved_settings(codec):
+        return jpeg_bytes(image, *settings)
     sink = io.BytesIO()
     image.save(sink, "PNG")
     return sink.getvalue()
-
-
-def _jpeg_settings(codec: str) -> tuple[int, str]:
-    """JPEG quality and subsampling for an image of this codec.
-
-    >>> _jpeg_settings("JPEG q75 4:2:0"), _jpeg_settings("JPEG q90 grey"), _jpeg_settings("PNG")
-    ((75, '4:2:0'), (90, '4:4:4'), (95, '4:4:4'))
-    """
-    if not codec.startswith("JPEG q"):
-        return LOSSLESS_QUALITY, "4:4:4"
-    quality, subsampling = codec.removeprefix("JPEG q").split()[:2]
-    return int(quality), subsampling if subsampling in ("4:4:4", "4:2:2", "4:2:0") else "4:4:4"
