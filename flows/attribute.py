@@ -12,9 +12,9 @@ from prefect import flow
 from actors.workers.linear_probe import Probe, probe_suspect
 from actors.workers.profile import SetProfile
 from flows.audit import built_reference
-from flows.inputs import file_facts, list_set, open_reference
+from flows.inputs import check_images, open_reference
 from flows.results.identity import Reference, scoring_digest
-from flows.results.input_checks import FileFacts, check_counts, check_rejects, check_same_files
+from flows.results.input_checks import FileFacts, check_rejects, check_same_files
 from flows.results.profile_rows import Enrolled, enrolled_runs
 from flows.runtime.repairs import repairing
 from flows.runtime.runtime import Runtime
@@ -149,10 +149,7 @@ def embed_suspect(runtime: Runtime, opened: OpenAttribution, images: str, label:
         InputError: too few or unreadable images, or files of another kind than the training images.
     """
     spec, reference = opened.spec, opened.reference
-    manifest, opened_train = list_set(runtime, images), open_reference(runtime, spec).train
-    check_counts({label: manifest}, spec.scoring.cells)
-    train, of_images = (file_facts(runtime, spec, reference.facts, listed) for listed in (opened_train, manifest))
-    check_same_files(train, of_images, label)
+    manifest = check_images(runtime, spec, images, label)
     table = embed_set(runtime, spec, reference.facts, manifest, label)
     check_rejects(table, label, spec.gate.max_rejected)
     check_same_files(FileFacts.of(reference.tables.train), FileFacts.of(table), label)

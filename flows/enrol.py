@@ -9,7 +9,7 @@ from functools import partial
 from prefect import flow
 
 from flows.audit import built_reference
-from flows.inputs import check_release
+from flows.inputs import check_release, list_set
 from flows.results.input_checks import check_rejects
 from flows.results.profile_rows import save_profile
 from flows.runtime.repairs import repairing
@@ -17,7 +17,6 @@ from flows.runtime.runtime import Runtime
 from flows.spec.spec import AuditSpec, ReleaseSpec
 from flows.tasks import embed_set, process_release, profile_set, search_set
 from storage.errors import InputError
-from storage.image_sets.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,9 @@ def enrol_releases(runtime: Runtime, spec: AuditSpec, releases: Sequence[Release
         profile_id = save_profile(store, spec, release, reference, table, profile)
         if profile is None or profile_id is None:
             raise InputError("no layer of this encoder carries information", "set encoder.pooling: mean")
-        process_release(runtime, spec, reference, table, nearest, partial(_given, manifest), release.label)
+        process_release(
+            runtime, spec, reference, table, nearest, partial(list_set, runtime, release.images), release.label
+        )
         counts = (table.rows, len(profile.parts), len(profile.layers))
         enrolled.append(EnrolledRelease(release.maker, release.run, *counts, profile_id))
     return enrolled
-
-
-def _given(manifest: Manifest) -> Manifest:
-    return manifest

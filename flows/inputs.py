@@ -46,11 +46,16 @@ def check_release(runtime: Runtime, spec: AuditSpec, release: ReleaseSpec) -> Ma
     Raises:
         InputError: too few images, or files of another kind than the training images.
     """
+    return check_images(runtime, spec, release.images, release.label)
+
+
+def check_images(runtime: Runtime, spec: AuditSpec, uri: str, label: str) -> Manifest:
+    """The same for any set of images, called ``label`` in messages."""
     opened = open_reference(runtime, spec)
-    manifest = list_set(runtime, release.images)
-    check_counts({release.label: manifest}, spec.scoring.cells)
+    manifest = list_set(runtime, uri)
+    check_counts({label: manifest}, spec.scoring.cells)
     train, images = (file_facts(runtime, spec, opened.facts, listed) for listed in (opened.train, manifest))
-    check_same_files(train, images, release.label)
+    check_same_files(train, images, label)
     return manifest
 
 

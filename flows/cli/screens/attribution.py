@@ -15,8 +15,6 @@ if TYPE_CHECKING:  # importing these would load Ray and Prefect for --help
 
 MOST_CANDIDATES = 10
 
-ORIGINAL = "original"  # scoring.attribution.enrolment.ORIGINAL: importing it would load scikit-learn for --help
-
 
 def show_enrolled(enrolled: Sequence[EnrolledRelease]) -> None:
     """Print what `layerprint enrol` stored."""
@@ -29,6 +27,8 @@ def show_enrolled(enrolled: Sequence[EnrolledRelease]) -> None:
 
 def show_attribution(attributed: AttributedImages) -> None:
     """Print what `layerprint attribute` found: the answer and the most probable releases."""
+    from scoring.attribution.enrolment import ORIGINAL  # loads SciPy, which --help does not need
+
     answer, out = attributed.answer, output()
     style = {"attributed": "bold green", "one of": "bold cyan", "unknown": "bold yellow", "undecided": "bold"}[
         answer.verdict
