@@ -117,15 +117,18 @@ class SignatureRule:
     def distances(self, profiles: Sequence[Profile]) -> Floats:
         """(N, K, V) float64, T²."""
         images = np.array([profile.images for profile in profiles], np.float64)[:, None]
-        enrolled = np.array([maker.profile.images for maker in self.makers], np.float64)
-        runs = np.array([maker.runs for maker in self.makers])
-        spread = 1 / images + 1 / enrolled + self.drift * (1 + 1 / runs)  # (N, K)
+        spread = 1 / images + self.drift + self.errors  # (N, K)
         total = np.zeros((len(profiles), *self._doubt.shape))
         for i, rule in enumerate(self.layers):
             means = np.stack([profile.signature[i].mean for profile in profiles])
             variance = (self.scale[:, i] * spread)[:, :, None] + self._doubt
             total += rule.squares(means[:, None, None] - self._means[i], variance)
         return total / len(self.layers)
+
+    @cached_property
+    def errors(self) -> Floats:
+        """(K,) float64, variance of the makers' means in variances of one image."""
+        return np.array([1 / maker.profile.images + self.drift / maker.runs for maker in self.makers])
 
     @cached_property
     def penalty(self) -> Floats:
@@ -211,7 +214,7 @@ class Enrolment:
         if {_shape(profile) for profile in profiles} - {_shape(self.makers[0].profile)}:
             raise ValueError("a profile has other layers or components than the enrolled releases")
         found = _distances(profiles, self.makers, self.rule, self.spread)
-        return _fused(found, self.rule, self.curve_weight, self.curve_typical)
+        return _fused(found, self.curve_weight, self.curve_typical)
 
     def log_likelihood(self, fused: Floats) -> Floats:
         """(..., K) float64, of each maker, up to a constant."""
@@ -262,7 +265,9 @@ def enrol(runs: Sequence[Run], background: Background | None = None) -> Enrolmen
         [np.stack([run.whole.curve.x for run in group]) for group in several],
         [np.mean([run.whole.curve.covariance for run in group], axis=0) for group in several],
     )
-    rule = SignatureRule(makers, background, _drift(several, SignatureRule(makers, background, 0.0)))
+    rule = SignatureRule(makers, background, 0.0)
+    if drift := _drift(several, rule):
+        rule = SignatureRule(makers, background, drift)
     tried = _tried(list(groups.values()), background, spread, rule.drift)
     own, rows = tried.own, np.arange(len(tried.own))
     typical = float(tried.raw.curve[rows, own].mean()) if len(own) else 0.0
@@ -341,7 +346,7 @@ def _distances(
     return _Raw(rule.distances(profiles), curve, moved)
 
 
-def _fused(raw: _Raw, rule: SignatureRule, curve_weight: float, typical: float) -> Distances:
+def _fused(raw: _Raw, curve_weight: float, typical: float) -> Distances:
     """The version that explains each set best."""
     total = raw.fused(curve_weight, typical)
     version = total.argmin(axis=2)

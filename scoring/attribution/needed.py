@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scoring.attribution.enrolment import Enrolment
-from scoring.attribution.signature import CONTENT
 
 Floats = NDArray[np.float64]
 
@@ -56,18 +55,12 @@ class Needed:
     def fused(self, images: int) -> Floats:
         """(`SETS`, K) float64, fused distances of simulated sets."""
         rule = self.enrolment.rule
-        makers, k = self.enrolment.makers, self.maker
-        enrolled = np.array([maker.profile.images for maker in makers], np.float64)
-        runs = np.array([maker.runs for maker in makers])
-        spread = 1 / images + 1 / enrolled + rule.drift * (1 + 1 / runs)
-        total = np.zeros((SETS, len(makers)))
+        total = np.zeros((SETS, len(rule.makers)))
         for i, (layer, (drawn, errors)) in enumerate(zip(rule.layers, self._noise, strict=True)):
-            scale = rule.scale[:, i]
-            own = scale[k] * (1 / images + rule.drift)
-            others = scale * (1 / enrolled + rule.drift / runs)
+            scale, of_set = rule.scale[:, i], 1 / images + rule.drift
+            own, others = scale[self.maker] * of_set, scale * rule.errors
             steps = self._apart[i] + np.sqrt(own) * drawn[:, None] + np.sqrt(others)[:, None] * errors
-            variance = (scale * spread)[:, None] + CONTENT * layer.content
-            total += (np.square(steps) / variance).mean(axis=2)
+            total += layer.whitened_squares(steps, scale * (of_set + rule.errors))
         return total / len(rule.layers) + self.enrolment.curve_weight * self.enrolment.curve_typical
 
     @cached_property
@@ -79,7 +72,7 @@ class Needed:
             means = np.stack([maker.profile.signature[i].mean for maker in makers])
             steps.append((means[k] - means) @ layer.whiten)
         squares = np.mean([np.square(step).mean(axis=1) for step in steps], axis=0)
-        error = rule.scale.mean(axis=1) * [1 / maker.profile.images + rule.drift / maker.runs for maker in makers]
+        error = rule.scale.mean(axis=1) * rule.errors
         true = np.maximum(0.0, 1 - (error + error[k]) / np.where(squares > 0, squares, np.inf))
         return [np.sqrt(true)[:, None] * step for step in steps]
 

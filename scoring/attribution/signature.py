@@ -101,7 +101,11 @@ class LayerRule:
             steps: (..., k) float64, differences of mean embeddings.
             variance: (...) float64, variance of the difference in variances of one image.
         """
-        squares = np.square(steps @ self.whiten)
+        return self.whitened_squares(steps @ self.whiten, variance)
+
+    def whitened_squares(self, steps: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same for whitened steps."""
+        squares = np.square(steps)
         mean: NDArray[np.float64] = (squares / (variance[..., None] + CONTENT * self.content)).mean(axis=-1)
         return mean
 
