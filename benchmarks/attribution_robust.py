@@ -25,7 +25,7 @@ from PIL import Image, ImageFilter
 from sklearn.linear_model import LogisticRegression
 
 from actors.encoder.config import EncoderConfig
-from actors.encoder.decode import decode, jpeg_bytes, to_square
+from actors.encoder.decode import decode, through_jpeg, to_square
 from actors.encoder.model import Encoder
 from actors.encoder.processing import PROCESSINGS, Processing, processed
 from benchmarks.codec_parity import images
@@ -61,10 +61,6 @@ def _noisy(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(pixels + noise, 0, 255).round().astype(np.uint8))
 
 
-def _jpeg(image: Image.Image, quality: int) -> Image.Image:
-    return decode(jpeg_bytes(image, quality, "4:2:0")).rgb
-
-
 def _scaled(image: Image.Image, side: int) -> Image.Image:
     small = image.resize((side, side), Image.Resampling.LANCZOS)
     return small.resize(image.size, Image.Resampling.LANCZOS)
@@ -75,13 +71,13 @@ def _cropped(image: Image.Image) -> Image.Image:
 
 
 NOT_TRIED: dict[str, Processing] = {
-    "JPEG 60": lambda image: _jpeg(image, 60),
-    "JPEG 42": lambda image: _jpeg(image, 42),
+    "JPEG 60": lambda image: through_jpeg(image, 60),
+    "JPEG 42": lambda image: through_jpeg(image, 42),
     "resizing to 75 % and back": lambda image: _scaled(image, 24),
     "cropping to 88 %": _cropped,
     "noise of 4 levels": _noisy,
     "blur of 0.5 pixels": _blurred,
-    "cropping to 94 %, JPEG 50": lambda image: _jpeg(PROCESSINGS["cropping to 94 %"](image), 50),
+    "cropping to 94 %, JPEG 50": lambda image: through_jpeg(PROCESSINGS["cropping to 94 %"](image), 50),
 }
 """What the enrolment does not try."""
 

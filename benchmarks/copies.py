@@ -26,9 +26,9 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image
 
-from actors.encoder.alterations import ALL_KINDS, HONEST, KINDS, Alteration, jpeg
+from actors.encoder.alterations import ALL_KINDS, HONEST, KINDS, Alteration
 from actors.encoder.config import DEFAULT_VIEWS, EncoderConfig, ViewName
-from actors.encoder.decode import to_square
+from actors.encoder.decode import through_jpeg, to_square
 from actors.encoder.model import Encoder
 from actors.encoder.views import VIEWS, view_of
 from benchmarks.codec_parity import images
@@ -137,7 +137,7 @@ def tokens_of(encoder: Encoder, pictures: Pictures, layer: int, view: ViewName) 
 
 def altered(change: Alteration, pictures: Pictures, canvases: Pictures, rng: np.random.Generator) -> Pictures:
     """Each picture altered, with a random canvas, and saved as JPEG 75."""
-    return [jpeg(change(each, canvases[rng.integers(len(canvases))], rng), 75) for each in pictures]
+    return [through_jpeg(change(each, canvases[rng.integers(len(canvases))], rng), 75) for each in pictures]
 
 
 def of_kind(evidence: Evidence, sources: NDArray[np.int64], scale: CopyScale, held: Evidence) -> dict[str, float]:

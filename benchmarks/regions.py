@@ -23,8 +23,9 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
-from actors.encoder.alterations import KINDS, jpeg
+from actors.encoder.alterations import KINDS
 from actors.encoder.config import DEFAULT_VIEWS, EncoderConfig
+from actors.encoder.decode import through_jpeg
 from actors.encoder.model import Encoder
 from actors.workers.copy_region import cells_seen
 from benchmarks.copies import FIT, TRAIN, Pictures, Scorer, altered, by_class, tokens_of
@@ -129,7 +130,7 @@ def pasted(
             piece, to = ImageOps.mirror(piece), (SIDE - left - width, top)
         altered = canvases[rng.integers(len(canvases))].copy()
         altered.paste(piece, to)
-        found.pictures.append(jpeg(altered, 75))
+        found.pictures.append(through_jpeg(altered, 75))
         found.now.append((*to, width, height))
         found.there.append((left, top, width, height))
     return found

@@ -7,13 +7,14 @@ Lengths in pixels are those of an image of 32 pixels: on a larger one they grow 
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
+
+from actors.encoder.decode import through_jpeg
 
 Picture = Image.Image
 Alteration = Callable[[Picture, Picture, np.random.Generator], Picture]
@@ -28,15 +29,8 @@ MOST_STEPS = 5
 """Alterations that may follow one another in one text."""
 
 
-def jpeg(image: Picture, quality: int) -> Picture:
-    """As JPEG of this quality, read again."""
-    sink = io.BytesIO()
-    image.save(sink, "JPEG", quality=quality)
-    return Image.open(io.BytesIO(sink.getvalue())).convert("RGB")
-
-
 def _jpeg(low: int, high: int) -> Alteration:
-    return lambda image, _, rng: jpeg(image, int(rng.integers(low, high + 1)))
+    return lambda image, _, rng: through_jpeg(image, int(rng.integers(low, high + 1)))
 
 
 def _noise(low: float, high: float) -> Alteration:
